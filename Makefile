@@ -1,0 +1,49 @@
+# What people type. `make demo` and `make test` set up everything that they need.
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+
+.PHONY: help setup demo test format lock clean
+
+help:
+	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
+	@echo "make test   set up, and run formatting, lint, and the tests of units, workflow and Slurm"
+	@echo "make setup  the pinned environment alone, in .venv"
+	@echo "make lock   resolve envs/requirements.in anew into envs/requirements.lock"
+
+setup: .venv/complete
+
+.venv/complete: envs/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "eliquare needs Python 3.11 or newer: set PYTHON to one, as in make PYTHON=python3.11 setup")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	@$(BIN)/snakemake --cores $(CORES) --logger rich --quiet host --configfile config/demo.yaml
+	@$(BIN)/python -m eliquare.reporting.summary --settings results/demo/settings.json
+
+test: setup
+	$(BIN)/ruff format --check workflow tests
+	$(BIN)/ruff check workflow tests
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(BIN)/pytest -rs -n $(CORES) --dist loadfile
+
+format: setup
+	$(BIN)/ruff check --fix workflow tests
+	$(BIN)/ruff format workflow tests
+	$(BIN)/snakefmt Snakefile workflow
+
+lock:
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/pip install --quiet --requirement envs/requirements.in
+	.venv-lock/bin/pip freeze | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > envs/requirements.lock
+	sed '/^  - pip:$$/q' envs/eliquare.yaml > envs/eliquare.yaml.new
+	grep -v '^#' envs/requirements.lock | sed 's/^/      - /' >> envs/eliquare.yaml.new
+	mv envs/eliquare.yaml.new envs/eliquare.yaml
+	rm -rf .venv-lock
+
+clean:
+	rm -rf results resources/dumps resources/demo logs .snakemake
