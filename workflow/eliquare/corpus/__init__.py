@@ -1,0 +1,1 @@
+"""From a dump, texts or a dataset to documents, sequences and counts."""

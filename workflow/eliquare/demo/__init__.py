@@ -1,0 +1,1 @@
+"""Invented languages, and dumps, treebanks and tasks written in them."""

@@ -1,0 +1,1 @@
+"""The objective and the training that distils a teacher into a student."""

@@ -1,0 +1,1 @@
+"""Teachers and students: fetched, pre-trained, conditioned, shaped, initialised."""

@@ -1,0 +1,1 @@
+"""What people read: tables, plots, model cards, the report."""

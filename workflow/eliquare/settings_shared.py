@@ -1,0 +1,65 @@
+"""What two experiments name alike and set otherwise: they would overwrite each other's results."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eliquare import settings
+from eliquare.stage import InputError
+
+# Sections whose entries have a folder of their own, or one in the folder of each corpus.
+NAMED = ("languages", "mixtures", "teachers", "systems", "tasks")
+NAMED_IN_A_CORPUS = ("vocabularies", "amplifications", "students")
+# Sections that decide what lies in the folders of each corpus.
+OF_EVERY_CORPUS = ("sequences", "masking")
+# Keys that change no result.
+READ_ONLY = ("label", "name", "published_as", "languages", "threads", "gpus")
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    """Where two completed configurations would write other results to the same place."""
+    share = bool(corpora(one) & corpora(other))
+    for section in NAMED + NAMED_IN_A_CORPUS * share:
+        mine, theirs = one.get(section) or {}, other.get(section) or {}
+        for name in mine:
+            if name in theirs and decisive(mine[name]) != decisive(theirs[name]):
+                yield f"{section}.{name}"
+    for section in OF_EVERY_CORPUS * share:
+        if one[section] != other[section]:
+            yield section
+
+
+def corpora(config: dict[str, Any]) -> set[str]:
+    """The languages and mixtures of a configuration."""
+    return {*config["languages"], *config.get("mixtures", {})}
+
+
+def decisive(value: Any) -> Any:
+    """The settings that decide a result, without those that only people and machines read."""
+    if isinstance(value, dict):
+        return {key: decisive(inner) for key, inner in value.items() if key not in READ_ONLY}
+    return value
+
+
+def check_shared(config: dict[str, Any], source: str, results: Path) -> None:
+    """Raise InputError where this experiment would make another's results again, otherwise.
+
+    Each experiment's completed settings stand in ``results/<name>/settings.json``.
+    """
+    for file in sorted(results.glob("*/settings.json")):
+        if file.parent.name == config["name"]:
+            continue
+        try:
+            other = json.loads(file.read_text(encoding="utf-8"))
+            # Keys that were added to the schema since then had their defaults.
+            settings.fill_defaults(other, settings.schema())
+            found = list(differences(config, other))
+        except (json.JSONDecodeError, KeyError):
+            continue
+        if found:
+            raise InputError(
+                f"{source}: {', '.join(found)}: the experiment {file.parent.name} has made results "
+                f"with other settings under the same name ({file}). Choose another name here, work "
+                f"in another clone, or delete {file} to have them made again"
+            )

@@ -1,0 +1,1 @@
+"""Fine-tuning on tasks, and the metrics that score it."""

@@ -1,0 +1,1 @@
+"""What pre-training, conditioning and distillation share: data order, batches, the loop."""

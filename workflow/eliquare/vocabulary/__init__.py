@@ -1,0 +1,1 @@
+"""Which sub-words stay, and the model and tokenizer cut to them."""
