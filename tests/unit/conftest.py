@@ -1,0 +1,10 @@
+"""What several files of tests share."""
+
+import pytest
+import training_helpers
+
+
+@pytest.fixture(scope="session")
+def trained_world(tmp_path_factory):
+    """A corpus, a teacher, a student, and the student trained to its end without interruption."""
+    return training_helpers.with_models(training_helpers.corpus(tmp_path_factory.mktemp("world")))

@@ -1,0 +1,265 @@
+"""Dumps are fetched from a real HTTP server, whole or not at all."""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from corpus_data import HOST, needs_data
+
+from eliquare.corpus import dump, mirrors
+from eliquare.stage import InputError
+
+DATE = "20230501"
+NAME = f"ukwiki-{DATE}-pages-articles.xml.bz2"
+CONTENT = bytes(range(256)) * 12_000  # three blocks
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; whether it knows Range and where it cuts is the server's choice."""
+
+    def log_message(self, *args):
+        self.server.asked.append((self.path, self.headers.get("Range")))
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            super().do_GET()
+            return
+        content = path.read_bytes()
+        etag = f'"{self.server.etag}"'
+        begin = 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if self.server.knows_range and asked and self.headers.get("If-Range", etag) == etag:
+            begin = int(asked[1])
+        if begin and begin >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", etag)
+        self.send_header("Content-Length", str(len(content) - begin))
+        self.end_headers()
+        body = content[begin:]
+        if self.server.cut and path.suffix == ".bz2":
+            body = body[: self.server.cut]
+            self.close_connection = True
+        self.wfile.write(body)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def __init__(self, folder):
+        self.asked, self.etag, self.cut, self.knows_range = [], "one", 0, True
+        super().__init__(("127.0.0.1", 0), lambda *a: Handler(*a, directory=str(folder)))
+        self.root = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A mirror with one wiki of one date."""
+    root = tmp_path / "mirror"
+    put(root, CONTENT)
+    return root
+
+
+def put(root, content, date=DATE):
+    dated = root / "ukwiki" / date
+    dated.mkdir(parents=True, exist_ok=True)
+    name = NAME.replace(DATE, date)
+    (dated / name).write_bytes(content)
+    listing = f"{dump.sha1(dated / name)}  {name}\n{'0' * 40}  ukwiki-{date}-other.gz\n"
+    (dated / f"ukwiki-{date}-sha1sums.txt").write_text(listing)
+    latest = root / "ukwiki" / "latest"
+    latest.mkdir(exist_ok=True)
+    (latest / "ukwiki-latest-sha1sums.txt").write_text(listing)
+
+
+@pytest.fixture
+def server(folder):
+    server = Server(folder)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(mirrors.time, "sleep", lambda seconds: None)
+
+
+def fetch(mirror, output, *options, wiki="ukwiki", date=DATE):
+    arguments = ["--wiki", wiki, "--date", date, "--mirror", str(mirror), "--output", str(output)]
+    dump.run(dump.parser().parse_args([*arguments, *options]))
+
+
+def left(output):
+    return sorted(path.name for path in output.parent.iterdir())
+
+
+@pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
+def test_a_dump_is_fetched_whole(server, folder, tmp_path, web):
+    output = tmp_path / "dumps" / NAME
+    fetch(server.root if web else folder, output)
+    assert output.read_bytes() == CONTENT
+    assert left(output) == [NAME]
+
+
+def test_a_dump_that_stands_there_whole_is_not_fetched_again(server, tmp_path):
+    output = tmp_path / "dumps" / NAME
+    fetch(server.root, output)
+    server.asked.clear()
+    fetch(server.root, output)
+    assert [path for path, _ in server.asked if path.endswith(".bz2")] == []
+
+
+@pytest.mark.parametrize("knows_range", [True, False], ids=["range", "no range"])
+def test_an_interrupted_download_is_kept_and_goes_on(server, tmp_path, knows_range, capfd):
+    output = tmp_path / "dumps" / NAME
+    server.cut, server.knows_range = len(CONTENT) - 100_000, False
+    with pytest.raises(InputError, match=r"interrupted download: 2,949,120 of 3,072,000 bytes"):
+        fetch(server.root, output, "--retries", "1")
+    assert left(output) == [NAME + ".partial", NAME + ".partial.json"]
+
+    server.cut, server.knows_range = 0, knows_range
+    server.asked.clear()
+    fetch(server.root, output)
+    assert output.read_bytes() == CONTENT
+    assert left(output) == [NAME]
+    asked = [given for path, given in server.asked if path.endswith(".bz2")]
+    assert asked == ["bytes=2949120-"]
+    assert ("going on at 2,949,120" in capfd.readouterr().err) == knows_range
+
+
+def test_a_connection_that_breaks_again_and_again_still_gets_there(server, tmp_path):
+    server.cut = 400_000
+    output = tmp_path / "dumps" / NAME
+    fetch(server.root, output, "--retries", "1")
+    assert output.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("changed", ["etag", "size"])
+def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(server, folder, tmp_path, changed):
+    output = tmp_path / "dumps" / NAME
+    server.cut, server.knows_range = 1_500_000, False
+    with pytest.raises(InputError, match="interrupted"):
+        fetch(server.root, output, "--retries", "0")
+    new = CONTENT[::-1] + (b"more" if changed == "size" else b"")
+    put(folder, new)
+    server.cut, server.knows_range = 0, True
+    server.etag = "two" if changed == "etag" else "one"
+    fetch(server.root, output)
+    assert output.read_bytes() == new
+
+
+def test_a_partial_file_that_is_whole_already_is_taken(server, tmp_path):
+    output = tmp_path / "dumps" / NAME
+    server.cut, server.knows_range = 1_500_000, False
+    with pytest.raises(InputError, match="interrupted"):
+        fetch(server.root, output, "--retries", "0")
+    output.with_name(NAME + ".partial").write_bytes(CONTENT)
+    server.cut, server.knows_range = 0, True
+    fetch(server.root, output)
+    assert output.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
+def test_a_wrong_checksum_leaves_nothing(server, folder, tmp_path, web):
+    dated = folder / "ukwiki" / DATE
+    (dated / NAME).write_bytes(CONTENT[:-1] + b"?")
+    output = tmp_path / "dumps" / NAME
+    with pytest.raises(InputError, match=f"{NAME}: wrong checksum: sha1 .* the host lists"):
+        fetch(server.root if web else folder, output)
+    assert left(output) == []
+
+
+def test_latest_stays_until_asked_to_move(server, folder, tmp_path):
+    output = tmp_path / "dumps" / "ukwiki-latest-pages-articles.xml.bz2"
+    pin = output.with_name("ukwiki-latest-pages-articles.json")
+    fetch(server.root, output, date="latest")
+    assert json.loads(pin.read_text()) == {
+        "wiki": "ukwiki",
+        "date": DATE,
+        "url": f"{server.root}/ukwiki/{DATE}/{NAME}",
+        "sha1": dump.sha1(output),
+    }
+    put(folder, b"newer", date="20230601")
+    output.unlink()
+    fetch(server.root, output, date="latest")
+    assert output.read_bytes() == CONTENT
+    fetch(server.root, output, "--move-latest", date="latest")
+    assert output.read_bytes() == b"newer"
+    assert json.loads(pin.read_text())["date"] == "20230601"
+
+
+def test_latest_means_the_same_when_an_interrupted_download_goes_on(server, folder, tmp_path):
+    output = tmp_path / "dumps" / "ukwiki-latest-pages-articles.xml.bz2"
+    server.cut, server.knows_range = 1_500_000, False
+    with pytest.raises(InputError, match="interrupted"):
+        fetch(server.root, output, "--retries", "0", date="latest")
+    put(folder, b"newer", date="20230601")
+    server.cut, server.knows_range = 0, True
+    fetch(server.root, output, date="latest")
+    assert output.read_bytes() == CONTENT
+
+
+def test_a_mirror_folder_without_latest_gives_its_newest_date(folder, tmp_path):
+    shutil.rmtree(folder / "ukwiki" / "latest")
+    put(folder, b"older", date="20220101")
+    shutil.rmtree(folder / "ukwiki" / "latest")
+    output = tmp_path / "dumps" / NAME
+    fetch(folder, output, date="latest")
+    assert output.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
+@pytest.mark.parametrize("date", ["latest", DATE])
+def test_a_code_that_is_no_wikipedia(server, folder, tmp_path, web, date):
+    mirror = server.root if web else folder
+    with pytest.raises(InputError, match='--wiki xxwiki: "xx" is a language code that is no Wiki'):
+        fetch(mirror, tmp_path / "x.xml.bz2", wiki="xxwiki", date=date)
+    assert list(tmp_path.glob("x*")) == []
+
+
+@pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
+def test_another_date_is_told_which_there_are(server, folder, tmp_path, web):
+    with pytest.raises(InputError, match=f"--date 20200101: .* use latest or one of {DATE}"):
+        fetch(server.root if web else folder, tmp_path / "x.xml.bz2", date="20200101")
+
+
+def test_a_host_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="cannot be reached; check the connection and --mirror"):
+        fetch("http://127.0.0.1:9", tmp_path / "x.xml.bz2", "--retries", "1")
+    with pytest.raises(InputError, match="--mirror file:///tmp: expected"):
+        fetch("file:///tmp", tmp_path / "x.xml.bz2")
+
+
+def test_on_the_command_line_an_interrupted_download_is_one_line_and_exit_code_2(server, tmp_path):
+    server.cut, server.knows_range = 1_500_000, False
+    output = tmp_path / "dumps" / NAME
+    command = [sys.executable, "-m", "eliquare.corpus.dump", "--wiki", "ukwiki", "--date", DATE]
+    command += ["--mirror", server.root, "--output", str(output), "--retries", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not output.exists()
+
+
+@needs_data
+def test_the_real_mirror(tmp_path):
+    server = Server(HOST)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    output = tmp_path / NAME
+    fetch(server.root, output, date="latest")
+    server.shutdown()
+    server.server_close()
+    assert dump.sha1(output) == "0cc91ef3179d27c56c0bf41a6add04c7c727f0bb"

@@ -1,0 +1,261 @@
+"""Tasks are read as their formats say, real files of every kind are, and mistakes are named."""
+
+import gzip
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from eliquare.stage import InputError
+from eliquare.tasks import iob, labels, readers, splits
+
+ROOT = Path(__file__).parents[2]
+TASKS = Path(os.environ.get("ELIQUARE_DATA", ROOT / "../shared/data")) / "tasks"
+real = pytest.mark.skipif(not TASKS.is_dir(), reason=f"no real tasks at {TASKS}")
+
+WORD = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n"
+TREEBANK = (
+    "# text = vámonos al mar\n"
+    + WORD.format("1-2", "vámonos", "_")
+    + WORD.format("1", "vamos", "VERB")
+    + WORD.format("2", "nos", "PRON")
+    + WORD.format("2.1", "nada", "_")
+    + WORD.format("3-4", "al", "_")
+    + WORD.format("3", "a", "ADP")
+    + WORD.format("4", "el", "DET")
+    + WORD.format("5", "mar", "NOUN")
+    + "\n"
+    + WORD.format("1", "10 000", "NUM")
+)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_conllu_gives_the_syntactic_words(tmp_path):
+    first, second = readers.read("upos", [write(tmp_path, "a.conllu", TREEBANK)])
+    assert first.words == ("vamos", "nos", "a", "el", "mar")
+    assert first.labels == ("VERB", "PRON", "ADP", "DET", "NOUN")
+    assert first.lines == (3, 4, 7, 8, 9)
+    assert second.words == ("10 000",)
+
+
+def test_gzip_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
+    plain = readers.read("upos", [write(tmp_path, "a.conllu", TREEBANK)])
+    other = b"\xef\xbb\xbf" + TREEBANK.replace("\n", "\r\n").encode()
+    packed = readers.read("upos", [write(tmp_path, "a.conllu.gz", gzip.compress(other))])
+    assert [s.words for s in packed] == [s.words for s in plain]
+    assert [s.lines for s in packed] == [s.lines for s in plain]
+
+
+@pytest.mark.parametrize(
+    "tags, expected",
+    [
+        ("I-PER I-PER O I-LOC", "B-PER I-PER O B-LOC"),
+        ("I-PER B-PER I-PER I-LOC", "B-PER B-PER I-PER B-LOC"),
+        ("B-PER I-PER O B-LOC B-LOC", "B-PER I-PER O B-LOC B-LOC"),
+        ("S-PER S-PER B-ORG I-ORG E-ORG E-ORG O", "B-PER B-PER B-ORG I-ORG I-ORG B-ORG O"),
+        ("U-PER B-ORG L-ORG I-ORG", "B-PER B-ORG I-ORG B-ORG"),
+    ],
+)
+def test_every_scheme_becomes_iob2(tags, expected):
+    assert iob.to_iob2(tags.split()) == expected.split()
+    assert iob.to_iob2(expected.split()) == expected.split()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Ana B-PER\nide O\n\n1 O\nNil S-LOC\n",
+        "Ana\tB-PER\nide\tO\n\n1\tO\nNil\tB-LOC\n",
+        "0\tAna\tB-PER\n1\tide\tO\n\n0\t1\tO\n1\tNil\tI-LOC\n",
+        "1 Ana I-PER\n2 ide O\n\n1 1 O\n2 Nil E-LOC",
+        "-DOCSTART- O\n\nAna\tNNP\tB-PER\nide\tVB\tO\n\n1\tCD\tO\nNil\tNNP\tB-LOC\n",
+        "-DOCSTART- -X- -X- O\n\nAna NNP NP B-PER\nide VB VP O\n\n1 CD NP O\nNil NNP NP B-LOC\n",
+    ],
+)
+def test_columns_of_entities(tmp_path, content):
+    first, second = readers.read("ner", [write(tmp_path, "a.txt", content)])
+    assert (first.words, first.labels) == (("Ana", "ide"), ("B-PER", "O"))
+    assert (second.words, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
+
+
+def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
+    content = "10\u00a0000\tO\nA\u2028B\tB-PER\n"
+    (sentence,) = readers.read("ner", [write(tmp_path, "a.tsv", content)])
+    assert sentence.words == ("10\u00a0000", "A\u2028B")
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", 'label,text\r\nyes,"a ""b"",\r\nc"\r\nno,d\r\n'),
+        ("a.tsv", 'text\tlabel\n"a ""b"",\r\nc"\tyes\nd\tno\n'),
+        (
+            "a.jsonl",
+            '{"text": "a \\"b\\",\\r\\nc", "label": "yes"}\n\n{"label": "no", "text": "d"}\n',
+        ),
+    ],
+)
+def test_tables_keep_quoted_text(tmp_path, name, content):
+    rows = readers.read("classification", [write(tmp_path, name, content)])
+    assert [(row.text, row.label) for row in rows] == [('a "b",\r\nc', "yes"), ("d", "no")]
+
+
+def test_pairs_have_two_texts(tmp_path):
+    path = write(tmp_path, "a.tsv", "premise\thypothesis\tgold\na\tb\t1\n")
+    (row,) = readers.read("pair", [path], "premise", "gold", "hypothesis")
+    assert (row.text, row.second, row.label) == ("a", "b", "1")
+
+
+TEXTS = dict(text_column="text", label_column="label")
+
+
+@pytest.mark.parametrize(
+    "kind, name, content, line, says",
+    [
+        ("upos", "a.conllu", TREEBANK.replace("a\t_\tADP\t_", "a\t_\tADP"), 7, "9 columns"),
+        ("upos", "a.conllu", TREEBANK.replace("DET", "ART"), 8, "'ART'"),
+        ("upos", "a.conllu", TREEBANK.replace("\n\n", "\n"), 10, "expected 6"),
+        ("ner", "a.txt", "Ana B-PER\nide 0\n", 2, "'0'"),
+        ("ner", "a.txt", "Ana B-PER\nide B_PER\n", 2, "'B_PER'"),
+        ("ner", "a.txt", "Ana B-PER\nide O\nna\n", 3, "1 columns"),
+        ("ner", "a.tsv", "0\tAna\tB-PER\n1\tide\tO\nna\tto\tO\n", 3, "'na'"),
+        ("classification", "a.csv", "text,gold\na,1\n", 1, "no column 'label'"),
+        ("classification", "a.csv", 'text,label\n"a\nb",1\nc, \n', 4, "is empty"),
+        ("classification", "a.csv", 'text,label\na,1\n"b\r",\n', 3, "is empty"),
+        ("classification", "a.csv", "text,label\na,1\nb,c,2\n", 3, "3 columns"),
+        ("classification", "a.csv", 'text,label\na,1\n"b,2\nc,3\n', 3, "RFC 4180"),
+        ("classification", "a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', 2, "'label'"),
+        ("classification", "a.jsonl", '{"text": "a", "label": null}\n', 1, "is empty"),
+        ("classification", "a.jsonl", '{"text": "a"\n', 1, "not JSON"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_line(tmp_path, kind, name, content, line, says):
+    path = write(tmp_path, name, content)
+    with pytest.raises(InputError) as error:
+        readers.read(kind, [path])
+    message = str(error.value)
+    assert message.startswith(f"{path}, line {line}: ") and says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("a.conllu", b"", "no example"),
+        ("a.conllu", TREEBANK.encode("utf-16"), "not UTF-8"),
+        ("a.conllu.gz", gzip.compress(TREEBANK.encode())[:-20], "not a whole gzip"),
+        ("a.conllu.gz", TREEBANK.encode(), "not a whole gzip"),
+    ],
+)
+def test_files_that_are_none(tmp_path, name, content, says):
+    with pytest.raises(InputError, match=says):
+        readers.read("upos", [write(tmp_path, name, content)])
+
+
+def test_a_missing_column_names_those_there_are(tmp_path):
+    with pytest.raises(InputError, match="'tweet', 'gold'"):
+        readers.read("classification", [write(tmp_path, "a.csv", "tweet,gold\na,1\n")])
+
+
+def table_of(folder: Path, given: list[str], name: str = "a.csv"):
+    content = "text,label\n" + "".join(f"t{n},{label}\n" for n, label in enumerate(given))
+    return readers.read("classification", [write(folder, name, content)])
+
+
+def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
+    rows = table_of(tmp_path, ["yes", "no"] * 50)
+    parts = splits.divide("classification", rows)
+    assert [len(part) for part in parts] == [80, 10, 10]
+    assert sorted(row.text for part in parts for row in part) == sorted(row.text for row in rows)
+    assert parts == splits.divide("classification", rows)
+    with_test = splits.divide("classification", rows, test=rows[:3])
+    assert [len(part) for part in with_test] == [90, 10, 3]
+
+
+def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
+    rows = table_of(tmp_path, [f"rare{n}" for n in range(40)] + ["common"] * 60)
+    parts = splits.divide("classification", rows)
+    assert {row.label for row in parts.train} == {row.label for row in rows}
+    assert sum(map(len, parts)) == 100
+
+
+def test_a_label_that_train_never_had_is_named(tmp_path):
+    train, test = table_of(tmp_path, ["yes", "no"]), table_of(tmp_path, ["no", "maybe"], "b.csv")
+    with pytest.raises(InputError, match=r"b\.csv, line 3: the label 'maybe'"):
+        labels.check(labels.inventory("classification", train), test)
+    seen = readers.read("ner", [write(tmp_path, "a.txt", "Ana B-PER\n")])
+    later = readers.read("ner", [write(tmp_path, "b.txt", "Ana B-PER\nLi I-PER\nNil B-LOC\n")])
+    known = labels.inventory("ner", seen)
+    assert known == ["O", "B-PER", "I-PER"]
+    with pytest.raises(InputError, match=r"b\.txt, line 3: the label 'B-LOC'"):
+        labels.check(known, later)
+    line = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n".format
+    seen = readers.read("upos", [write(tmp_path, "a.conllu", line(1, "Ana", "PROPN") + "\n")])
+    text = line(1, "Ana", "PROPN") + line(2, "!", "PUNCT") + "\n"
+    later = readers.read("upos", [write(tmp_path, "b.conllu", text)])
+    with pytest.raises(InputError, match=r"b\.conllu, line 2: the label 'PUNCT'"):
+        labels.check(labels.inventory("upos", seen), later)
+
+
+# Counted with awk and sort, not with these readers: sentences are runs of lines, words are lines
+# whose first column is a number.
+WORDS = {
+    ("fr", "upos"): (50502 + 9999 + 10044, "dev test train"),
+    ("mr", "upos"): (2997 + 438 + 412, "dev test train"),
+    ("nl", "upos"): (88929 + 4616 + 4562, "dev test train"),
+    ("uk", "upos"): (12606 + 17217, "dev test"),
+    ("sw", "ner"): (7263 + 15409 + 56599, "dev test train"),
+    ("nl", "ner"): (84146 + 85122 + 169449, "dev test train"),
+}
+ROWS = {
+    "he/sentiment": 846 + 1695 + 5926,
+    "sl/sentiment": 4777,
+    "sw/news": 237 + 476 + 350,
+    "sw/sentiment": 453 + 748 + 1810,
+}
+COLUMNS = {"he/sentiment": "comment", "sw/sentiment": "tweet"}
+
+
+@real
+def test_every_real_tagging_file_reads():
+    found = {}
+    for path in sorted([*TASKS.glob("*/upos/*"), *TASKS.glob("*/ner/*")]):
+        language, kind = path.parts[-3:-1]
+        sentences = readers.read(kind, [path])
+        assert all(sentence.words and all(sentence.words) for sentence in sentences), path
+        count, names = found.get((language, kind), (0, ""))
+        count += sum(len(sentence.words) for sentence in sentences)
+        found[language, kind] = (count, f"{names} {path.stem}".strip())
+    for task, expected in WORDS.items():
+        assert found[task] == expected, task
+
+
+@real
+def test_every_real_table_reads():
+    found = Counter()
+    for path in sorted(TASKS.glob("*/*/*.?sv")):
+        task = "/".join(path.parts[-3:-1])
+        if task.endswith("ner"):
+            continue
+        label = "category" if task.endswith(("topic", "news")) else "label"
+        columns = (COLUMNS.get(task, "text"), label)
+        if task == "tl/hatespeech":
+            with pytest.raises(InputError, match="is empty") as error:
+                readers.read("classification", [path], *columns)
+            line = int(re.search(r"line (\d+)", str(error.value))[1])
+            raw = path.read_bytes().split(b"\n")
+            # The row may begin on this line and end on a later one.
+            assert re.search(rb",\r?\n", b"\n".join(raw[line - 1 : line + 30]) + b"\n")
+            continue
+        rows = readers.read("classification", [path], *columns)
+        found[task] += len(rows)
+    for task, expected in found.items():
+        assert expected == (1004 if task.endswith("topic") else ROWS[task]), task
+    assert set(ROWS) < set(found)

@@ -1,0 +1,137 @@
+"""What comes out of a masked training."""
+
+import pytest
+import torch
+from corpus_helpers import needs_data
+from safetensors.torch import load_file
+from training_helpers import (
+    BUDGET,
+    EVERY,
+    STEPS,
+    distil,
+    history_of,
+    stage_run,
+    weights_of,
+    write_student,
+)
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from eliquare import stage
+from eliquare.models import mlm
+
+pytestmark = needs_data
+
+
+@pytest.fixture(scope="module")
+def world(trained_world):
+    return trained_world
+
+
+def test_the_history_has_every_term(world):
+    lines = history_of(world.whole)
+    logged = [line for line in lines if "loss" in line]
+    validated = [line for line in lines if "validation_loss" in line]
+    assert [line["step"] for line in logged] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in validated] == list(range(EVERY, STEPS + 1, EVERY))
+    for line in logged:
+        loss = 5 * line["kl"] + line["cosine"] + 2 * line["mlm"]
+        assert line["loss"] == pytest.approx(loss)
+        assert line["gradient_norm"] > 0 and line["tokens_per_second"] > 0
+    tokens = [line["tokens"] for line in logged]
+    assert tokens == sorted(set(tokens))
+    assert validated[-1]["validation_cosine"] < validated[0]["validation_cosine"]
+    model = AutoModelForMaskedLM.from_pretrained(world.whole)
+    fill = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(world.whole))
+    assert len(fill("[MASK] та")) == 5
+
+
+def test_the_best_checkpoint_is_the_student(world, tmp_path):
+    """A learning rate that leaves the good start: the best validation is not the last."""
+    output = distil(
+        world,
+        tmp_path / "out",
+        learning_rate=0.3,
+        warmup_share=1.0,
+        mlm=0,
+        steps=12,
+        validations=12,
+    )
+    lines = [line for line in history_of(output) if "validation_kl" in line]
+    best = min(lines, key=lambda line: line["validation_kl"])
+    assert best["step"] < 12, "this run must get worse to prove anything"
+    evaluated = distil(
+        world, tmp_path / "evaluated", student=output, learning_rate=1e-12, mlm=0, steps=1
+    )
+    found = next(line for line in history_of(evaluated) if "validation_kl" in line)
+    assert found["validation_kl"] == pytest.approx(best["validation_kl"], rel=1e-4)
+
+
+def test_frozen_parts_do_not_move(world, tmp_path):
+    start = load_file(world.student / "model.safetensors")
+    output = distil(
+        world, tmp_path / "out", freeze=["embeddings", "positions"], weight_decay=0.1, steps=4
+    )
+    trained = load_file(output / "model.safetensors")
+    for name, weights in start.items():
+        frozen = name.endswith(("word_embeddings.weight", "position_embeddings.weight"))
+        assert torch.equal(weights, trained[name]) == frozen or not weights.any(), name
+
+
+def test_a_narrower_student_is_saved_without_its_projection(world, tmp_path):
+    narrow = write_student(
+        world.teacher,
+        tmp_path / "narrow",
+        hidden_size=24,
+        intermediate_size=40,
+        heads=4,
+        initialisation="blank",
+    )
+    whole = distil(world, tmp_path / "whole", student=narrow)
+    with pytest.raises(stage.StoppedEarly):
+        distil(world, tmp_path / "out", student=narrow, max_minutes=1e-9)
+    output = distil(world, tmp_path / "out", student=narrow)
+    assert weights_of(output) == weights_of(whole)
+    assert not [name for name in load_file(output / "model.safetensors") if "projection" in name]
+    model, loading = AutoModelForMaskedLM.from_pretrained(output, output_loading_info=True)
+    assert model.config.hidden_size == 24 and not any(loading.values())
+    cosines = [
+        line["validation_cosine"] for line in history_of(output) if "validation_cosine" in line
+    ]
+    assert cosines[-1] < cosines[0]
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"mlm": 0}, {"kl": 0, "mlm": 0}], ids=["all", "soft", "cosine"]
+)
+def test_bf16_is_close_to_float32(world, tmp_path, change):
+    narrow = write_student(
+        world.teacher, tmp_path / "narrow", hidden_size=24, heads=4, initialisation="blank"
+    )
+    settings = {"student": narrow, "steps": 4, "learning_rate": 1e-4} | change
+    whole = distil(world, tmp_path / "whole", **settings)
+    half = distil(world, tmp_path / "half", precision="bf16", **settings)
+    for one, other in zip(history_of(whole), history_of(half), strict=True):
+        name = "loss" if "loss" in one else "validation_loss"
+        assert other[name] == pytest.approx(one[name], rel=0.02)
+        assert other[name] != one[name]
+    assert all(
+        weights.dtype == torch.float32 for weights in load_file(half / "model.safetensors").values()
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_a_pretrained_teacher_fills_masks(world, tmp_path, kind):
+    output = distil(world, tmp_path / "out", mlm, kind=kind, steps=3)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    assert tokenizer.model_max_length == 48
+    fill = pipeline("fill-mask", model=str(output))
+    assert len(fill("та [MASK]")) == 5
+    settings = world.pretraining | {"model": output}
+    conditioned = stage_run(
+        mlm,
+        **{name: settings[name] for name in ("model", "sequences", "masking")}
+        | BUDGET
+        | {"steps": 2},
+        output=tmp_path / "conditioned",
+    )
+    assert weights_of(conditioned) != weights_of(output)
