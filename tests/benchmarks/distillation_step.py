@@ -37,8 +37,10 @@ def main() -> None:
     names = ("sequences", "length", "device", "threads", "vocabulary")
     options = [f"--{name}={getattr(arguments, name)}" for name in names]
     memory = steps.memory_of(__file__, options)
+    # One pair of models for both, or the plain side has no room left for 8 x 512 in 24 GiB.
+    models = steps.models(arguments.vocabulary, arguments.device)
     sides = {
-        name: steps.side(name, *settings, vocabulary=arguments.vocabulary)
+        name: steps.side(name, *settings, models, vocabulary=arguments.vocabulary)
         for name in ("plain", "ours")
     }
     result = {
@@ -60,6 +62,7 @@ def same(sides: dict[str, steps.Side]) -> dict[str, float]:
     """How far apart loss and gradients are, relative to plain; raises SystemExit if they differ."""
     losses, gradients = {}, {}
     for name, (student, step) in sides.items():
+        student.zero_grad()
         losses[name] = float(step())
         gradients[name] = [parameter.grad for parameter in student.parameters()]
     apart = abs(losses["ours"] / losses["plain"] - 1)

@@ -52,14 +52,25 @@ def batch(sequences: int, length: int, vocabulary: int, device: str) -> dict[str
 Side = tuple[transformers.PreTrainedModel, Callable[[], torch.Tensor]]
 
 
-def side(name: str, sequences: int, length: int, device: str, **settings) -> Side:
+Models = tuple[transformers.PreTrainedModel, transformers.PreTrainedModel]
+
+
+def models(vocabulary: int, device: str) -> Models:
+    """Teacher and student: 12 layers and 6."""
+    return model(12, vocabulary, device, seed=0), model(6, vocabulary, device, seed=1)
+
+
+def side(
+    name: str, sequences: int, length: int, device: str, both: Models | None = None, **settings
+) -> Side:
     """The student and the step, forward and backward, of "plain" or "ours".
 
-    ``settings``: ``vocabulary``, ``positions`` and ``bf16`` of ours.
+    ``both``: the models, where sides share them; ``settings``: ``vocabulary``, ``positions`` and
+    ``bf16`` of ours.
     """
     vocabulary = settings.get("vocabulary", FULL_VOCABULARY)
     bf16 = settings.get("bf16", False)
-    teacher, student = model(12, vocabulary, device, seed=0), model(6, vocabulary, device, seed=1)
+    teacher, student = both or models(vocabulary, device)
     inputs = batch(sequences, length, vocabulary, device)
     if name == "ours":
         asked = terms({"positions": settings.get("positions", "all")})
