@@ -111,8 +111,8 @@ class Distillation:
         }
         taught = any(name != "mlm" for name in uses)
         theirs = [
-            (Projection.of(their.outputs.rows, projection_of(teacher.model)), share)
-            for (teacher, share), their in zip(self.teachers, answers, strict=True)
+            (their.logits, share)
+            for (_, share), their in zip(self.teachers, answers, strict=True)
             if taught
         ]
         mine = Projection.of(answer.outputs.rows, projection_of(unwrapped(model)))

@@ -35,6 +35,23 @@ class Projection(NamedTuple):
         bias = None if self.bias is None else self.bias[subwords]
         return Projection(self.rows, self.weight[subwords], bias)
 
+    def computed(self) -> "Projection | Computed":
+        """The logits, for several uses, where all of them fit into one piece; else itself."""
+        positions = len(self.rows)
+        if _piece(positions, len(self.weight)) < positions:
+            return self
+        own = _cast(self, _type_of(self.rows))
+        with torch.autocast(self.rows.device.type, enabled=False):
+            logits = _project(own, slice(0, positions), _buffer(own, positions))
+        return Computed(logits, own.bias)
+
+
+class Computed(NamedTuple):
+    """The logits of all positions, (positions, vocabulary), and the bias that they still lack."""
+
+    logits: torch.Tensor
+    bias: torch.Tensor | None
+
 
 class LogitTerm(Protocol):
     """A term of the loss on logits."""
@@ -81,7 +98,7 @@ class WithGradient(torch.autograd.Function):
 
 def projected_losses(
     student: Projection,
-    teachers: Sequence[tuple[Projection, float]],
+    teachers: Sequence[tuple[Projection | Computed, float]],
     labels: torch.Tensor,
     uses: dict[str, Use],
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -99,10 +116,7 @@ def projected_losses(
 
 def _by_pieces(student, teachers, labels, uses):
     positions, vocabulary = len(student.rows), len(student.weight)
-    device = student.rows.device
-    dtype = student.rows.dtype
-    if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)
+    device, dtype = student.rows.device, _type_of(student.rows)
     exact = torch.promote_types(dtype, torch.float32)
     sums = {name: torch.zeros((), device=device, dtype=exact) for name in uses}
     wanted = [torch.is_tensor(each) and each.requires_grad for each in student]
@@ -114,7 +128,7 @@ def _by_pieces(student, teachers, labels, uses):
         mine = _cast(student, dtype)
         theirs = [(_cast(teacher, dtype), share) for teacher, share in teachers]
         size = _piece(positions, vocabulary)
-        buffers = torch.empty(1 + len(theirs), size, vocabulary, device=device, dtype=dtype)
+        buffers = [_buffer(each, size) for each in (mine, *(teacher for teacher, _ in theirs))]
         for start in range(0, positions, size):
             piece = slice(start, min(start + size, positions))
             logits = _project(mine, piece, buffers[0])
@@ -141,14 +155,31 @@ def _piece(positions: int, vocabulary: int) -> int:
     return max(1, -(-positions // max(pieces, 1)))
 
 
-def _cast(projection: Projection, dtype: torch.dtype) -> Projection:
-    return Projection(*(each if each is None else each.detach().to(dtype) for each in projection))
+def _type_of(rows: torch.Tensor) -> torch.dtype:
+    """The type of the matrix products: autocast's, or the rows' own."""
+    device = rows.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
 
 
-def _project(projection: Projection, piece: slice, buffer: torch.Tensor) -> torch.Tensor:
+def _cast(logits: Projection | Computed, dtype: torch.dtype) -> Projection | Computed:
+    return type(logits)(*(each if each is None else each.detach().to(dtype) for each in logits))
+
+
+def _buffer(logits: Projection | Computed, positions: int) -> torch.Tensor | None:
+    """Room for the logits of so many positions, if they are to be computed."""
+    if isinstance(logits, Computed):
+        return None
+    return logits.rows.new_empty(positions, len(logits.weight))
+
+
+def _project(
+    logits: Projection | Computed, piece: slice, buffer: torch.Tensor | None
+) -> torch.Tensor:
     """The logits of a piece but for the bias, which is added to a block at a time."""
+    if isinstance(logits, Computed):
+        return logits.logits[piece]
     out = buffer[: piece.stop - piece.start]
-    return torch.mm(projection.rows[piece], projection.weight.t(), out=out)
+    return torch.mm(logits.rows[piece], logits.weight.t(), out=out)
 
 
 def _accumulate(total: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
@@ -187,6 +218,5 @@ def _terms_of_piece(own, answers, labels, piece, uses, sums, differentiate, exac
 
 
 def _with_bias(logits: torch.Tensor, bias: torch.Tensor | None, exact: torch.dtype) -> torch.Tensor:
-    """The logits of a block, in the buffer itself where its type is exact."""
-    values = logits.to(exact)
-    return values if bias is None else values.add_(bias)
+    """The logits of a block; those in the buffer stay, as another student may read them."""
+    return logits.to(exact) if bias is None else torch.add(logits, bias.to(exact))
