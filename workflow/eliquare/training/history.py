@@ -55,9 +55,10 @@ class History:
 
 def whole_lines(path: Path) -> list[dict]:
     """The lines of a history; a kill can cut the last one short, which is then left out."""
-    if not path.exists():
+    try:
+        lines = path.read_text().split("\n")
+    except FileNotFoundError:
         return []
-    lines = path.read_text().split("\n")
     return [json.loads(line) for line in lines[:-1]]
 
 
