@@ -1,12 +1,14 @@
 """Whole trainings by other objectives: what is logged, what is saved, what is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from corpus_data import needs_data
 from safetensors.torch import load_file
 from training_helpers import distil, history_of, in_processes, write_model, write_student
+from transformers import AutoModelForMaskedLM
 
 from eliquare.stage import InputError
 
@@ -47,13 +49,30 @@ def test_every_term_is_logged_and_those_of_the_teacher_go_down(world, tmp_path, 
 
 
 def test_a_weight_that_falls_to_nothing(world, tmp_path):
-    """The loss of each step is the terms' under the weights of that step."""
+    """The loss of each step is the terms' under the weights of that step, which are logged."""
     falling = '{"from": 4, "to": 0}'
     output = distil(world, tmp_path / "out", steps=4, validations=1, logs=4, kl=falling)
     lines = [line for line in history_of(output) if "loss" in line]
     for step, line in enumerate(lines):
-        expected = (4 - step) * line["kl"] + 2 * line["mlm"] + line["cosine"]
+        assert line["weight_kl"] == 4 - step and "weight_mlm" not in line
+        expected = line["weight_kl"] * line["kl"] + 2 * line["mlm"] + line["cosine"]
         assert line["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_collapsed_teacher_is_told(world, tmp_path, capsys, collapsed):
+    """Planted: the last layer is silenced, so that the head reads the same at every position."""
+    teacher = AutoModelForMaskedLM.from_pretrained(world.teacher)
+    if collapsed:
+        torch.nn.init.zeros_(teacher.bert.encoder.layer[-1].output.LayerNorm.weight)
+    shutil.copytree(world.teacher, tmp_path / "teacher")
+    teacher.save_pretrained(tmp_path / "teacher")
+    distil(world, tmp_path / "out", teacher=tmp_path / "teacher", **SHORT)
+    said = capsys.readouterr().err.splitlines()
+    warnings = [line for line in said if line.startswith("warning: ")]
+    assert len(warnings) == collapsed
+    if collapsed:
+        assert warnings[0].startswith(f"warning: {tmp_path / 'teacher'}: this teacher predicts")
 
 
 def test_projections_are_trained_and_not_saved(world, tmp_path):

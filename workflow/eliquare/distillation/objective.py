@@ -10,12 +10,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from eliquare.distillation import state_terms
+from eliquare.distillation.collapse import warn_of_collapse
 from eliquare.distillation.layers import layer_maps, relation_heads
 from eliquare.distillation.logit_terms import KL, MSE, MaskedWords
 from eliquare.distillation.projected import LogitTerm, Projection, Use, projected_losses
 from eliquare.distillation.projections import add_projections, projected
 from eliquare.distillation.teacher import Answer, Teacher
-from eliquare.distillation.terms import Term
+from eliquare.distillation.terms import Term, changing, weights_at
 from eliquare.training.attention import make_recordable, recorded
 from eliquare.training.outputs import outputs_at, projection_of, unwrapped
 from eliquare.training.positions import positions_of
@@ -53,9 +54,10 @@ class Distillation:
             teacher.expect("hidden" in terms, next(iter(self.reads_attention), None))
         add_projections(student, self._widths())
 
-    def weights(self, progress: float) -> dict[str, float]:
-        """The weight of each term when this share of the training is done."""
-        return {name: term.weight.at(progress) for name, term in self.terms.items()}
+    def look(self, batch: Batch) -> None:
+        """Warn of teachers that have nothing to teach."""
+        for teacher, _ in self.teachers:
+            warn_of_collapse(teacher.model.name_or_path, teacher.model, batch)
 
     def __call__(self, model: nn.Module, batch: Batch, progress: float = 0.0) -> Losses:
         """The loss of a batch and the sum of each term, ``progress`` through the training."""
@@ -76,7 +78,7 @@ class Distillation:
     ) -> Losses:
         """The loss of the student on a batch that the teachers have answered."""
         chosen = positions_of(batch)
-        weights = self.weights(progress)
+        weights = weights_at(self.terms, progress)
         answer = self._answer(model, batch, chosen.of(self._wide if self.logit_terms else None))
         sums, loss = {}, answer.outputs.nothing
         if self.logit_terms:
@@ -86,7 +88,9 @@ class Distillation:
                 sums[name] = self._on_states(term, model, answer, answers, batch, chosen)
                 total, count = sums[name]
                 loss = loss + weights[name] * mean(total, count)
-        return Losses(loss, {name: sums[name] for name in self.terms})
+        return Losses(
+            loss, {name: sums[name] for name in self.terms}, changing(self.terms, weights)
+        )
 
     @property
     def _wide(self) -> str:

@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             card=lambda history: plain.card(arguments, history),
             before_save=remove_projections,
             read=read,
+            look=distillation.look,
         )
     )
 

@@ -15,12 +15,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from eliquare.distillation.collapse import warn_of_collapse
 from eliquare.distillation.logit_terms import MaskedWords
 from eliquare.distillation.objective import logit_term
 from eliquare.distillation.projected import Projection, Use, projected_losses
 from eliquare.distillation.projections import add_projections, projected
 from eliquare.distillation.state_terms import cosine
-from eliquare.distillation.terms import Term
+from eliquare.distillation.terms import Term, changing, weights_at
 from eliquare.stage import InputError
 from eliquare.training.outputs import outputs_at, projection_of, unwrapped
 from eliquare.training.positions import positions_of
@@ -54,6 +55,10 @@ class PairedDistillation:
         if "cosine" in terms:
             add_projections(student, {"cosine": teacher.config.hidden_size})
 
+    def look(self, batch: Batch) -> None:
+        """Warn of a teacher that has nothing to teach."""
+        warn_of_collapse(self.teacher.name_or_path, self.teacher, teacher_side(batch))
+
     def __call__(self, model: nn.Module, batch: Batch, progress: float = 0.0) -> Losses:
         """The loss of a batch and the sum of each term."""
         device = batch["labels"].device
@@ -65,10 +70,9 @@ class PairedDistillation:
         mine = outputs_at(model, batch, torch.cat([masked, same]))
         self.teacher.to(device)
         with torch.no_grad():
-            inputs = {name: batch[f"teacher_{name}"] for name in ("input_ids", "attention_mask")}
-            theirs = outputs_at(self.teacher, inputs, teacher_same)
+            theirs = outputs_at(self.teacher, teacher_side(batch), teacher_same)
         student = unwrapped(model)
-        weights = {name: term.weight.at(progress) for name, term in self.terms.items()}
+        weights = weights_at(self.terms, progress)
         loss, found = mine.nothing, {}
         if "kl" in self.terms:
             own = Projection.of(mine.rows[len(masked) :], projection_of(student))
@@ -92,7 +96,14 @@ class PairedDistillation:
             goal = pool(theirs.last_hidden, batch["teacher_spans"])
             total, count = found["cosine"] = cosine(pooled, goal)
             loss = loss + weights["cosine"] * mean(total, count)
-        return Losses(loss, {name: found[name] for name in self.terms})
+        return Losses(
+            loss, {name: found[name] for name in self.terms}, changing(self.terms, weights)
+        )
+
+
+def teacher_side(batch: Batch) -> Batch:
+    """What the teacher reads of a batch of pairs."""
+    return {name: batch[f"teacher_{name}"] for name in ("input_ids", "attention_mask")}
 
 
 def pool(hidden: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:

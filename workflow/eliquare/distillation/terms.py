@@ -138,6 +138,16 @@ def _close(word: str, known) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {names}"
 
 
+def weights_at(found: dict[str, Term], progress: float) -> dict[str, float]:
+    """The weight of each term when this share of the training is done."""
+    return {name: term.weight.at(progress) for name, term in found.items()}
+
+
+def changing(found: dict[str, Term], weights: dict[str, float]) -> dict[str, float]:
+    """Those of the weights that change over the training."""
+    return {name: weights[name] for name, term in found.items() if not term.weight.constant}
+
+
 def resolved(found: dict[str, Term]) -> dict[str, Any]:
     """The terms written out in full: an objective that says the same, whatever said it first."""
     written: dict[str, Any] = {"preset": "none"}

@@ -113,6 +113,7 @@ def prepare(arguments: argparse.Namespace, teachers: dict[str, Teacher]) -> trai
         version=VERSION,
         card=lambda history: card(arguments, history),
         before_save=remove_projections,
+        look=distillation.look,
     )
 
 

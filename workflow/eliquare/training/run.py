@@ -26,7 +26,7 @@ from eliquare.training.optimizer import Schedule
 from eliquare.training.order import FixedMasks, PaddedBatch, TrainingOrder
 from eliquare.training.processes import Processes
 from eliquare.training.stopping import StopInTime
-from eliquare.training.terms import Objective
+from eliquare.training.terms import Batch, Objective
 from eliquare.training.trainer import Trainer
 
 PATHS = ("teacher", "student", "model", "tokenizer", "sequences", "masking")
@@ -40,7 +40,8 @@ class Task:
     ``weights`` gives each term its weight; the weights with the lowest ``best_by`` on the
     validation set are kept. ``inputs`` are the files and folders whose content decides the result,
     by the name of their option; ``version`` is the stage's. ``read`` gives the data where they are
-    other than sequences with masks.
+    other than sequences with masks; ``look`` sees the first batch of the validation set, before the
+    training begins.
     """
 
     arguments: argparse.Namespace
@@ -54,6 +55,7 @@ class Task:
     card: Callable[[list[dict]], str]
     before_save: Callable[[nn.Module], None] = lambda model: None
     read: Callable[["Task"], Data] | None = None
+    look: Callable[[Batch], None] = lambda batch: None
 
     @property
     def folder(self) -> Path:
@@ -96,6 +98,8 @@ def train(own: Task, beside: list[Task] | None = None) -> None:
         others = [] if trainer.done else trainers_beside(beside or [], data, locks, processes)
         if processes.first:
             stage.say(in_words(trainer.schedule, data, processes, len(others)))
+            if not trainer.done:
+                own.look(next(data.validating(processes.device)))
         save_every = SaveEvery(arguments.checkpoint_minutes, arguments.checkpoint_steps)
         finished = train_side_by_side(trainer, others, data, processes, stop, save_every)
         processes.end()

@@ -1,6 +1,7 @@
 """What a training minimises: named terms, each a sum over positions and how many these are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,13 @@ class Losses(NamedTuple):
     """What an objective makes of a batch.
 
     ``loss`` is the weighted sum of the terms, each a mean over its positions, and has a gradient;
-    ``terms`` gives for each term its sum over positions and how many these are.
+    ``terms`` gives for each term its sum over positions and how many these are; ``weights`` the
+    weight of each term whose weight changes over the training.
     """
 
     loss: torch.Tensor
     terms: Terms
+    weights: Mapping[str, float] = MappingProxyType({})
 
 
 # objective(model, batch, progress): progress is the share of the training that is done.

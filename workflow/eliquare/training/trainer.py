@@ -78,9 +78,10 @@ class Trainer:
         with self.randomness.in_use(), without_averaging(self.model, not last):
             with self.autocast():
                 progress = self.step / self.schedule.steps
-                loss, terms = self.objective(self.model, batch, progress)
-            (loss / passes).backward()
-        self._add_to_sums(loss, terms, batch["attention_mask"])
+                losses = self.objective(self.model, batch, progress)
+            (losses.loss / passes).backward()
+        self.changing_weights = {f"weight_{name}": at for name, at in losses.weights.items()}
+        self._add_to_sums(losses.loss, losses.terms, batch["attention_mask"])
 
     def update(self) -> None:
         """Take the step that the accumulated gradients say."""
@@ -154,7 +155,7 @@ class Trainer:
             "gradient_norm": float(self.gradient_norm),
             "loss": loss / passes,
         }
-        self.history.add(line | means, self.schedule.steps)
+        self.history.add(line | means | self.changing_weights, self.schedule.steps)
         self._forget_sums()
 
     # Validation: each term a mean over all positions of the whole set of fixed masks
@@ -171,8 +172,8 @@ class Trainer:
         with self.autocast():
             # Not the shared model: every process goes through the whole set, so that their number
             # changes no digit.
-            _, terms = self.objective(self.plain_model, batch, 1.0)
-        for name, (total, count) in terms.items():
+            losses = self.objective(self.plain_model, batch, 1.0)
+        for name, (total, count) in losses.terms.items():
             self._totals[name] += total.double()
             self._counts[name] += count
 
