@@ -16,9 +16,11 @@ from pathlib import Path
 
 from eliquare import stage
 
-VERSION = 1
+VERSION = 2
 
 WARM_UP = 2
+# A small model takes a millisecond: so few batches would all fall into one moment of other work.
+LEAST_SECONDS = 0.5
 MEGABYTE = 1_000_000
 PRECISIONS = ("float32", "bfloat16", "float16")
 CUDA_MEMORY = "torch.cuda.max_memory_allocated above what was allocated before the batch"
@@ -123,7 +125,10 @@ def return_freed_memory() -> None:
 
 
 def latency(step: Callable[[], None], repeats: int, device) -> dict[str, float]:
-    """Milliseconds of one step: median and quartiles over ``repeats``, after a warm-up."""
+    """Milliseconds of one step: median and quartiles, after a warm-up.
+
+    Over ``repeats`` steps, or more if these take less than half a second.
+    """
     import numpy
     import torch
 
@@ -134,7 +139,7 @@ def latency(step: Callable[[], None], repeats: int, device) -> dict[str, float]:
     for _ in range(WARM_UP):
         step()
     milliseconds = []
-    for _ in range(repeats):
+    while len(milliseconds) < repeats or sum(milliseconds) < 1000 * LEAST_SECONDS:
         finished()
         started = time.perf_counter()
         step()
@@ -207,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
         "--batch-size", type=int, action="append", help="sequences a batch; repeatable (1 and 32)"
     )
     options.add_argument("--length", type=int, default=128, help="sub-words in a sequence (128)")
-    options.add_argument("--repeats", type=int, default=10, help="timed batches (10)")
+    options.add_argument("--repeats", type=int, default=10, help="timed batches, at least (10)")
     options.add_argument("--threads", type=int, help="CPU threads (as many as torch takes)")
     options.add_argument("--device", help="cpu, cuda, cuda:1 … (cuda where there is one)")
     options.add_argument(

@@ -11,6 +11,8 @@ from typing import Any
 from eliquare import stage
 from eliquare.layout import Layout
 
+# Upper over lower quartile of a latency: more than this, and other work disturbed it.
+STEADY = 1.5
 METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -209,12 +211,12 @@ class Experiment:
         )
 
     def encoder_latency(self, system: str, language: str) -> dict[int, float]:
-        """For each batch size: median milliseconds of the encoder alone; empty if not measured."""
+        """For each batch size: median milliseconds of the encoder alone, where they are steady."""
         measured = self.measured.get((system, language), {"measurements": []})
         return {
             row["batch_size"]: row["latency_ms"]["median"]
             for row in measured["measurements"]
-            if row["part"] == "encoder"
+            if row["part"] == "encoder" and is_steady(row["latency_ms"])
         }
 
     @cached_property
@@ -256,6 +258,14 @@ class Experiment:
             report = stage.read_json(self.layout.vocabulary_report(corpus, teacher, rule))
             found.append({"corpus": corpus, "teacher": teacher, "rule": rule, **report})
         return found
+
+
+def is_steady(latency: dict[str, float]) -> bool:
+    """Whether the middle half of the batches took nearly the same time.
+
+    Where it did not, other work on the machine disturbed the measurement.
+    """
+    return latency["upper_quartile"] <= STEADY * latency["lower_quartile"]
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from eliquare import stage
 from eliquare.reporting import comparisons, published, results, vocabularies
 from eliquare.reporting.formats import Cell, Table, number, text, write
-from eliquare.reporting.results import METRICS, Experiment
+from eliquare.reporting.results import METRICS, STEADY, Experiment, is_steady
 
-VERSION = 2
+VERSION = 3
 
 MILLION = 1_000_000
 
@@ -170,16 +170,22 @@ def speed(experiment: Experiment) -> Table:
     header += ["With MLM head (ms)", "Times as fast", "Memory (MB)"]
     caption = (
         "Speed and peak memory. Latency of a batch: median (quartiles). "
-        "Times as fast: the teacher's latency over this one's."
+        "Times as fast: the teacher's latency over this one's; none where other work disturbed "
+        f"one of them (upper quartile above {STEADY:g} times the lower)."
     )
     return Table("speed", caption, header, cells, records, sorted(conditions))
 
 
 def times_faster(row: dict, teacher: dict | None) -> float | None:
-    """The teacher's latency over this one's, at the same batch size and for the same part."""
+    """The teacher's latency over this one's, at the same batch size and for the same part.
+
+    None without a teacher, and where one of the two latencies is not steady.
+    """
     for other in teacher["measurements"] if teacher else []:
         if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
-            return other["latency_ms"]["median"] / row["latency_ms"]["median"]
+            theirs, own = other["latency_ms"], row["latency_ms"]
+            if is_steady(theirs) and is_steady(own):
+                return theirs["median"] / own["median"]
     return None
 
 
