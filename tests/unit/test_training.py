@@ -4,20 +4,32 @@ import pytest
 import torch
 from corpus_helpers import needs_data
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 from training_helpers import (
     BUDGET,
     EVERY,
     STEPS,
+    arguments_of,
     distil,
     history_of,
+    options,
     stage_run,
     weights_of,
     write_student,
 )
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from eliquare import stage
+from eliquare.distillation import training
 from eliquare.models import mlm
+from eliquare.training import run
+from eliquare.training.order import Passes
 
 pytestmark = needs_data
 
@@ -43,6 +55,51 @@ def test_the_history_has_every_term(world):
     model = AutoModelForMaskedLM.from_pretrained(world.whole)
     fill = pipeline("fill-mask", model=model, tokenizer=AutoTokenizer.from_pretrained(world.whole))
     assert len(fill("[MASK] та")) == 5
+
+
+class PlainTrainer(Trainer):
+    """The Trainer of transformers, with the objective and the batches of a task of ours."""
+
+    def __init__(self, task, settings):
+        super().__init__(task.model, settings)
+        self.task = task
+
+    def get_train_dataloader(self):
+        data, steps = run.data_of(self.task), self.args.max_steps
+        passes = Passes(0, steps, data.batch_size, 1, 0, 1)
+        return DataLoader(data.order, batch_sampler=passes, collate_fn=data.collate)
+
+    def compute_loss(self, model, inputs, *_, **__):
+        return self.task.objective(model, inputs, self.state.global_step / self.args.max_steps).loss
+
+
+def test_the_loop_takes_the_steps_of_the_trainer_of_transformers(world, still, tmp_path):
+    """Warm-up, a falling rate, clipping, decay and a weight that changes; no dropout."""
+    ours = {"steps": 12, "validations": 1, "warmup_share": 0.25, "weight_decay": 0.1, "clip": 5.0}
+    ours |= {"student": still, "kl": '{"weight": {"from": 5, "to": 1}}', "hidden": 1}
+    values = arguments_of(world, tmp_path / "out", **ours)
+    task = training.prepare(training.parser().parse_args(options(values)), {})
+    settings = TrainingArguments(
+        output_dir=str(tmp_path / "trainer"),
+        max_steps=12,
+        warmup_steps=3,
+        learning_rate=BUDGET["learning-rate"],
+        weight_decay=0.1,
+        adam_epsilon=1e-6,
+        max_grad_norm=5.0,
+        use_cpu=True,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    PlainTrainer(task, settings).train()
+    expected = task.model.state_dict()
+    found = load_file(distil(world, tmp_path / "out", **ours) / "model.safetensors")
+    start = load_file(still / "model.safetensors")
+    norms = [line["gradient_norm"] for line in history_of(tmp_path / "out") if "loss" in line]
+    assert min(norms) < 5.0 < max(norms), "some steps are clipped, and some are not"
+    assert all(torch.equal(weights, expected[name]) for name, weights in found.items())
+    assert any((weights - start[name]).abs().max() > 1e-3 for name, weights in found.items())
 
 
 def test_the_best_checkpoint_is_the_student(world, tmp_path):

@@ -15,8 +15,6 @@ from training_helpers import (
     history_of,
     in_processes,
     options,
-    write_model,
-    write_student,
 )
 
 from eliquare import stage
@@ -29,13 +27,6 @@ pytestmark = needs_data
 @pytest.fixture(scope="module")
 def world(trained_world):
     return trained_world
-
-
-@pytest.fixture(scope="module")
-def still(world, tmp_path_factory):
-    """A student without dropout: its random numbers are drawn in each process."""
-    folder = tmp_path_factory.mktemp("still")
-    return write_student(write_model(world.tokenizer, folder / "teacher", dropout=0), folder / "it")
 
 
 def alike(one, other) -> None:

@@ -2,6 +2,9 @@
 
 ``train`` is the loop, ``take_step`` the step. The order of the data is ``TrainingOrder`` in
 order.py; the objective is what each ``Trainer`` was given.
+
+A loop of our own, since several students train side by side on one pass of their teacher, each to
+the byte as alone, which the Trainer of transformers cannot; a test holds its steps to that one's.
 """
 
 import time
