@@ -211,6 +211,20 @@ def test_what_is_left_out_is_filled_in():
     assert config["tasks"]["names"]["finetuning"]["learning_rate"] == 5.0e-5
 
 
+@pytest.mark.parametrize("objective", [{"hidden": 1}, {"preset": "minilm"}])
+def test_a_student_with_new_subwords_has_terms_that_can_be_compared(objective):
+    config = changed("amplifications", {"longer": {}})
+    config["students"]["new"] = {
+        "like": "full",
+        "vocabulary": "amplified",
+        "amplification": "longer",
+    }
+    settings.complete(copy.deepcopy(config))
+    config["students"]["new"]["objective"] = objective
+    message = error_of(config)
+    assert "students.new.objective." in message and "its terms are kl, cosine and mlm" in message
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [

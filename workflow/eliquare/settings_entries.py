@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 
-from eliquare.distillation.terms import resolved, terms
+from eliquare.distillation.terms import check_paired, resolved, terms
 from eliquare.stage import InputError
 
 # For each source: the keys that it needs, and those that it may have beside what all have.
@@ -107,7 +107,10 @@ def check_student(student: dict, config: dict, where: str) -> None:
     check_budget(student["training"], f"{where}.training")
     check_shape(student, root(config["teachers"], student["teacher"]), where)
     # Written out in full, so that what is said otherwise but means the same trains nothing again.
-    student["objective"] = resolved(terms(student["objective"], f"{where}.objective."))
+    asked = terms(student["objective"], f"{where}.objective.")
+    if vocabulary == "amplified":
+        check_paired(asked, f"{where}.objective.")
+    student["objective"] = resolved(asked)
     check_teachers(student, config["teachers"], where)
 
 

@@ -21,8 +21,7 @@ from eliquare.distillation.objective import logit_term
 from eliquare.distillation.projected import Projection, Use, projected_losses
 from eliquare.distillation.projections import add_projections, projected
 from eliquare.distillation.state_terms import cosine
-from eliquare.distillation.terms import Term, changing, weights_at
-from eliquare.stage import InputError
+from eliquare.distillation.terms import Term, changing, check_paired, weights_at
 from eliquare.training.outputs import outputs_at, projection_of, unwrapped
 from eliquare.training.positions import positions_of
 from eliquare.training.terms import Batch, Losses, mean
@@ -42,12 +41,7 @@ class PairedDistillation:
         terms: dict[str, Term],
         to_teacher: np.ndarray,
     ):
-        others = set(terms) - {"kl", "cosine", "mlm"}
-        if others:
-            raise InputError(
-                f"{min(others)}: not for a student that cuts the text otherwise than its teacher; "
-                "its terms are kl, cosine and mlm"
-            )
+        check_paired(terms)
         self.terms = terms
         self.teacher = teacher.eval().requires_grad_(False)
         self.shared = torch.from_numpy(np.flatnonzero(to_teacher >= 0))

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,8 @@ SETTINGS = {
     },
 }
 LOGIT_TERMS = ("kl", "mse", "mlm")
+# What can be compared where student and teacher cut the text differently.
+PAIRED_TERMS = ("kl", "cosine", "mlm")
 # For these, settings may stand beside the terms.
 OF_KL = ("temperature", "positions")
 
@@ -186,3 +189,13 @@ def in_words(found: dict[str, Term]) -> str:
         )
         words.append(f"{ends} {name}" + (f" ({settings})" if settings else ""))
     return " + ".join(words)
+
+
+def check_paired(names: Iterable[str], where: str = "--") -> None:
+    """Raise an InputError for a term that needs one tokenizer on both sides."""
+    for name in names:
+        if name not in PAIRED_TERMS:
+            raise InputError(
+                f"{where}{name}: not for a student that cuts the text otherwise than its teacher; "
+                "its terms are kl, cosine and mlm"
+            )
