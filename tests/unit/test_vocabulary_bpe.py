@@ -268,5 +268,5 @@ def test_ignored_merges(tmp_path):
     documents = write_documents(tmp_path / "documents", texts)
     kept = frequent_and_specials(folder, AutoTokenizer.from_pretrained(folder), texts)
     findings = reduction.reduce(folder, sorted(kept), tmp_path / "new", documents)
-    assert findings["texts"]["corpus"]["sentences_compared"] > 5
+    assert findings["texts"]["corpus"]["sentences_run"] > 5
     assert stage.read_json(tmp_path / "new/tokenizer.json")["model"]["ignore_merges"]

@@ -71,7 +71,7 @@ def change_json(path, change):
 
 def test_the_right_reduction_passes(models, planted):
     findings = check(models, planted)
-    assert findings["texts"]["corpus"]["sentences_compared"] == 20
+    assert findings["texts"]["corpus"]["sentences_run"] == 20
     assert findings["largest_relative_logit_difference"] < 1e-6
 
 

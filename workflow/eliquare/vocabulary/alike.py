@@ -17,20 +17,25 @@ MAX_LENGTH = 128
 MASK_EVERY = 7
 DOCUMENTS = 2000
 TASK_TEXTS = 5000
+# Segmentation is compared on this many sentences of a text; running models on them takes longer.
+SENTENCES = 200
 
 
 class Sentence(NamedTuple):
-    """Ids of one sentence in both numberings, some of them masked."""
+    """A sentence with its ids in both numberings, some of them masked."""
 
+    text: str
     old_ids: list[int]
     new_ids: list[int]
 
 
 class Sample(NamedTuple):
-    """Sentences that both models must treat alike, and counts of the others."""
+    """Sentences to run both models on, and counts: of those seen, those cut alike, and those that
+    the new tokenizer alone has an [UNK] in."""
 
     sentences: list[Sentence]
     seen: int
+    alike: int
     newly_unknown: int
 
 
@@ -45,12 +50,13 @@ def sources(sample: str | Path | None, tasks: dict[str, str]) -> dict[str, Itera
 
 
 def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], wanted: int) -> Sample:
-    """Up to ``wanted`` sentences of the texts that the old tokenizer cuts into kept sub-words.
+    """Compare the pieces of sentences that the old tokenizer cuts into kept sub-words.
 
-    A WordPiece or BPE word that was [UNK] may be cut now that a piece which led astray is gone, so
-    sentences with one are left out. Raises InputError where such a sentence is cut in another way,
-    or where a character that the old vocabulary has is gone and its words became [UNK]; and for a
-    corpus none of whose sentences can be compared (of a task that is only said).
+    Returns up to ``wanted`` of these sentences, spread over them. A WordPiece or BPE word that was
+    [UNK] may be cut now that a piece which led astray is gone, so sentences with one are left out.
+    Raises InputError where such a sentence is cut in another way, or where a character that the old
+    vocabulary has is gone and its words became [UNK]; and for a corpus none of whose sentences can
+    be compared (of a task that is only said).
     """
     new_ids = {old: new for new, old in enumerate(pair.old_ids)}
     maximum = min(MAX_LENGTH, pair.old.model_max_length)
@@ -72,8 +78,8 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
                 f"{reduced}: cuts {text[:60]!r} into {pieces(pair.new, new)}, "
                 f"the old tokenizer into {pieces(pair.old, old)}"
             )
-        sentences.append(masked(pair, old, new))
-        if len(sentences) == wanted:
+        sentences.append(masked(pair, text, old, new))
+        if len(sentences) == max(wanted, SENTENCES):
             break
     if not sentences:
         message = (
@@ -83,7 +89,9 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
         if name == CORPUS:
             raise InputError(f"{message}; keep more sub-words, or give text of the right language")
         stage.warn(message)
-    return Sample(sentences, seen, newly_unknown)
+    number = min(wanted, len(sentences))
+    spread = [sentences[place * len(sentences) // number] for place in range(number)]
+    return Sample(spread, seen, len(sentences), newly_unknown)
 
 
 def pieces(tokenizer, ids: list[int]) -> str:
@@ -91,7 +99,7 @@ def pieces(tokenizer, ids: list[int]) -> str:
     return " ".join(tokenizer.convert_ids_to_tokens(ids[:12]))
 
 
-def masked(pair: Pair, old: list[int], new: list[int]) -> Sentence:
+def masked(pair: Pair, text: str, old: list[int], new: list[int]) -> Sentence:
     """The sentence with the mask token in place of every seventh sub-word."""
     specials = set(pair.old.all_special_ids)
     hidden = [i for i, token in enumerate(old) if token not in specials][3::MASK_EVERY]
@@ -99,7 +107,7 @@ def masked(pair: Pair, old: list[int], new: list[int]) -> Sentence:
     if pair.old.mask_token_id is not None:
         for position in hidden:
             old[position], new[position] = pair.old.mask_token_id, pair.new.mask_token_id
-    return Sentence(old, new)
+    return Sentence(text, old, new)
 
 
 def refuse_missing_characters(pair: Pair, reduced: Path, text: str) -> None:

@@ -32,8 +32,8 @@ from eliquare.vocabulary.weights import (
 
 VERSION = 2
 
-# Enough to show a mistake, and a second or two for a model of mBERT's size.
-SENTENCES = 30
+# Enough to show a mistake, and two seconds for a model of mBERT's size.
+SENTENCES = 16
 OLDER_WEIGHTS = ".older"
 
 

@@ -30,7 +30,7 @@ VERSION = 2
 
 BATCH = 64
 DOCUMENTS = 2000
-SENTENCES = 30
+SENTENCES = 16
 
 
 def measure_texts(tokenizers: dict[str, Any], texts: Iterable[str]) -> dict[str, Any]:

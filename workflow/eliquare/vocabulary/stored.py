@@ -14,7 +14,7 @@ import numpy as np
 
 from eliquare.stage import InputError
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 2**20
 
 
 class StoredTensor(NamedTuple):
