@@ -23,6 +23,7 @@ ON_CPU = {
     "vocabulary_report",
     "initial_student",
     "reduced_student",
+    "verified_student",
 }
 # A job's command in a network of its own, with nothing in it; its number is written down.
 NO_NETWORK = (

@@ -91,6 +91,13 @@ def test_cut_before_and_cut_after_have_the_same_vocabulary(results):
         assert sizes[0] == sizes[1] < 4000
 
 
+def test_the_cut_after_the_training_is_proved_on_the_corpus_and_on_the_task(results):
+    for language, task in (("mr", "mr-upos"), ("sw", "sw-ner")):
+        proof = json.loads((results / f"students/post/{language}/verification.json").read_text())
+        assert set(proof["texts"]) == {"corpus", task}
+        assert all(text["sentences_run"] > 5 for text in proof["texts"].values())
+
+
 def test_every_score_stands_in_the_table(results):
     table = (results / "short/tables/scores.md").read_text()
     assert table.count("\n| ") == 5  # head, rule and three systems

@@ -64,7 +64,7 @@ def test_one_more_task(done):
         config["experiment"]["tasks"] = ["qaa-upos", "qaa-topic"]
 
     # The vocabulary report counts the unknown sub-words of each task.
-    assert changed(done, change) == READ | {"finetuned": 3, "vocabulary_report": 1}
+    assert changed(done, change) == READ | {"finetuned": 3, "vocabulary_report": 1, "verified_student": 1}
 
 
 def test_one_more_student(done):
@@ -92,6 +92,7 @@ def test_one_more_language(done):
         "initial_student": 3,
         "distilled_student": 2,
         "reduced_student": 1,
+        "verified_student": 1,
         "finetuned": 3,
         "measured": 3,
     }
@@ -136,7 +137,7 @@ def test_a_raised_version_makes_its_stage_again(done):
     finally:
         source.write_text(text)
     again = {"initial_student": 3, "distilled_student": 2, "reduced_student": 1}
-    again |= {"finetuned": 3, "measured": 3}
+    again |= {"verified_student": 1, "finetuned": 3, "measured": 3}
     # The settings are the same as before.
     assert planned == {rule: count for rule, count in READ.items() if rule != "settings"} | again
 

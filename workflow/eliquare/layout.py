@@ -77,7 +77,7 @@ class Layout:
         return self.config["amplifications"][vocabulary]["rule"] or FULL
 
     def student(self, student: str, corpus: str, part: str) -> Path:
-        """A student's folder: ``initial``, ``distilled`` or ``reduced``."""
+        """What stands in a student's folder: ``initial``, ``distilled``, ``reduced``, …"""
         return self.results / "students" / student / corpus / part
 
     def distilled_by(self, student: str) -> str:
@@ -114,6 +114,14 @@ class Layout:
     def vocabulary_report(self, corpus: str, teacher: str, rule: str) -> Path:
         """What cutting a teacher's vocabulary to a corpus did."""
         return self.results / "corpora" / corpus / teacher / rule / "vocabulary.json"
+
+    def verifications(self) -> list[Path]:
+        """What comparing each student cut after its training with the whole one found."""
+        return [
+            self.student(system, language, "verification.json")
+            for language, system in self.pairs()
+            if self.config["students"].get(system, {}).get("vocabulary") == "post"
+        ]
 
     def finetuned(self, task: str, system: str, seed: int | str) -> Path:
         """Folder with the metrics and predictions of one fine-tuning."""

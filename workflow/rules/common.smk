@@ -205,13 +205,19 @@ def full_counts(wildcards):
     return layout.prepared(wildcards.corpus, wildcards.teacher, FULL) / "counts"
 
 
-def tasks_of(wildcards):
-    """The experiment's tasks in the language of a corpus."""
-    return [
-        name
+def texts_of_tasks(language):
+    """The training text of each of the experiment's tasks in a language, by the task's name."""
+    return {
+        name: config["tasks"][name]["train"]
         for name in config["experiment"]["tasks"]
-        if config["tasks"][name]["language"] == wildcards.corpus
-    ]
+        if config["tasks"][name]["language"] == language
+    }
+
+
+def options_of_tasks(language):
+    """Those texts as options."""
+    texts = texts_of_tasks(language)
+    return options({"task": [f"{name}={file}" for name, file in texts.items()]})
 
 
 # Models
@@ -313,6 +319,12 @@ def distillation_options(wildcards):
         | {"freeze": recipe["freeze"], "fraction": recipe["data_fraction"]}
         | options_of_teachers(wildcards)
     )
+
+
+def student_before_its_cut(wildcards):
+    """The distilled student that one of vocabulary `post` is cut from."""
+    of = recipe_of(wildcards)["of"]
+    return layout.student(of, layout.corpus_of(of, wildcards.language), "distilled")
 
 
 def amplified_students():

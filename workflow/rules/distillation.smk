@@ -81,11 +81,7 @@ rule amplified_student:
 
 rule reduced_student:
     input:
-        model=lambda wildcards: layout.student(
-            recipe_of(wildcards)["of"],
-            layout.corpus_of(recipe_of(wildcards)["of"], wildcards.language),
-            "distilled",
-        ),
+        model=student_before_its_cut,
         kept=lambda wildcards: layout.prepared(
             wildcards.language,
             recipe_of(wildcards)["teacher"],
@@ -107,3 +103,27 @@ rule reduced_student:
     shell:
         "python -m eliquare.vocabulary.reduce --model {input.model} --keep {input.kept}"
         " --sample {input.documents} --output {output} > {log} 2>&1"
+
+
+# A step of its own: one more task to compare on makes the student itself not again.
+rule verified_student:
+    input:
+        model=student_before_its_cut,
+        reduced="results/students/{student}/{language}/reduced",
+        documents="results/corpora/{language}/documents",
+        tasks=lambda wildcards: texts_of_tasks(wildcards.language).values(),
+    output:
+        "results/students/{student}/{language}/verification.json",
+    log:
+        "logs/verified_student/{student}-{language}.log",
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=memory(2000, 2, of=["model"]),
+        runtime=minutes(30),
+    params:
+        version=version("eliquare.vocabulary.verify"),
+        tasks=lambda wildcards: options_of_tasks(wildcards.language),
+    shell:
+        "python -m eliquare.vocabulary.verify --model {input.model} --reduced {input.reduced}"
+        " --sample {input.documents} {params.tasks} --output {output} > {log} 2>&1"

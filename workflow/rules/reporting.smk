@@ -101,6 +101,7 @@ rule report:
         vocabularies=[
             layout.vocabulary_report(*cut) for cut in layout.vocabulary_rules()
         ],
+        verifications=layout.verifications(),
     output:
         f"{EXPERIMENT}/report.html",
     log:

@@ -120,9 +120,7 @@ rule amplified_report:
         teacher=lambda wildcards: layout.teacher(wildcards.corpus, wildcards.teacher),
         amplified="results/corpora/{corpus}/{teacher}/{vocabulary}/model",
         documents="results/corpora/{corpus}/documents",
-        tasks=lambda wildcards: [
-            config["tasks"][name]["train"] for name in tasks_of(wildcards)
-        ],
+        tasks=lambda wildcards: texts_of_tasks(wildcards.corpus).values(),
     output:
         "results/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
     log:
@@ -136,14 +134,7 @@ rule amplified_report:
         runtime=minutes(30),
     params:
         version=version("eliquare.vocabulary.amplified_report"),
-        tasks=lambda wildcards: options(
-            {
-                "task": [
-                    f"{name}={config['tasks'][name]['train']}"
-                    for name in tasks_of(wildcards)
-                ]
-            }
-        ),
+        tasks=lambda wildcards: options_of_tasks(wildcards.corpus),
     shell:
         "python -m eliquare.vocabulary.amplified_report --model {input.teacher}"
         " --amplified {input.amplified} --documents {input.documents} {params.tasks}"
@@ -160,9 +151,7 @@ rule vocabulary_report:
         / "kept.csv",
         counts=full_counts,
         documents="results/corpora/{corpus}/documents",
-        tasks=lambda wildcards: [
-            config["tasks"][name]["train"] for name in tasks_of(wildcards)
-        ],
+        tasks=lambda wildcards: texts_of_tasks(wildcards.corpus).values(),
     output:
         "results/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
     log:
@@ -176,14 +165,7 @@ rule vocabulary_report:
         runtime=minutes(30, 0.02, of=["documents"]),
     params:
         version=version("eliquare.vocabulary.report"),
-        tasks=lambda wildcards: options(
-            {
-                "task": [
-                    f"{name}={config['tasks'][name]['train']}"
-                    for name in tasks_of(wildcards)
-                ]
-            }
-        ),
+        tasks=lambda wildcards: options_of_tasks(wildcards.corpus),
     shell:
         "python -m eliquare.vocabulary.report --model {input.teacher} --reduced {input.reduced}"
         " --kept {input.kept} --counts {input.counts} --documents {input.documents}"
