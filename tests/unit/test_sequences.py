@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from corpus_helpers import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from eliquare import stage
 from eliquare.corpus import arrow, sequences, split
@@ -106,6 +108,34 @@ def test_sentence_by_sentence_gives_the_subwords_of_the_text(texts, folders, kin
     # A sentence has no start of its own where one sub-word holds its beginning and the end before.
     total = sum(map(len, sentences))
     assert 0.97 * total <= is_start.sum() <= total
+
+
+@needs_data
+@pytest.mark.parametrize("family", [None, "bert", "xlm-roberta", "modernbert", "camembert"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_is_the_one_that_autotokenizer_loads(folders, tmp_path, kind, family):
+    shutil.copytree(folders[kind], tmp_path / "model")
+    if family:
+        stage.write_json(tmp_path / "model/config.json", {"model_type": family})
+    found = tokenizers.tokenizer_class(tmp_path / "model").from_pretrained(tmp_path / "model")
+    expected = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert type(found) is type(expected)
+    assert found.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
+    assert found.special_tokens_map == expected.special_tokens_map
+    assert found.model_max_length == expected.model_max_length
+
+
+@needs_data
+def test_a_tokenizer_is_loaded_without_torch(folders):
+    lines = [
+        "import sys",
+        "from eliquare import masking",
+        "from eliquare.corpus import counts, sequences, tokenizer",
+        "tokenizer.load(sys.argv[1])",
+        "sys.exit('torch' in sys.modules)",
+    ]
+    for kind in ("wordpiece", "unigram"):
+        assert not subprocess.call([sys.executable, "-c", "\n".join(lines), folders[kind]])
 
 
 @needs_data

@@ -73,7 +73,9 @@ class Holders:
         group = np.cumsum(is_start)
         last = int(group[-1])
         # Group 0 is the one that the batch before left open.
-        held = np.unique(np.concatenate([self.open, group * self.size + ids]))
+        # Not np.unique, which hashes: a hundred times slower here than to sort.
+        held = np.sort(np.concatenate([self.open, group * self.size + ids]))
+        held = held[np.diff(held, prepend=-1) > 0]
         closed = np.searchsorted(held, last * self.size)
         self.counts += np.bincount(held[:closed] % self.size, minlength=self.size)
         self.open = held[closed:] - last * self.size

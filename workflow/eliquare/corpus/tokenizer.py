@@ -8,6 +8,11 @@ import numpy as np
 
 from eliquare.stage import InputError, existing, read_json
 
+# AutoTokenizer imports torch, which takes longer than to read a small corpus. Of these families it
+# takes these classes as a folder names them, and the classes by themselves need no torch.
+FAMILIES = (None, "bert", "distilbert", "roberta", "xlm-roberta", "deberta-v2")
+CLASSES = ("BertTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "TokenizersBackend")
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -29,10 +34,8 @@ def load(folder: str | Path) -> Any:
     are read as text. Raises InputError where the folder holds no fast tokenizer.
     """
     existing(folder, "model folder with a tokenizer")
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = tokenizer_class(Path(folder)).from_pretrained(str(folder))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"{folder}: no tokenizer that transformers can load ({reason})") from None
@@ -43,6 +46,20 @@ def load(folder: str | Path) -> Any:
     backend.no_padding()
     backend.encode_special_tokens = True
     return tokenizer
+
+
+def tokenizer_class(folder: Path) -> Any:
+    """The class that loads the tokenizer of a folder as AutoTokenizer does."""
+    import transformers
+
+    named, family = (
+        read_json(folder / name) if (folder / name).exists() else {}
+        for name in ("tokenizer_config.json", "config.json")
+    )
+    plain = family.get("model_type") in FAMILIES and "auto_map" not in named
+    if plain and named.get("tokenizer_class") in CLASSES:
+        return getattr(transformers, named["tokenizer_class"])
+    return transformers.AutoTokenizer
 
 
 def subwords(tokenizer: Any) -> list[str]:
