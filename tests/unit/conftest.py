@@ -5,14 +5,14 @@ import training_helpers
 
 
 @pytest.fixture(scope="session")
-def trained_world(tmp_path_factory):
+def world(tmp_path_factory):
     """A corpus, a teacher, a student, and the student trained to its end without interruption."""
     return training_helpers.with_models(training_helpers.corpus(tmp_path_factory.mktemp("world")))
 
 
 @pytest.fixture(scope="session")
-def still(trained_world, tmp_path_factory):
+def still(world, tmp_path_factory):
     """A student without dropout: its random numbers are drawn in each process."""
     folder = tmp_path_factory.mktemp("still")
-    teacher = training_helpers.write_model(trained_world.tokenizer, folder / "teacher", dropout=0)
+    teacher = training_helpers.write_model(world.tokenizer, folder / "teacher", dropout=0)
     return training_helpers.write_student(teacher, folder / "it")

@@ -16,11 +16,6 @@ pytestmark = needs_data
 SHORT = {"steps": 3, "validations": 1}
 
 
-@pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
 @pytest.mark.parametrize(
     ("asked", "logged"),
     [

@@ -34,11 +34,6 @@ from eliquare.training.order import Passes
 pytestmark = needs_data
 
 
-@pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
 def test_the_history_has_every_term(world):
     lines = history_of(world.whole)
     logged = [line for line in lines if "loss" in line]

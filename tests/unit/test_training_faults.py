@@ -39,11 +39,6 @@ from eliquare.training.terms import Losses
 pytestmark = needs_data
 
 
-@pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
 def untimed(lines: list[dict]) -> list[dict]:
     """A history without what a clock says."""
     timed = ("seconds", "tokens_per_second")

@@ -19,11 +19,6 @@ from eliquare.training.order import (
 pytestmark = needs_data
 
 
-@pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
 def order_of(world, **changes):
     settings = {"step_size": 4, "seed": 1} | changes
     return TrainingOrder(

@@ -24,11 +24,6 @@ from eliquare.training.processes import Processes
 pytestmark = needs_data
 
 
-@pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
 def alike(one, other) -> None:
     """The same weights and the same history, within the tolerance of sums in another order."""
     weights = load_file(other / "model.safetensors")

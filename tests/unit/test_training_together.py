@@ -32,11 +32,6 @@ pytestmark = needs_data
 
 
 @pytest.fixture(scope="module")
-def world(trained_world):
-    return trained_world
-
-
-@pytest.fixture(scope="module")
 def students(world, tmp_path_factory) -> dict[str, dict]:
     """Ablations of loss, temperature, initialisation and shape: the options of each."""
     folder = tmp_path_factory.mktemp("students")

@@ -14,7 +14,6 @@ from eliquare import stage
 from eliquare.corpus.tokenizer import require_same
 from eliquare.distillation import training as plain
 from eliquare.distillation.paired_objective import PairedDistillation
-from eliquare.distillation.projections import remove_projections
 from eliquare.masking import Masking
 from eliquare.models.loading import load_masked_model, load_tokenizer, longest_sequence
 from eliquare.pairs import Carrier
@@ -85,22 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
             PairedBatch(tokenizer.pad_token_id, teacher_tokenizer.pad_token_id),
         )
 
-    training.train(
-        training.Task(
-            arguments,
-            student,
-            tokenizer,
-            distillation,
-            {name: term.weight.mean for name, term in asked.items()},
-            best_by="kl" if "kl" in asked else "loss",
-            inputs=plain.inputs_of(arguments),
-            version=VERSION,
-            card=lambda history: plain.card(arguments, history),
-            before_save=remove_projections,
-            read=read,
-            look=distillation.look,
-        )
-    )
+    training.train(plain.task_of(arguments, student, tokenizer, distillation, VERSION, read=read))
 
 
 if __name__ == "__main__":

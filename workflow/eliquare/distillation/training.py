@@ -3,17 +3,21 @@
     python -m eliquare.distillation.training --teacher T --student S --sequences D --masking M \\
         --steps 20000 --output O
 
-Start it again after a kill and it goes on; on several GPUs, start it with torchrun. The step is
-``Distillation.__call__`` in objective.py, the order of the data ``TrainingOrder`` in
-eliquare/training/order.py, the loop ``train`` in eliquare/training/loop.py.
+Start it again after a kill and it goes on; on several GPUs, start it with torchrun. The objective is
+``Distillation`` in objective.py, the order of the data ``TrainingOrder`` in
+eliquare/training/order.py; the step is ``take_step`` in eliquare/training/loop.py, the loop
+``train`` beside it.
 """
 
 import argparse
+from typing import Any
 
 import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eliquare import stage
 from eliquare.distillation.objective import Distillation
+from eliquare.distillation.paired_objective import PairedDistillation
 from eliquare.distillation.presets import DEFAULT, PRESETS
 from eliquare.distillation.projections import remove_projections
 from eliquare.distillation.teacher import Teacher
@@ -102,18 +106,31 @@ def prepare(arguments: argparse.Namespace, teachers: dict[str, Teacher]) -> trai
     mine = [teachers[folder] for folder in arguments.teacher]
     distillation = Distillation(student, list(zip(mine, weights, strict=True)), asked)
     freeze(student, arguments.freeze)
+    return task_of(arguments, student, tokenizer, distillation, VERSION)
+
+
+def task_of(
+    arguments: argparse.Namespace,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: Distillation | PairedDistillation,
+    version: int,
+    **more: Any,
+) -> training.Task:
+    """The training of a student for an objective of its teachers; ``more`` is passed on."""
     return training.Task(
         arguments,
         student,
         tokenizer,
-        distillation,
-        {name: term.weight.mean for name, term in asked.items()},
-        best_by="kl" if "kl" in asked else "loss",
+        objective,
+        {name: term.weight.mean for name, term in objective.terms.items()},
+        best_by="kl" if "kl" in objective.terms else "loss",
         inputs=inputs_of(arguments),
-        version=VERSION,
+        version=version,
         card=lambda history: card(arguments, history),
         before_save=remove_projections,
-        look=distillation.look,
+        look=objective.look,
+        **more,
     )
 
 
