@@ -1,6 +1,6 @@
 """What a student is trained for: the terms of its objective, beside its teachers.
 
-``Distillation.__call__`` is the whole of it: the teachers' answers, the student's outputs, the terms.
+``Distillation.__call__`` takes the teachers' answers, the student's outputs, and the terms of both.
 """
 
 from collections.abc import Sequence

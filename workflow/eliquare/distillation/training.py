@@ -3,10 +3,9 @@
     python -m eliquare.distillation.training --teacher T --student S --sequences D --masking M \\
         --steps 20000 --output O
 
-Start it again after a kill and it goes on; on several GPUs, start it with torchrun. The objective is
-``Distillation`` in objective.py, the order of the data ``TrainingOrder`` in
-eliquare/training/order.py; the step is ``take_step`` in eliquare/training/loop.py, the loop
-``train`` beside it.
+Start it again after a kill and it goes on; on several GPUs, start it with torchrun. The objective
+is ``Distillation`` in objective.py, the order of the data ``TrainingOrder`` in
+eliquare/training/order.py, the step ``take_step`` in eliquare/training/loop.py, beside the loop.
 """
 
 import argparse
