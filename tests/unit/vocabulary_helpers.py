@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import unicodedata
 from collections import Counter
 from functools import cache
 from itertools import islice
@@ -37,12 +38,17 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import generate_merges
 
+from eliquare.models.tokenizer import as_wordpiece, learn_pieces
+
 DATA = Path(os.environ.get("ELIQUARE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"no real data at {DATA} (set ELIQUARE_DATA)"
 )
 
 SIZE = 2500
+BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
+GEMMA_SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
 TOPICS = ["uk", "mr", "bn", "ja", "he", "fr", "sw"]
 
 
@@ -69,30 +75,43 @@ def template(cls: str, sep: str, ids: dict[str, int], pair: str) -> processors.T
     )
 
 
+# Learnt by SentencePiece, which learns the same from the same text each time: the WordPiece and
+# Unigram trainers of the tokenizers library break ties by the order of a hash table.
+
+
+@cache
+def learnt_wordpieces() -> list[str]:
+    """The characters in the forms in which they stand in words, and then longer pieces."""
+    normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    cut = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    lines = [[w for w, _ in cut(normalizer.normalize_str(line))] for line in all_sentences()]
+    words = {word for line in lines for word in line}
+    characters = {word[0] for word in words} | {f"##{c}" for word in words for c in word[1:]}
+    pieces = learn_pieces(map(" ".join, lines), "bpe", SIZE)
+    longer = [as_wordpiece(piece) for piece, _ in pieces]
+    return list(dict.fromkeys([*sorted(characters), *filter(None, longer)]))
+
+
+@cache
+def learnt_unigrams(kind: str, number: int) -> list[tuple[str, float]]:
+    """That many pieces with their scores, from text normalised in one form of Unicode."""
+    lines = (unicodedata.normalize(kind, line) for line in all_sentences())
+    return learn_pieces(lines, "unigram", number + 1)
+
+
 @cache
 def wordpiece(front: bool) -> PreTrainedTokenizerFast:
     """A cased WordPiece tokenizer; its special tokens at the front, or (as in mBERT) further on."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    fillers = [] if front else [f"[unused{n}]" for n in range(40)]
+    order = ["[PAD]", *fillers, *BERT_SPECIALS[1:], *learnt_wordpieces()][: SIZE + len(fillers)]
+    ids = {word: number for number, word in enumerate(order)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    fillers = [] if front else [f"[unused{n}]" for n in range(40)]
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=SIZE, special_tokens=specials, show_progress=False
-    )
-    tokenizer.train_from_iterator(all_sentences(), trainer)
-    if fillers:
-        words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-        words = ["[PAD]", *fillers, *specials[1:], *words[5:]]
-        vocabulary = {word: number for number, word in enumerate(words)}
-        rules = json.loads(tokenizer.to_str())
-        rules["model"]["vocab"], rules["added_tokens"] = vocabulary, []
-        tokenizer = Tokenizer.from_str(json.dumps(rules))
-        tokenizer.add_special_tokens(specials)
-    ids = tokenizer.get_vocab()
+    tokenizer.add_special_tokens(BERT_SPECIALS)
     tokenizer.post_processor = template("[CLS]", "[SEP]", ids, "[CLS] $A [SEP] $B:1 [SEP]:1")
-    names = {f"{s[1:-1].lower()}_token": s for s in specials}
+    names = {f"{s[1:-1].lower()}_token": s for s in BERT_SPECIALS}
     kind = BertTokenizerFast if front else PreTrainedTokenizerFast
     options = {"do_lower_case": False, "strip_accents": False} if front else {}
     return kind(tokenizer_object=tokenizer, model_max_length=128, **names, **options)
@@ -100,17 +119,11 @@ def wordpiece(front: bool) -> PreTrainedTokenizerFast:
 
 @cache
 def unigram(xlmr_class: bool) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.Unigram())
+    pieces = [*((s, 0.0) for s in ROBERTA_SPECIALS), *learnt_unigrams("NFKC", SIZE - 5)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=SIZE - 1,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(all_sentences(), trainer)
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     ids = tokenizer.get_vocab()
     tokenizer.post_processor = template("<s>", "</s>", ids, "<s> $A </s> </s> $B </s>")
@@ -121,24 +134,12 @@ def unigram(xlmr_class: bool) -> PreTrainedTokenizerFast:
     return kind(tokenizer_object=tokenizer, model_max_length=128, **names)
 
 
-BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
-GEMMA_SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-
-
 @cache
 def deberta_unigram() -> DebertaV2Tokenizer:
     """The order of mDeBERTa: [PAD], [CLS], [SEP], [UNK], the pieces, [MASK] added at the end."""
     order = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=SIZE - 1, special_tokens=order, unk_token="[UNK]", show_progress=False
-    )
-    tokenizer.train_from_iterator(all_sentences(), trainer)
-    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return DebertaV2Tokenizer(vocab=[tuple(piece) for piece in pieces], model_max_length=128)
+    pieces = [*((s, 0.0) for s in order), *learnt_unigrams("NFC", SIZE - 5)]
+    return DebertaV2Tokenizer(vocab=pieces, model_max_length=128)
 
 
 @cache
