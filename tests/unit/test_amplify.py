@@ -196,10 +196,21 @@ def test_joining_counts_what_it_saves(counted):
 
 def test_words_are_counted_in_bounded_memory():
     texts = (" ".join(["often", "well", f"once{n}", f"rare{n}"]) for n in range(5000))
-    counts, total = words.count_written(texts, most=100)
+    counts, total = words.count_written(texts, most=1000)
     assert total == 20_000
     assert counts["often"] == counts["well"] == 5000
-    assert len(counts) <= 200
+    assert 500 < sum(map(len, counts)) <= 2100
+
+
+def test_phrases_of_a_language_without_spaces_are_counted_in_bounded_memory():
+    """None of them occurs twice, so that none is more frequent than another."""
+    phrases = [
+        f"{n:05}".translate({48 + d: c for d, c in enumerate("一二三四五六七八九十")}) * 20
+        for n in range(2000)
+    ]
+    counts, total = words.count_written(iter(phrases), most=10_000)
+    assert total == 2000
+    assert 10_000 <= sum(map(len, counts)) <= 20_100
 
 
 def test_weights_of_the_mean_and_of_frequencies():

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 from vocabulary_helpers import (
@@ -168,8 +168,12 @@ def kept_for(folder, tokenizer, texts, extra):
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 10**6), language=st.sampled_from(TOPICS))
+@example(seed=0, language="ja")
 def test_reduction_is_exact(teacher, tmp_path, seed, language):
-    """Random kept sets on real text in seven scripts: same pieces, states and logits."""
+    """Random kept sets on real text in eight scripts: same pieces, states and logits.
+
+    Latin, Cyrillic, Devanagari, Bengali, Hebrew; and Japanese, three scripts without spaces.
+    """
     folder, tokenizer, model = teacher
     extra = random.Random(seed)
     texts = extra.sample(real_sentences(language), 4)

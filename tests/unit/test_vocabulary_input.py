@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertTokenizer
-from vocabulary_helpers import make_teacher, needs_data, swahili_news
+from vocabulary_helpers import make_teacher, needs_data, real_sentences, swahili_news
 
 from eliquare import stage
 from eliquare.stage import InputError
 from eliquare.vocabulary import reduce as reduction
-from eliquare.vocabulary import select
+from eliquare.vocabulary import report, select
 from eliquare.vocabulary import tokenizer as surgery
 from eliquare.vocabulary.counting import count_text
 
@@ -215,6 +215,22 @@ def test_selection_from_plain_text_for_several_languages(teacher, tmp_path):
     listed = written(tmp_path, teacher[1][-5:])
     rows = select.select(folder, [swahili], "list", str(listed))
     assert sum(reason == "list" for _, _, reason in rows) >= 1
+
+
+def test_a_language_without_spaces(teacher, tmp_path):
+    """Selection, reduction and its proof on Japanese; what stands between spaces is a phrase."""
+    folder = teacher[0] / "teacher"
+    texts = real_sentences("ja")[:60]
+    path = tmp_path / "ja.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = select.select(folder, [count_text(path, folder, len(tokenizer))], "coverage", 0.99)
+    findings = reduction.reduce(folder, [i for i, _, _ in rows], tmp_path / "cut", path)
+    assert findings["texts"]["corpus"]["sentences_run"] > 5
+    tokenizers = {"before": tokenizer, "after": AutoTokenizer.from_pretrained(tmp_path / "cut")}
+    measured = report.measure_texts(tokenizers, texts)
+    assert len(texts) <= measured["words"] < 2 * len(texts)
+    assert measured["after"]["sub_words_per_word"] >= measured["before"]["sub_words_per_word"] > 10
 
 
 def test_select_as_a_command_on_plain_text(teacher, tmp_path):

@@ -29,7 +29,7 @@ from eliquare.vocabulary.tokenizer import Description
 from eliquare.vocabulary.weights import load_model
 from eliquare.vocabulary.words import Words, cut_word, words_of
 
-VERSION = 1
+VERSION = 2
 
 GAIN = 2e-5
 LEAST = 10

@@ -35,7 +35,10 @@ SENTENCES = 16
 
 def measure_texts(tokenizers: dict[str, Any], texts: Iterable[str]) -> dict[str, Any]:
     """Words of the texts, and for each tokenizer the share of [UNK] among its sub-words and the
-    mean number of sub-words in a word (words are what stands between spaces)."""
+    mean number of sub-words in a word.
+
+    Words are what stands between spaces; in a language written without, whole phrases.
+    """
     texts = iter(texts)
     number = words = 0
     unknown, pieces = Counter(), Counter()

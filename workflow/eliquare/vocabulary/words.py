@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from eliquare.vocabulary import tokenizer as surgery
 
-MOST_WORDS = 1_000_000
+# About a million words of a language with spaces.
+MOST_CHARACTERS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Words:
     """``cuts``: for each word, its pieces; ``counts``: how often each word stands in the text.
 
     A word is what the tokenizer's normaliser and pre-tokenizer hand to its model, so a written word
-    with a hyphen may be several. ``written`` counts what stands between spaces.
+    with a hyphen may be several. ``written`` counts what stands between spaces: whole phrases in
+    languages that are written without.
     """
 
     cuts: dict[str, tuple[str, ...]]
@@ -28,26 +31,34 @@ class Words:
         return sum(self.counts[word] * len(cut) for word, cut in self.cuts.items())
 
 
-def count_written(texts: Iterable[str], most: int = MOST_WORDS) -> tuple[Counter[str], int]:
+def count_written(texts: Iterable[str], most: int = MOST_CHARACTERS) -> tuple[Counter[str], int]:
     """What stands between spaces, with its counts, and how many there are in all.
 
-    At twice ``most`` distinct words the rarest are forgotten until ``most`` are left (lossy
-    counting, Manku and Motwani 2002), so that memory does not grow with the corpus.
+    When the distinct words have twice ``most`` characters together, the most frequent ones with
+    ``most`` characters stay and the others are forgotten, so that memory does not grow with the
+    corpus: neither where it has ever more words, nor where a word is a whole phrase.
     """
     counts: Counter[str] = Counter()
-    total = forgotten = 0
+    total = held = 0
     for text in texts:
         words = text.split()
         total += len(words)
+        held += sum(len(word) for word in set(words) if word not in counts)
         counts.update(words)
-        if len(counts) > 2 * most:
-            while len(counts) > most:
-                forgotten += 1
-                counts = Counter({word: n for word, n in counts.items() if n > forgotten})
+        if held > 2 * most:
+            counts = most_frequent(counts, most)
+            held = sum(map(len, counts))
     return counts, total
 
 
-def words_of(backend: Any, texts: Iterable[str], most: int = MOST_WORDS) -> Words:
+def most_frequent(counts: Counter[str], most: int) -> Counter[str]:
+    """The most frequent words, as many as have ``most`` characters together."""
+    ordered = counts.most_common()
+    ends = accumulate(len(word) for word, _ in ordered)
+    return Counter(dict(entry for entry, end in zip(ordered, ends, strict=True) if end <= most))
+
+
+def words_of(backend: Any, texts: Iterable[str], most: int = MOST_CHARACTERS) -> Words:
     """The words of the texts and their pieces; ``backend`` is a tokenizer of tokenizers' own."""
     written, total = count_written(texts, most)
     counts: Counter[str] = Counter()
