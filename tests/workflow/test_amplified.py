@@ -1,4 +1,4 @@
-"""The workflow with new sub-words: a recipe like any other, and one more row of the tables."""
+"""The workflow with new sub-words, and with a teacher that was only cut: rows like any other."""
 
 import csv
 import json
@@ -6,9 +6,51 @@ import json
 from conftest import tiny
 from transformers import pipeline
 
+LISTED = "results/corpora/qaa/teacher/listed"
+
+
+def only_cut(config):
+    """A teacher cut by a rule for two languages and a script is a system; another rule is a list.
+
+    The demo's qaa is written in Latin letters, qab in Cyrillic, qac in Devanagari.
+    """
+    config["vocabularies"]["together"] = {
+        "top_k": 150,
+        "languages": ["qab"],
+        "script": ["Devanagari"],
+    }
+    config["vocabularies"]["listed"] = {"list": "results/corpora/qaa/teacher/together/kept.csv"}
+    config["systems"] = {"cut": {"teacher": "teacher", "rule": "together"}}
+
+
+def kept(results, rule):
+    """The reason of each kept sub-word."""
+    with (results / f"corpora/qaa/teacher/{rule}/kept.csv").open(newline="") as file:
+        return {row["subword"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def check_only_cut(results):
+    """The rules kept what was asked for, and the teacher that was only cut is a row with scores."""
+    reports = {
+        rule: json.loads((results / f"corpora/qaa/teacher/{rule}/vocabulary.json").read_text())
+        for rule in ("together", "sentences")
+    }
+    scripts = {rule: report["sub_words"]["by_script"] for rule, report in reports.items()}
+    assert scripts["together"]["Cyrillic"] > 50 and scripts["together"]["Devanagari"] > 10
+    assert not {"Cyrillic", "Devanagari"} & set(scripts["sentences"])
+    assert set(reports["together"]["verification"]["texts"]) == {"corpus", "qaa-upos"}
+    together, listed = kept(results, "together"), kept(results, "listed")
+    assert set(listed) == set(together) and "list" in listed.values()
+    with (results / "amplified/tables/scores.csv").open(newline="") as file:
+        rows = {row["system"]: row for row in csv.DictReader(file)}
+    assert float(rows["cut"]["qaa/qaa-upos accuracy"]) > 0
+    size = json.loads((results / "measured/qaa/cut.json").read_text())["vocabulary_size"]
+    assert size == len(together)
+
 
 def test_an_amplified_student_is_one_more_row(project):
     config = tiny("amplified")
+    only_cut(config)
     config["amplifications"] = {"more": {"rule": "sentences", "add": 60, "least": 3}}
     config["students"]["longer"] = {
         "like": "pre",
@@ -16,15 +58,16 @@ def test_an_amplified_student_is_one_more_row(project):
         "rule": None,
         "amplification": "more",
     }
-    config["experiment"] |= {"systems": ["pre", "longer"], "release": ["longer"]}
+    config["experiment"] |= {"systems": ["pre", "longer", "cut"], "release": ["longer"]}
     path = project.configure(config)
-    project.make(path)
+    project.make(path, "all", f"{LISTED}/model")
     results = project.folder / "results"
+    check_only_cut(results)
 
     table = results / "amplified" / "tables" / "vocabulary_comparison.csv"
     with table.open(newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file)}
-    assert list(rows) == config["experiment"]["systems"]
+    assert list(rows) == ["pre", "longer"]
     words = {name: float(row["sub_words_per_word"]) for name, row in rows.items()}
     sizes = {name: int(row["sub_words"]) for name, row in rows.items()}
     assert words["longer"] < words["pre"]

@@ -128,7 +128,7 @@ def test_one_more_task(made):
         config["tasks"]["qaa-more"] = config["tasks"]["qaa-upos"]
         config["experiment"]["tasks"].append("qaa-more")
 
-    # The vocabulary's report counts the unknown sub-words of each task of its language, and a student
+    # The vocabulary's report counts the unknown sub-words of each task of its language; a student
     # that was cut is compared with the whole one on each.
     again = {"finetuned": 4, "vocabulary_report": 1, "verified_student": 1}
     assert changed(made, change) == ALL_READ | again

@@ -64,7 +64,11 @@ def test_one_more_task(done):
         config["experiment"]["tasks"] = ["qaa-upos", "qaa-topic"]
 
     # The vocabulary report counts the unknown sub-words of each task.
-    assert changed(done, change) == READ | {"finetuned": 3, "vocabulary_report": 1, "verified_student": 1}
+    assert changed(done, change) == READ | {
+        "finetuned": 3,
+        "vocabulary_report": 1,
+        "verified_student": 1,
+    }
 
 
 def test_one_more_student(done):
