@@ -45,7 +45,7 @@ class Amplified:
             "spaces": lambda: sentencepiece_bpe().backend_tokenizer,
         }[kind]()
         self.description = json.loads(backend.to_str())
-        self.old = new_subwords.backend_of(self.description)
+        self.old = surgery.backend_of(self.description)
         self.texts = [line for language in TOPICS for line in real_sentences(language)[:200]]
         self.words = words.words_of(self.old, self.texts)
         self.learnt = new_subwords.learn(self.description, self.words, 500, 0.5, 5)
@@ -56,7 +56,7 @@ class Amplified:
             [*self.learnt.characters, *self.learnt.pieces],
             self.learnt.merges,
         )
-        self.new = new_subwords.backend_of(self.result)
+        self.new = surgery.backend_of(self.result)
         self.known = set(surgery.list_subwords(self.description))
         unseen = [line for language in TOPICS for line in real_sentences(language)[500:]]
         self.unseen = words.words_of(self.old, [*unseen, *swahili_news(200)])
@@ -161,11 +161,11 @@ def test_a_new_piece_without_the_characters_would_make_a_word_unknown():
     old = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     description = json.loads(old.to_str())
     assert words.cut_word(old, "abcd") == ("a", "##b", "##cd")
-    bad = new_subwords.backend_of(extend.extend(description, ["abc"]))
+    bad = surgery.backend_of(extend.extend(description, ["abc"]))
     assert words.cut_word(bad, "abcd") == ("[UNK]",)
     characters = extend.missing_characters(description)
     assert characters == ["##c", "##d"]
-    good = new_subwords.backend_of(extend.extend(description, [*characters, "abc"]))
+    good = surgery.backend_of(extend.extend(description, [*characters, "abc"]))
     assert words.cut_word(good, "abcd") == ("abc", "##d")
 
 

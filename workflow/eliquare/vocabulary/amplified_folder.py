@@ -6,14 +6,14 @@ from typing import Any
 
 from eliquare.vocabulary import extend as extension
 from eliquare.vocabulary import tokenizer as surgery
-from eliquare.vocabulary.new_subwords import Learnt, backend_of
+from eliquare.vocabulary.new_subwords import Learnt
 from eliquare.vocabulary.tokenizer import Description
 
 
 def write_new(path: Path, old: Description, new: Description, learnt: Learnt) -> None:
     """new_subwords.csv: id, sub-word, its uses in the text, the old pieces of its characters."""
     known = set(surgery.list_subwords(old))
-    backend = backend_of(old)
+    backend = surgery.backend_of(old)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "subword", "occurrences", "old_pieces"])

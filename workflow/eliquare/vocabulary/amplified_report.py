@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from eliquare import stage
 from eliquare.vocabulary import tokenizer as surgery
 from eliquare.vocabulary.options import add_measured_texts
-from eliquare.vocabulary.report import DOCUMENTS, measure_texts
+from eliquare.vocabulary.report import DOCUMENTS, measure_texts, table_of_texts
 from eliquare.vocabulary.sample import sample_texts
 from eliquare.vocabulary.texts import task_texts
 from eliquare.vocabulary.weights import parameter_count
@@ -57,16 +57,6 @@ def report(
 def table(result: dict[str, Any]) -> str:
     """The report for people."""
     subwords, parameters = result["sub_words"], result["parameters"]
-    rows = [
-        [
-            name,
-            f"{row['words']:,}",
-            *(f"{row[when]['unknown_share']:.3%}" for when in ("before", "after")),
-            *(f"{row[when]['sub_words_per_word']:.2f}" for when in ("before", "after")),
-        ]
-        for name, row in result["texts"].items()
-    ]
-    headers = ["text", "words", "[UNK] before", "after", "sub-words per word before", "after"]
     curve = [
         [f"{point['added']:,}", f"{point['sub_words_per_word']:.3f}"]
         for point in result["amplification"]["curve"][::5]
@@ -76,7 +66,7 @@ def table(result: dict[str, Any]) -> str:
             f"{subwords['new']:,} new sub-words beside {subwords['kept']:,} of the whole model's "
             f"{subwords['of']:,}",
             f"parameters: {parameters['before']:,} before, {parameters['after']:,} after",
-            tabulate(rows, headers, colalign=("left", *["right"] * 5), disable_numparse=True),
+            table_of_texts(result["texts"]),
             tabulate(curve, ["added", "sub-words per word"], disable_numparse=True),
         ]
     )

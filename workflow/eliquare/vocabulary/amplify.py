@@ -21,8 +21,8 @@ from eliquare.vocabulary import auxiliary, embeddings
 from eliquare.vocabulary import extend as extension
 from eliquare.vocabulary import tokenizer as surgery
 from eliquare.vocabulary.amplified_folder import card, write_new
-from eliquare.vocabulary.new_subwords import Learnt, backend_of, effect, guard, learn
-from eliquare.vocabulary.reduce import local_folder
+from eliquare.vocabulary.new_subwords import Learnt, effect, guard, learn
+from eliquare.vocabulary.options import local_folder
 from eliquare.vocabulary.sample import sample_texts
 from eliquare.vocabulary.saving import save_tokenizer
 from eliquare.vocabulary.tokenizer import Description
@@ -107,13 +107,13 @@ def run(arguments: argparse.Namespace) -> None:
             "rows in the model"
         )
     texts = (document.text for document in corpus.read(arguments.documents))
-    words = words_of(backend_of(old), stage.progress(texts, "words", unit="documents"))
+    words = words_of(surgery.backend_of(old), stage.progress(texts, "words", unit="documents"))
     kept, base = base_of(old, arguments.method)
     # A replacement ends with as many sub-words as an extension would have.
     room = len(names) - len(kept)
     start = words
     if arguments.method == "replacement":
-        bare = backend_of(base)
+        bare = surgery.backend_of(base)
         start = Words({w: cut_word(bare, w) for w in words.cuts}, words.counts, words.written)
     add = None if arguments.add is None else arguments.add + room
     learnt = learn(base, start, add, arguments.gain or GAIN, arguments.least)
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
             "the text; give more text, or lower --least or --gain"
         )
     new = extended(base, learnt, arguments.method)
-    result = backend_of(new)
+    result = surgery.backend_of(new)
     found = effect(words, result)
     if arguments.method == "extension":
         require_old_cuts(words, result, set(names))
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
     copied, weights, without = rows(arguments, old, new, words)
     amplified = embeddings.resized(model, kept, len(surgery.list_subwords(new)), copied, weights)
     report = {
-        "kind": extension.kind_of(old),
+        "kind": surgery.kind_of(old),
         "method": arguments.method,
         "initialisation": arguments.initialisation,
         "sub_words": {
@@ -194,7 +194,7 @@ def base_of(old: Description, method: str) -> tuple[list[int], Description]:
 def extended(base: Description, learnt: Learnt, method: str) -> Description:
     """The base with what was learnt; a replaced Unigram tokenizer gets scores from the text."""
     scores = None
-    if method == "replacement" and extension.kind_of(base) == "Unigram":
+    if method == "replacement" and surgery.kind_of(base) == "Unigram":
         total = sum(learnt.uses.values())
         names = [name for name, _ in base["model"]["vocab"]]
         special = {token["content"] for token in base["added_tokens"]}
@@ -229,7 +229,7 @@ def rows(
     ids = {name: number for number, name in enumerate(old_names)}
     copied = {number: ids[name] for number, name in enumerate(names) if name in ids}
     fresh = [name for name in names if name not in ids]
-    backend = backend_of(old)
+    backend = surgery.backend_of(old)
     replaced = [[ids[piece] for piece in sources(backend, old, name, ids)] for name in fresh]
     if arguments.initialisation == "mean":
         return copied, embeddings.mean_weights(replaced, len(ids)), 0
@@ -244,7 +244,7 @@ def rows(
         vectors = auxiliary.read_vectors(arguments.vectors)
     else:
         texts = sample_texts(arguments.documents, TEXTS)
-        vectors = auxiliary.learn_vectors(backend_of(new), names, texts)
+        vectors = auxiliary.learn_vectors(surgery.backend_of(new), names, texts)
     special = surgery.protected_ids(old)
     shared = {name: number for name, number in ids.items() if number not in special}
     otherwise = embeddings.mean_weights(replaced, len(ids))
@@ -254,7 +254,7 @@ def rows(
 
 def sources(backend: Any, old: Description, name: str, ids: dict[str, int]) -> list[str]:
     """The old pieces that a new sub-word begins as."""
-    bare = name.removeprefix(extension.continuing(old))
+    bare = name.removeprefix(surgery.continuing(old))
     if len(bare) == 1 and bare in ids:
         # A character that stood at the start of words only.
         return [bare]

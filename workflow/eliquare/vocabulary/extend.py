@@ -17,8 +17,6 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from eliquare.stage import InputError
 from eliquare.vocabulary import tokenizer as surgery
 from eliquare.vocabulary.merging import Merge
@@ -29,25 +27,9 @@ from eliquare.vocabulary.words import cut_word
 SCORE_FOR_A_SAVED_PIECE = 1e-4
 
 
-def kind_of(description: Description) -> str:
-    """WordPiece, Unigram or BPE; raises InputError for another kind."""
-    kind = description["model"].get("type", "WordPiece")
-    if kind not in ("WordPiece", "Unigram", "BPE"):
-        raise InputError(f"the tokenizer is of the kind {kind}, which cannot be extended")
-    return kind
-
-
-def continuing(description: Description) -> str:
-    """What stands before a piece inside a word, as ## in WordPiece."""
-    model = description["model"]
-    if kind_of(description) == "WordPiece":
-        return model.get("continuing_subword_prefix", "##")
-    return model.get("continuing_subword_prefix") or ""
-
-
 def joiner(description: Description) -> Callable[[str, str], str]:
     """How two neighbours are written as one."""
-    prefix = continuing(description)
+    prefix = surgery.continuing(description)
     return lambda left, right: left + right.removeprefix(prefix)
 
 
@@ -56,8 +38,8 @@ def old_pieces(backend: Any, description: Description, piece: str) -> list[str]:
 
     Of a sub-word inside a word the first piece is one for inside a word, too.
     """
-    prefix = continuing(description)
-    if kind_of(description) != "WordPiece" or not piece.startswith(prefix):
+    prefix = surgery.continuing(description)
+    if surgery.kind_of(description) != "WordPiece" or not piece.startswith(prefix):
         return list(cut_word(backend, piece))
     vocabulary = surgery.model_vocabulary(description)
     pieces, begin = [], len(prefix)
@@ -74,9 +56,9 @@ def old_pieces(backend: Any, description: Description, piece: str) -> list[str]:
 
 def missing_characters(description: Description) -> list[str]:
     """WordPiece: the characters that stand inside words but are no piece there, in order."""
-    if kind_of(description) != "WordPiece":
+    if surgery.kind_of(description) != "WordPiece":
         return []
-    prefix = continuing(description)
+    prefix = surgery.continuing(description)
     vocabulary = surgery.model_vocabulary(description)
     subwords = surgery.list_subwords(description)
     special = {subwords[number] for number in surgery.protected_ids(description)}
@@ -100,7 +82,7 @@ def extend(
     given, for old pieces too; by default new pieces get theirs from their best old path and old
     ones keep their own. Raises InputError for a piece that the tokenizer has already.
     """
-    kind = kind_of(description)
+    kind = surgery.kind_of(description)
     result = copy.deepcopy(description)
     model = result["model"]
     subwords = surgery.list_subwords(description)
@@ -138,7 +120,7 @@ def path_scores(description: Description, pieces: Iterable[str]) -> dict[str, fl
     model = description["model"]
     scores = {piece: score for piece, score in model["vocab"]}
     unknown = model.get("unk_id")
-    backend = Tokenizer.from_str(surgery_json(description))
+    backend = surgery.backend_of(description)
     added = {token["content"] for token in description["added_tokens"]}
     closed = all(one in scores for piece in scores if piece not in added for one in piece)
     lowest = float("-inf") if closed else min(scores.values())
@@ -152,10 +134,3 @@ def path_scores(description: Description, pieces: Iterable[str]) -> dict[str, fl
         # tokenizers reads a number of few digits exactly, and one of many perhaps not.
         result[piece] = round(score, 6)
     return result
-
-
-def surgery_json(description: Description) -> str:
-    """A description as the text of a tokenizer.json."""
-    import json
-
-    return json.dumps(description, ensure_ascii=False)

@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from eliquare import stage
 from eliquare.stage import InputError
 from eliquare.vocabulary import extend as extension
@@ -53,7 +51,7 @@ def learn(
     known = set(surgery.list_subwords(description))
     join, closed = extension.joiner(description), closed_pieces(description)
     learning = Merging(ordered, join, known, closed, least)
-    every = extension.kind_of(description) == "BPE"
+    every = surgery.kind_of(description) == "BPE"
     merges: list[Merge] = []
     results: dict[str, None] = {}
     curve = [(0, learning.pieces)]
@@ -100,12 +98,12 @@ def guard(
     ``least`` times, or if the words that hold it became longer by more than they became shorter.
     Adds the characters that keep WordPiece from new [UNK]. The merges of BPE act as learnt.
     """
-    if extension.kind_of(description) == "BPE":
+    if surgery.kind_of(description) == "BPE":
         return
     learnt.characters = extension.missing_characters(description)
     for last in (False,) * ROUNDS + (True,):
         added = [*learnt.characters, *learnt.pieces]
-        backend = backend_of(extension.extend(description, added))
+        backend = surgery.backend_of(extension.extend(description, added))
         new, uses, saved = set(learnt.pieces), Counter(), Counter()
         for word, old in words.cuts.items():
             if len(old) < 2:
@@ -125,11 +123,6 @@ def guard(
             learnt.curve = [point for point in learnt.curve if point[0] <= add]
         elif not bad:
             return
-
-
-def backend_of(description: Description) -> Tokenizer:
-    """The tokenizer that a description describes."""
-    return Tokenizer.from_str(extension.surgery_json(description))
 
 
 def effect(words: Words, backend: Any) -> dict[str, float]:

@@ -124,10 +124,8 @@ def report(
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """The report for people."""
-    subwords, parameters = result["sub_words"], result["parameters"]
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in subwords["by_reason"].items())
+def table_of_texts(texts: dict[str, dict[str, Any]]) -> str:
+    """What was measured on each text, for people."""
     rows = [
         [
             name,
@@ -135,9 +133,16 @@ def table(result: dict[str, Any]) -> str:
             *(f"{row[when]['unknown_share']:.3%}" for when in ("before", "after")),
             *(f"{row[when]['sub_words_per_word']:.2f}" for when in ("before", "after")),
         ]
-        for name, row in result["texts"].items()
+        for name, row in texts.items()
     ]
     headers = ["text", "words", "[UNK] before", "after", "sub-words per word before", "after"]
+    return tabulate(rows, headers, colalign=("left", *["right"] * 5), disable_numparse=True)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report for people."""
+    subwords, parameters = result["sub_words"], result["parameters"]
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in subwords["by_reason"].items())
     scripts = ", ".join(f"{n:,} {script}" for script, n in subwords["by_script"].items())
     return "\n".join(
         [
@@ -146,7 +151,7 @@ def table(result: dict[str, Any]) -> str:
             f"they make up {result['share_of_running_text']:.2%} of running text",
             f"parameters: {parameters['before']:,} before, {parameters['after']:,} after",
             describe(result["verification"]),
-            tabulate(rows, headers, colalign=("left", *["right"] * 5), disable_numparse=True),
+            table_of_texts(result["texts"]),
         ]
     )
 

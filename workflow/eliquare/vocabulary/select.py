@@ -5,13 +5,11 @@ missing character would turn a whole WordPiece word into [UNK]. One rule chooses
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from fontTools import unicodedata
-from tokenizers import Tokenizer
 
 from eliquare import stage
 from eliquare.stage import InputError
@@ -37,7 +35,7 @@ def character_ids(
     """
     rules = dict(description, model={"type": "Unigram", "vocab": [["?", 0.0]], "unk_id": 0})
     rules |= {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}
-    normalizer = Tokenizer.from_str(json.dumps(rules)).normalizer
+    normalizer = surgery.backend_of(rules).normalizer
     all_characters = set(characters)
     if normalizer is not None:
         for character in characters:

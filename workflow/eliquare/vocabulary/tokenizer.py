@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import decoders
+from tokenizers import Tokenizer, decoders
 
 from eliquare.stage import InputError
 from eliquare.vocabulary import bpe
@@ -85,6 +85,22 @@ def checked(description: Description, source: Any) -> Description:
     return description
 
 
+def backend_of(description: Description) -> Tokenizer:
+    """The tokenizer that a description describes, one of the tokenizers library's own."""
+    return Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
+
+
+def kind_of(description: Description) -> str:
+    """One of KINDS."""
+    return description["model"]["type"]
+
+
+def continuing(description: Description) -> str:
+    """What stands before a piece inside a word, as ## in WordPiece."""
+    otherwise = "##" if kind_of(description) == "WordPiece" else ""
+    return description["model"].get(CONTINUING, otherwise) or ""
+
+
 def model_vocabulary(description: Description) -> dict[str, int]:
     """Sub-word to id, without the tokens that were added beyond the model's vocabulary."""
     vocabulary = description["model"]["vocab"]
@@ -148,8 +164,7 @@ def closing_ids(description: Description, kept: Collection[int]) -> dict[int, st
     None for WordPiece and Unigram. For BPE the alphabet (reason ``byte`` or ``character``), and the
     pieces on the routes of the kept sub-words (reason ``route``).
     """
-    model = description["model"]
-    if model.get("type") != "BPE":
+    if kind_of(description) != "BPE":
         return {}
     alphabet = bpe.alphabet_ids(description)
     reason = "byte" if spells_bytes(description) else "character"
@@ -167,10 +182,10 @@ def character_forms(description: Description, character: str) -> tuple[str, ...]
     model = description["model"]
     if bpe.works_on_bytes(description):
         return ()
-    if model.get("type") == "WordPiece":
-        return character, model.get("continuing_subword_prefix", "##") + character
-    if model.get("type") == "BPE":
-        before, after = (model.get(k) or "" for k in (CONTINUING, ENDING))
+    if kind_of(description) == "WordPiece":
+        return character, continuing(description) + character
+    if kind_of(description) == "BPE":
+        before, after = continuing(description), model.get(ENDING) or ""
         forms = (character, before + character, character + after, before + character + after)
         return tuple(dict.fromkeys((*forms, WORD_START + character)))
     return character, WORD_START + character
@@ -179,10 +194,10 @@ def character_forms(description: Description, character: str) -> tuple[str, ...]
 def spelled(description: Description, word: str) -> list[str]:
     """The single characters of a word in the forms that its place in the word asks for."""
     model = description["model"]
-    if model.get("type") == "BPE":
+    if kind_of(description) == "BPE":
         return bpe.Merges(model | {"merges": []}).characters(word)
-    if model.get("type") == "WordPiece":
-        before = model.get("continuing_subword_prefix", "##")
+    if kind_of(description) == "WordPiece":
+        before = continuing(description)
         return [before + c if place else c for place, c in enumerate(word)]
     return list(word)
 
@@ -192,10 +207,10 @@ def characters_of(description: Description, subword: str) -> str:
     model = description["model"]
     if bpe.works_on_bytes(description):
         return ""
-    if model.get("type") == "WordPiece":
-        return subword.removeprefix(model.get("continuing_subword_prefix", "##"))
-    if model.get("type") == "BPE":
-        subword = subword.removeprefix(model.get(CONTINUING) or "")
+    subword = subword.removeprefix(continuing(description))
+    if kind_of(description) == "WordPiece":
+        return subword
+    if kind_of(description) == "BPE":
         subword = subword.removesuffix(model.get(ENDING) or "")
     return subword.removeprefix(WORD_START)
 
