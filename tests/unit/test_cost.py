@@ -69,6 +69,28 @@ def test_a_failed_attempt_is_told_too(tmp_path, what, code):
     assert lines(tmp_path)[-1]["seconds"] > 0
 
 
+def test_what_a_run_refused_is_refused_again_without_work(tmp_path, capfd):
+    work = "open('worked', 'a').write('.'); raise stage.InputError('words.txt: no words')"
+
+    def attempts(run: str, what=work) -> tuple[int, int]:
+        """The exit code, and how often the stage has worked by now."""
+        status = start(tmp_path, what, **{cost.RUN: run}).wait()
+        return status, len((tmp_path / "worked").read_text())
+
+    assert [attempts("one") for _ in range(3)] == [(2, 1)] * 3
+    assert capfd.readouterr().err == "error: words.txt: no words\n" * 3
+    # Not counted as attempts: they cost nothing.
+    assert len(lines(tmp_path)) == 2
+    # The next call tries it anew.
+    assert attempts("another") == (2, 2)
+    assert attempts("third", "open('worked', 'a').write('.')") == (0, 3)
+    # A failure of another kind is tried again in full.
+    assert attempts("fourth", "open('worked', 'a').write('.'); 1 / 0") == (1, 4)
+    assert attempts("fourth", "open('worked', 'a').write('.')") == (0, 5)
+    # By hand there is no run.
+    assert [attempts(""), attempts("")] == [(2, 6), (2, 7)]
+
+
 def test_nothing_is_written_unasked_or_outside_the_project(tmp_path):
     assert start(tmp_path, **{cost.FOLDER: ""}).wait() == 0
     assert not (tmp_path / "costs").exists()

@@ -4,6 +4,10 @@ The workflow names the folder in the environment variable ELIQUARE_COSTS; withou
 written. An attempt at ``results/students/pre/sl/distilled`` is told in
 ``students/pre/sl/distilled.jsonl`` below that folder, which is no output of a rule: what was spent
 on attempts that failed or stopped early stays.
+
+An input that a stage cannot use is no better at the next attempt. The workflow names its run in
+ELIQUARE_RUN; what was refused in a run is refused again there without work, and tried anew in the
+next run.
 """
 
 import argparse
@@ -21,25 +25,29 @@ from pathlib import Path
 import psutil
 
 FOLDER = "ELIQUARE_COSTS"
+RUN = "ELIQUARE_RUN"
 # Stages whose rules ask for GPUs; any other has none, whatever its job holds.
 GPU_STAGES = (
     "eliquare.models.mlm",
     "eliquare.distillation.training",
+    "eliquare.distillation.paired",
     "eliquare.tasks.finetune",
     "eliquare.measure",
 )
 
 
 @contextlib.contextmanager
-def recorded(arguments: argparse.Namespace) -> Iterator[None]:
+def recorded(arguments: argparse.Namespace) -> Iterator[dict]:
     """Write down what the block costs, by the ``output`` of a stage's arguments.
 
     ``seconds`` are the process's since its start, ``cpu_seconds`` its processor's and its
-    children's, ``gpus`` those that it was given. A file that cannot be written costs no result.
+    children's, ``gpus`` those that it was given. What the block adds to the dictionary that it is
+    given is written down too. A file that cannot be written costs no result.
     """
     file = file_of(getattr(arguments, "output", None))
+    more: dict = {}
     if file is None:
-        yield
+        yield more
         return
     stage = getattr(sys.modules["__main__"].__spec__, "name", "")
     gpus = gpus_given() if stage in GPU_STAGES else 0
@@ -48,11 +56,12 @@ def recorded(arguments: argparse.Namespace) -> Iterator[None]:
         "stage": stage,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(RUN),
     }
     add(file, attempt)
     done = False
     try:
-        yield
+        yield more
         done = True
     finally:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -62,7 +71,19 @@ def recorded(arguments: argparse.Namespace) -> Iterator[None]:
             "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used), 2),
             "gpus": gpus,
         }
-        add(file, attempt | spent)
+        add(file, attempt | spent | more)
+
+
+def refused_before(arguments: argparse.Namespace) -> str | None:
+    """Why the last attempt of this run at the same output was refused; None if it was not."""
+    file, run = file_of(getattr(arguments, "output", None)), os.environ.get(RUN)
+    if file is None or not run:
+        return None
+    try:
+        last = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    except (OSError, IndexError, json.JSONDecodeError):
+        return None
+    return last.get("refused") if last.get("run") == run else None
 
 
 def file_of(output: str | Path | None) -> Path | None:

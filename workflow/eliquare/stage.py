@@ -48,12 +48,19 @@ class Failure(Exception):
 def main(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None]) -> NoReturn:
     """Run a stage as a command and exit with its code.
 
-    0 done, 1 Failure, 2 InputError, 75 StoppedEarly; any other exception is a bug.
+    0 done, 1 Failure, 2 InputError, 75 StoppedEarly; any other exception is a bug. What ended
+    with 2 does so again, without work, when the same run of the workflow retries it.
     """
     arguments = parser.parse_args()
     try:
-        with cost.recorded(arguments):
-            run(arguments)
+        if reason := cost.refused_before(arguments):
+            raise InputError(reason)
+        with cost.recorded(arguments) as attempt:
+            try:
+                run(arguments)
+            except InputError as error:
+                attempt["refused"] = str(error)
+                raise
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_INPUT)
