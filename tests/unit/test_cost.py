@@ -207,10 +207,14 @@ def test_nothing_written_down_is_no_table(experiment):
 
 
 def test_energy_is_shared_out_among_the_attempts_of_a_job(experiment, tmp_path, monkeypatch):
+    """Energy comes from an answer written by hand: the cluster of these tests measures none
+    (AcctGatherEnergyType is acct_gather_energy/none), and its sacct says 0 for every step, as here
+    for job 14. So no figure of a real cluster is tested."""
     programs = tmp_path / "programs"
     programs.mkdir()
     sacct = programs / "sacct"
     told = ["12|", "12.batch|3600000", "12.0|7200000", "13.batch|18446744073709551614"]
+    told += ["14|0", "14.batch|0", "14.0|0"]
     sacct.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in told))
     sacct.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
@@ -218,6 +222,7 @@ def test_energy_is_shared_out_among_the_attempts_of_a_job(experiment, tmp_path, 
     finetuned = attempt(2, "eliquare.tasks.finetune", hours=3, job="12")
     tell(experiment, "finetuned/sl-ner/pre/seed-1.jsonl", finetuned)
     tell(experiment, "students/pre/sw/distilled.jsonl", attempt(3, DISTILLATION, job="13"))
+    tell(experiment, "students/full/sl/distilled.jsonl", attempt(4, DISTILLATION, job="14"))
     by_step, _ = costs.tables(experiment)
     energy = {row[0].text: row[-1].value for row in by_step.rows}
     assert energy == {"Distillation": 0.5, "Fine-tuning": 1.5, "Total": 2.0}
