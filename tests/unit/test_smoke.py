@@ -59,6 +59,31 @@ def test_a_recipe_whose_teacher_is_trained_and_conditioned_here(world, tmp_path)
     )
 
 
+@pytest.mark.parametrize("method", ["extension", "replacement"])
+def test_a_recipe_with_new_sub_words(world, tmp_path, method):
+    teacher = write_model(world.tokenizer, tmp_path / "teacher", max_positions=128)
+    # More than the sliver has; the trial adds a few.
+    new = f"--add 5000 --least 50 --method {method} --initialisation similar"
+    result = try_it(
+        world,
+        tmp_path / "made.json",
+        teacher=teacher,
+        vocabulary_options="--share-of-sentences 0.01",
+        amplification_options=new,
+    )
+    check(result)
+
+
+def test_a_teacher_alone(world, tmp_path):
+    shape = "--layers 3 --hidden-size 16 --intermediate-size 32 --heads 2 --max-positions 64"
+    settings = {"student_options": "", "distillation_options": ""}
+    settings |= {"tokenizer": world.tokenizer, "conditioning_options": "--epochs 1.5"}
+    made = tmp_path / "made.json"
+    check(try_it(world, made, pretraining_options=f"{shape} --epochs 3", **settings))
+    with pytest.raises(stage.InputError, match=r"^teacher: "):
+        try_it(world, made, pretraining_options=f"{shape} --epochs 3 --heads 3", **settings)
+
+
 def test_a_learning_rate_that_explodes_is_told(world, tmp_path):
     teacher = write_model(world.tokenizer, tmp_path / "teacher", max_positions=128)
     wild = f"{DISTILLATION} --learning-rate 1e30"

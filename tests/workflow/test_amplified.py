@@ -83,6 +83,11 @@ def test_an_amplified_student_is_one_more_row(project):
     assert "with new sub-words" in report
     assert project.planned(path) == {}
 
+    # It can be tried like any other, and is not made again for that.
+    project.make(path, target="smoke")
+    assert len(list((results / "smoke").glob("longer-qaa-*.json"))) == 1
+    assert project.planned(path) == {}
+
     # Another way to start the embeddings makes the amplified student again, and nothing else.
     config["amplifications"]["more"]["initialisation"] = "similar"
     planned = project.planned(project.configure(config))

@@ -184,7 +184,7 @@ def test_a_deleted_intermediate_is_made_only_where_something_needs_it(done):
 def every_recipe_is_tried(done):
     """The same project, in which every training counts as long enough to be tried first."""
     project, _, _ = done
-    rules = project.folder / "workflow/rules/trying.smk"
+    rules = project.folder / "workflow/eliquare/trials.py"
     text = rules.read_text()
     assert "\nLONG = 1_000_000\n" in text
     rules.write_text(text.replace("\nLONG = 1_000_000\n", "\nLONG = 1\n"))
@@ -210,6 +210,16 @@ def test_a_changed_recipe_is_tried_first(done, every_recipe_is_tried):
 
     again = {"smoke_student": 1, "distilled_student": 1, "finetuned": 1, "measured": 1}
     assert changed(done, change) == READ | again
+
+
+def test_a_changed_teacher_is_tried_first(done, every_recipe_is_tried):
+    def change(config):
+        config["teachers"]["teacher"]["training"]["steps"] = 5
+
+    planned = changed(done, change)
+    assert planned["smoke_teacher"] == planned["pretrained_teacher"] == 1
+    # The students are trained again as they were: without a trial.
+    assert "smoke_student" not in planned
 
 
 def test_a_tried_student_does_not_need_its_smoke_result_again(done, every_recipe_is_tried):

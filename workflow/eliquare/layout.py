@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path("results")
+DUMPS = Path("resources/dumps")
 FULL = "full"
 
 
@@ -25,6 +26,17 @@ class Layout:
     def documents(self, corpus: str) -> Path:
         """Documents folder of a language or a mixture."""
         return self.results / "corpora" / corpus / "documents"
+
+    def wiki(self, language: str) -> str:
+        """The host's name of a language's Wikipedia."""
+        entry = self.config["languages"][language]["corpus"]
+        return entry.get("wiki", f"{language.replace('-', '_')}wiki")
+
+    def dump(self, language: str) -> str | Path:
+        """The dump of a language: a file that is there, or a download."""
+        entry = self.config["languages"][language]["corpus"]
+        download = f"{self.wiki(language)}-{entry.get('date')}-pages-articles.xml.bz2"
+        return entry.get("file", DUMPS / download)
 
     def prepared(self, corpus: str, teacher: str, vocabulary: str) -> Path:
         """Folder of sequences, counts and masking: a corpus seen through one tokenizer."""
@@ -67,6 +79,17 @@ class Layout:
         """The vocabulary of the teacher in a student's distillation."""
         vocabulary = self.vocabulary_of(student)
         return self.amplified_from(vocabulary) if self.is_amplified(vocabulary) else vocabulary
+
+    def teachers_of(self, student: str) -> list[str]:
+        """The teachers of a student: its own, then the others in the order of their names."""
+        recipe = self.config["students"][student]
+        others = sorted(name for name in recipe["teachers"] or [] if name != recipe["teacher"])
+        return [recipe["teacher"], *others]
+
+    def other_teachers(self, student: str, corpus: str) -> list[Path]:
+        """Model folders of the teachers of a student but its own."""
+        vocabulary = self.taught_with(student)
+        return [self.teacher(corpus, name, vocabulary) for name in self.teachers_of(student)[1:]]
 
     def is_amplified(self, vocabulary: str) -> bool:
         """Whether a vocabulary is one with new sub-words."""

@@ -3,9 +3,11 @@
     python -m eliquare.smoke --documents D --teacher T --student-options "--layers 6 …" … --output O
 
 Everything from the text to the distilled student is made once, in a temporary folder, by the same
-stages with the same options; only the number of documents, steps and sequences a step is cut. So a
-setting that some stage refuses, or that loses the gradient at once, is told in a minute. What a
-GPU alone shows (its memory, bf16 where the processor has none) is not tried.
+stages with the same options; only the number of documents, steps, sequences a step and new
+sub-words is cut. So a setting that some stage refuses, or that loses the gradient at once, is told
+in a minute. Without options of a distillation, only the teacher is tried. What a GPU alone shows
+(its memory, bf16 where the processor has none) is not tried, and of several teachers the first
+alone.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from eliquare import masking, stage
-from eliquare.corpus import counts, documents, sequences
+from eliquare.corpus import counts, documents, paired, sequences
 
 VERSION = 1
 
@@ -40,6 +42,8 @@ CUT = {
     "fraction": 1.0,
     "threads": 1,
 }
+# New sub-words that a sliver has for sure.
+FEW_NEW = {"add": 5, "gain": None, "least": 2}
 
 
 class Recipe:
@@ -68,16 +72,20 @@ class Recipe:
             raise type(error)(f"{what}: {error}") from error
         return output
 
-    def prepare(self, name: str, tokenizer: Path, arguments: argparse.Namespace) -> dict[str, Path]:
-        """Sequences, counts and masking of the sliver with one tokenizer."""
+    def prepare(
+        self, name: str, tokenizer: Path, arguments: argparse.Namespace, module=sequences, **paths
+    ) -> dict[str, Path]:
+        """Sequences, counts and masking of the sliver with one tokenizer; the sequences by
+        ``module``, which reads ``paths`` too."""
         made = {
             "sequences": self.make(
                 f"sequences {name}",
-                sequences,
+                module,
                 arguments.sequences_options,
                 cut={"threads": 1},
                 documents=self.documents,
                 tokenizer=tokenizer,
+                **paths,
             )
         }
         made["counts"] = self.make(
@@ -140,10 +148,12 @@ def teacher_of(
 
 
 def try_recipe(folder: Path, arguments: argparse.Namespace) -> list[dict]:
-    """Make everything once; the history of the distillation."""
+    """Make everything once; the history of the last training."""
+    from eliquare.distillation import paired as two_tokenizers
     from eliquare.distillation import training
     from eliquare.models import student
-    from eliquare.vocabulary import reduce, select
+    from eliquare.reporting.results import read_lines
+    from eliquare.vocabulary import amplify, reduce, select
 
     recipe = Recipe(folder, sliver(arguments.documents, folder))
     prepared: dict[str, dict[str, Path]] = {}
@@ -154,6 +164,8 @@ def try_recipe(folder: Path, arguments: argparse.Namespace) -> list[dict]:
         return prepared["whole"]
 
     teacher = teacher_of(recipe, arguments, whole)
+    if not arguments.distillation_options:
+        return list(read_lines(teacher / "history.jsonl"))
     data = whole(arguments.tokenizer or arguments.teacher)
     if arguments.vocabulary_options:
         kept = recipe.make(
@@ -175,10 +187,24 @@ def try_recipe(folder: Path, arguments: argparse.Namespace) -> list[dict]:
             sample=recipe.documents,
         )
         data = recipe.prepare("cut", teacher, arguments)
-    start = recipe.make("student", student, arguments.student_options, cut={}, teacher=teacher)
+    source, distillation = teacher, training
+    if arguments.amplification_options:
+        distillation = two_tokenizers
+        source = recipe.make(
+            "amplified teacher",
+            amplify,
+            arguments.amplification_options,
+            cut=FEW_NEW,
+            model=teacher,
+            documents=recipe.documents,
+        )
+        data = recipe.prepare(
+            "amplified", source, arguments, module=paired, teacher_tokenizer=teacher
+        )
+    start = recipe.make("student", student, arguments.student_options, cut={}, teacher=source)
     distilled = recipe.make(
         "distillation",
-        training,
+        distillation,
         arguments.distillation_options,
         cut=CUT,
         teacher=teacher,
@@ -186,8 +212,6 @@ def try_recipe(folder: Path, arguments: argparse.Namespace) -> list[dict]:
         sequences=data["sequences"],
         masking=data["masking"],
     )
-    from eliquare.reporting.results import read_lines
-
     return list(read_lines(distilled / "history.jsonl"))
 
 
@@ -203,8 +227,9 @@ def parser() -> argparse.ArgumentParser:
         ("masking", "eliquare.masking"),
         ("pretraining", "eliquare.models.mlm, with --tokenizer"),
         ("vocabulary", "eliquare.vocabulary.select; none leaves the vocabulary whole"),
+        ("amplification", "eliquare.vocabulary.amplify; none adds no sub-words"),
         ("student", "eliquare.models.student"),
-        ("distillation", "eliquare.distillation.training"),
+        ("distillation", "eliquare.distillation.training; none tries the teacher alone"),
     ):
         parser.add_argument(f"--{name}-options", default="", help=f"options of {stage_of}")
     parser.add_argument(

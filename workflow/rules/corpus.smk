@@ -28,7 +28,7 @@ rule dump:
 
 rule articles:
     input:
-        dump_of,
+        lambda wildcards: layout.dump(wildcards.corpus),
     output:
         directory("results/corpora/{corpus}/documents"),
     log:
@@ -44,12 +44,8 @@ rule articles:
         runtime=minutes(30, 0.05, of="*"),
     params:
         version=version("eliquare.corpus.articles"),
-        options=lambda wildcards: options(
-            filter_options(wildcards)
-            | {
-                "expand_templates": corpus_of(wildcards)["expand_templates"],
-                "max_documents": corpus_of(wildcards)["max_documents"],
-            }
+        options=lambda wildcards: commands.filter(
+            wildcards.corpus, "expand_templates", "max_documents"
         ),
     shell:
         "python -m eliquare.corpus.articles --dump {input} {params.options}"
@@ -75,9 +71,7 @@ rule texts:
     params:
         version=version("eliquare.corpus.text"),
         files=lambda wildcards, input: options({"file": list(input)}),
-        options=lambda wildcards: options(
-            filter_options(wildcards) | {"document": corpus_of(wildcards)["document"]}
-        ),
+        options=lambda wildcards: commands.filter(wildcards.corpus, "document"),
     shell:
         "python -m eliquare.corpus.text {params.files} {params.options}"
         " --processes {threads} --output {output} > {log} 2>&1"
@@ -96,12 +90,8 @@ rule dataset:
         "../../envs/eliquare.yaml"
     params:
         version=version("eliquare.corpus.dataset"),
-        options=lambda wildcards: options(
-            filter_options(wildcards)
-            | {
-                key: corpus_of(wildcards).get(key)
-                for key in ("dataset", "configuration", "split", "column", "revision")
-            }
+        options=lambda wildcards: commands.filter(
+            wildcards.corpus, "dataset", "configuration", "split", "column", "revision"
         ),
     shell:
         "python -m eliquare.corpus.dataset {params.options} --output {output} > {log} 2>&1"
@@ -235,7 +225,7 @@ rule masking:
         runtime=minutes(30, 0.01, of=["sequences"]),
     params:
         version=version("eliquare.masking"),
-        options=options(MASKING),
+        options=commands.masking(),
     shell:
         "python -m eliquare.masking --sequences {input.sequences} --counts {input.counts}"
         " --tokenizer {input.tokenizer} {params.options} --output {output} > {log} 2>&1"

@@ -4,11 +4,13 @@
 rule distilled_student:
     input:
         teacher=distillation_teacher,
-        others=other_teachers,
+        others=lambda wildcards: layout.other_teachers(
+            wildcards.student, wildcards.corpus
+        ),
         student="results/students/{student}/{corpus}/initial",
         sequences=distillation_data("sequences"),
         masking=distillation_data("masking"),
-        tried=tried,
+        tried=tried_student,
     output:
         directory("results/students/{student}/{corpus}/distilled"),
     log:
@@ -28,7 +30,9 @@ rule distilled_student:
     params:
         version=version("eliquare.distillation.training"),
         launcher=lambda wildcards: launcher(recipe_of(wildcards)["training"]),
-        options=distillation_options,
+        options=lambda wildcards: commands.distillation(
+            wildcards.student, wildcards.corpus
+        ),
         checkpoints=checkpoints(recipe_training),
         beside=beside,
     shell:
@@ -49,6 +53,7 @@ rule amplified_student:
         student="results/students/{student}/{corpus}/initial",
         sequences=distillation_data("sequences"),
         masking=distillation_data("masking"),
+        tried=tried_student,
     output:
         directory("results/students/{student}/{corpus}/distilled"),
     log:
@@ -67,7 +72,9 @@ rule amplified_student:
     params:
         version=version("eliquare.distillation.paired"),
         launcher=lambda wildcards: launcher(recipe_of(wildcards)["training"]),
-        options=distillation_options,
+        options=lambda wildcards: commands.distillation(
+            wildcards.student, wildcards.corpus
+        ),
         checkpoints=checkpoints(recipe_training),
     shell:
         THREADS_OF_A_PROCESS

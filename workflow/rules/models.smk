@@ -82,6 +82,7 @@ rule pretrained_teacher:
         tokenizer="results/teachers/{teacher}/tokenizer",
         sequences=pretraining_data("sequences"),
         masking=pretraining_data("masking"),
+        tried=tried_teacher,
     output:
         directory("results/teachers/{teacher}/model"),
     log:
@@ -100,7 +101,7 @@ rule pretrained_teacher:
     params:
         version=version("eliquare.models.mlm"),
         launcher=lambda wildcards: launcher(teacher_of(wildcards)["training"]),
-        options=lambda wildcards: pretraining_options(teacher_of(wildcards)),
+        options=lambda wildcards: commands.teacher(wildcards.teacher),
         checkpoints=checkpoints(teacher_training),
     shell:
         THREADS_OF_A_PROCESS
@@ -119,6 +120,7 @@ rule conditioned_teacher:
         ),
         sequences=conditioning_data("sequences"),
         masking=conditioning_data("masking"),
+        tried=tried_teacher,
     output:
         directory("results/corpora/{corpus}/{teacher}/full/model"),
     log:
@@ -137,7 +139,7 @@ rule conditioned_teacher:
     params:
         version=version("eliquare.models.mlm"),
         launcher=lambda wildcards: launcher(teacher_of(wildcards)["training"]),
-        options=lambda wildcards: options(budget(teacher_of(wildcards)["training"])),
+        options=lambda wildcards: commands.teacher(wildcards.teacher),
         checkpoints=checkpoints(teacher_training),
     shell:
         THREADS_OF_A_PROCESS
@@ -166,7 +168,7 @@ rule initial_student:
         runtime=minutes(30),
     params:
         version=version("eliquare.models.student"),
-        options=student_options,
+        options=lambda wildcards: commands.student(wildcards.student),
     shell:
         "python -m eliquare.models.student --teacher {input} {params.options}"
         " --output {output} > {log} 2>&1"

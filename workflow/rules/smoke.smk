@@ -3,20 +3,17 @@
 
 rule smoke:
     input:
-        # Of students that cut the text as their teacher does.
-        [
-            smoke_result(*pair)
-            for pair in layout.distillations()
-            if pair[0] not in amplified_students()
-        ],
+        [trials.of_student(*pair) for pair in layout.distillations()],
 
 
 rule smoke_student:
     input:
         documents="results/corpora/{corpus}/documents",
-        teacher=smoke_teacher,
+        teacher=lambda wildcards: trials.start(
+            recipe_of(wildcards)["teacher"], wildcards.corpus
+        ),
     output:
-        f"{SMOKE}/{{student}}-{{corpus}}-{{settings}}.json",
+        "results/smoke/{student}-{corpus}-{settings}.json",
     log:
         "logs/smoke_student/{student}-{corpus}-{settings}.log",
     wildcard_constraints:
@@ -29,10 +26,36 @@ rule smoke_student:
         runtime=minutes(30),
     params:
         # No version: a recipe that was tried is not tried again because trying became better.
-        start=lambda wildcards: (
-            "tokenizer" if trained_from_nothing(wildcards) else "teacher"
+        start=lambda wildcards: trials.start_option(recipe_of(wildcards)["teacher"]),
+        options=lambda wildcards: trials.student_options(
+            wildcards.student, wildcards.corpus
         ),
-        options=lambda wildcards: smoke_options(wildcards.student, wildcards.corpus),
+    shell:
+        "python -m eliquare.smoke --documents {input.documents} --{params.start} {input.teacher}"
+        " {params.options} --output {output} > {log} 2>&1"
+
+
+rule smoke_teacher:
+    input:
+        documents="results/corpora/{corpus}/documents",
+        teacher=lambda wildcards: trials.start(wildcards.teacher, wildcards.corpus),
+    output:
+        "results/smoke/teachers/{teacher}-{corpus}-{settings}.json",
+    log:
+        "logs/smoke_teacher/{teacher}-{corpus}-{settings}.log",
+    wildcard_constraints:
+        settings="[0-9a-f]{8}",
+    priority: 100
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=memory(4000, 5, of=["teacher"]),
+        runtime=minutes(30),
+    params:
+        start=lambda wildcards: trials.start_option(wildcards.teacher),
+        options=lambda wildcards: trials.teacher_options(
+            wildcards.teacher, wildcards.corpus
+        ),
     shell:
         "python -m eliquare.smoke --documents {input.documents} --{params.start} {input.teacher}"
         " {params.options} --output {output} > {log} 2>&1"

@@ -29,22 +29,7 @@ rule finetuned:
         runtime=finetuning_minutes,
     params:
         version=version("eliquare.tasks.finetune"),
-        options=lambda wildcards: options(
-            {
-                key: task_of(wildcards).get(key)
-                for key in (
-                    "kind",
-                    "language",
-                    "train",
-                    "validation",
-                    "test",
-                    "text_column",
-                    "second_column",
-                    "label_column",
-                )
-            }
-            | finetuning_of(wildcards)
-        ),
+        options=lambda wildcards: commands.finetuning(wildcards.task),
     shell:
         "OMP_NUM_THREADS={threads} python -m eliquare.tasks.finetune --model {input.model}"
         " --task {wildcards.task} --system {wildcards.system} --seed {wildcards.seed}"
@@ -71,14 +56,7 @@ rule measured:
         runtime=minutes(60),
     params:
         version=version("eliquare.measure"),
-        options=options(
-            {
-                "batch_size": config["measuring"]["batch_sizes"],
-                "length": config["measuring"]["length"],
-                "repeats": config["measuring"]["repeats"],
-                "threads": config["measuring"]["threads"],
-            }
-        ),
+        options=commands.measuring(),
     shell:
         "python -m eliquare.measure --model {input} --language {wildcards.language}"
         " --system {wildcards.system} {params.options} --output {output} > {log} 2>&1"

@@ -5,7 +5,6 @@
 # of its students side by side, each into its own checkpoints; the others' jobs find theirs done.
 
 from eliquare import sharing
-from snakemake.iocontainers import Wildcards
 
 GROUPS = sharing.groups(config, layout)
 
@@ -58,7 +57,8 @@ def beside(wildcards, resources):
 
 
 def student_beside(student, corpus):
-    wildcards = Wildcards(fromdict={"student": student, "corpus": corpus})
     start = layout.student(student, corpus, "initial")
     output = layout.student(student, corpus, "distilled")
-    return f"--student {start} --output {output} {distillation_options(wildcards)}"
+    return (
+        f"--student {start} --output {output} {commands.distillation(student, corpus)}"
+    )

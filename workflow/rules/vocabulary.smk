@@ -39,13 +39,7 @@ rule kept:
                 ],
             }
         ),
-        options=lambda wildcards: options(
-            {
-                key: value
-                for key, value in rule_of(wildcards).items()
-                if key != "languages"
-            }
-        ),
+        options=lambda wildcards: commands.vocabulary(wildcards.vocabulary),
     shell:
         "python -m eliquare.vocabulary.select --model {input.teacher} {params.corpora}"
         " {params.options} --output {output} > {log} 2>&1"
@@ -101,15 +95,7 @@ rule amplified_teacher:
         runtime=minutes(30, 0.2, of=["documents"]),
     params:
         version=version("eliquare.vocabulary.amplify"),
-        options=lambda wildcards: options(
-            {
-                key: value
-                for key, value in config["amplifications"][
-                    wildcards.vocabulary
-                ].items()
-                if key != "rule"
-            }
-        ),
+        options=lambda wildcards: commands.amplification(wildcards.vocabulary),
     shell:
         "python -m eliquare.vocabulary.amplify --model {input.model} --documents {input.documents}"
         " {params.options} --output {output} > {log} 2>&1"

@@ -28,15 +28,19 @@ STEPS = {
     "eliquare.corpus.mixture": "Documents",
     "eliquare.models.tokenizer": "Tokenizers of teachers",
     "eliquare.corpus.sequences": "Sequences",
+    "eliquare.corpus.paired": "Sequences",
     "eliquare.corpus.counts": "Counts",
     "eliquare.masking": "Masking",
     "eliquare.models.mlm": "Training of teachers",
     "eliquare.vocabulary.select": "Vocabularies",
     "eliquare.vocabulary.reduce": "Vocabularies",
+    "eliquare.vocabulary.amplify": "Vocabularies",
     "eliquare.vocabulary.report": "Vocabularies",
+    "eliquare.vocabulary.amplified_report": "Vocabularies",
     "eliquare.smoke": "Recipes tried",
     "eliquare.models.student": "Students at their start",
     "eliquare.distillation.training": "Distillation",
+    "eliquare.distillation.paired": "Distillation",
     "eliquare.tasks.finetune": "Fine-tuning",
     "eliquare.measure": "Measuring",
     "eliquare.reporting.tables": "Tables, plots, cards",
@@ -110,7 +114,7 @@ class Owners:
         members = (settings.get("mixtures", {}).get(corpus, []) for corpus in corpora)
         self.corpora = corpora.union(*members)
         self.dumps = {
-            f"{entry.get('wiki', code.replace('-', '_') + 'wiki')}-{entry['date']}-pages-articles"
+            f"{layout.wiki(code)}-{entry['date']}-pages-articles"
             for code in self.corpora & settings["languages"].keys()
             if (entry := settings["languages"][code]["corpus"])["source"] == "dump"
         }
@@ -124,6 +128,9 @@ class Owners:
                 student_and_corpus = name.rpartition("-")[0]
                 found = (pair[0] for pair in self.trained if "-".join(pair) == student_and_corpus)
                 return next(found, None)
+            case ("smoke", "teachers", name):
+                tried = name.rpartition("-")[0]
+                return SHARED if any(tried.startswith(f"{t}-") for t in self.teachers) else None
             case ("finetuned", task, system, seed):
                 seed = int(seed.removeprefix("seed-"))
                 return system if (task, system, seed) in self.runs else None
