@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from conftest import ClusterProject, one_language
 
 from tiny_project import tiny
 
-pytestmark = pytest.mark.timeout(1000)
+pytestmark = pytest.mark.timeout(2400)
 
 ON_GPU = {"pretrained_teacher", "distilled_student", "finetuned", "measured"}
 ON_CPU = {
@@ -38,11 +39,11 @@ def can_be_alone() -> bool:
 
 
 def every_step(name: str) -> dict:
-    """One language and two students, one cut before and one after its training."""
+    """One language and two students, one cut before and one after its training; two seeds."""
     config = one_language(name)
     students = tiny(name)["students"]
     config["students"] = {student: students[student] for student in ("pre", "full", "post")}
-    config["experiment"]["systems"] = ["pre", "post"]
+    config["experiment"] |= {"systems": ["pre", "post"], "seeds": [1, 2]}
     return config
 
 
@@ -58,8 +59,10 @@ def flow(cluster, tmp_path_factory) -> tuple[ClusterProject, str]:
     settings = yaml.safe_load(profile.read_text())
     for rule in ("finetuned", "measured"):
         settings["set-resources"][rule]["gpu_model"] = "h200"
+    # Less than the four GPUs of the cluster, and than the two students that could train at once.
+    settings["resources"]["gpu"] = 1
     profile.write_text(yaml.safe_dump(settings))
-    status, printed = project.finish(timeout=900)
+    status, printed = project.finish(timeout=9000)
     assert status == 0, printed[-6000:]
     return project, printed
 
@@ -104,6 +107,34 @@ def test_each_job_got_what_its_rule_asked_for(flow):
     assert {"pretrained_teacher", "distilled_student"} <= on_gpu <= ON_GPU
 
 
+def test_short_jobs_of_a_system_share_one_job(flow):
+    project, _ = flow
+    comments = [comment for (comment,) in project.cluster.jobs(project.folder, "comment")]
+    # Of each of two systems: fine-tuning with two seeds, and measuring.
+    assert sum(comment.startswith("rule_evaluation") for comment in comments) == 2
+    assert not [comment for comment in comments if comment.startswith(("rule_fine", "rule_mea"))]
+    assert len(list(project.folder.glob("results/finetuned/qaa-upos/*/seed-*/metrics.json"))) == 4
+    assert len(list(project.folder.glob("results/measured/qaa/*.json"))) == 2
+    # As many as the plan says of a folder in which nothing is made.
+    options = ("-n", "--forceall", "--profile", "slurm", "--configfile", "config/test.yaml")
+    planned = project.run(*options).stdout
+    assert f"jobs for the queue: {len(comments)}, which do {len(comments) + 4} of" in planned
+
+
+def test_no_more_gpus_at_once_than_the_profile_allows(flow):
+    project, _ = flow
+    columns = ("start", "end", "partition")
+    spans = [
+        (start, end)
+        for start, end, partition in project.cluster.jobs(project.folder, *columns)
+        if partition == "gpu"
+    ]
+    spans.sort()
+    assert len(spans) == 5
+    for (_, end), (start, _) in pairwise(spans):
+        assert end <= start
+
+
 def test_nothing_on_a_node_needs_a_network(flow):
     project, _ = flow
     if not can_be_alone():
@@ -134,3 +165,21 @@ def test_each_job_has_its_log(flow):
         }
         if rule != "settings":
             assert (project.folder / path).exists(), path
+
+
+def test_clones_on_a_cluster_share_an_output_cache(cluster, tmp_path):
+    (tmp_path / "cache").mkdir()
+    documents = "results/corpora/qaa/documents"
+    attempts, read = [], []
+    for name in ("first", "second"):
+        clone = ClusterProject(tmp_path / name, cluster)
+        clone.environment["SNAKEMAKE_OUTPUT_CACHE"] = str(tmp_path / "cache")
+        clone.configure(one_language("shared"))
+        status, printed = clone.finish(documents, "--cache")
+        assert status == 0, printed
+        assert clone.states() == ["COMPLETED"]
+        attempts.append(len(list(clone.folder.glob("results/costs/corpora/qaa/*.jsonl"))))
+        read.append((clone.folder / documents / "characters.json").read_bytes())
+    # The stage itself ran in the first clone alone.
+    assert attempts == [1, 0]
+    assert read[0] == read[1]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eliquare.cost import GPU_STAGES
+from eliquare.reporting.costs import STEPS
 from tiny_project import PROJECT
 
 PROFILE = yaml.safe_load((PROJECT / "workflow/profiles/slurm/config.yaml").read_text())
@@ -104,6 +106,16 @@ def test_every_rule_with_a_gpu_has_a_gpu_partition():
             "measured",
         }
     )
+
+
+def test_every_step_has_a_line_in_the_costs():
+    stages = {
+        rule: set(re.findall(r"\beliquare\.[a-z_.]+[a-z]", text.partition("shell:")[2]))
+        for rule, text in RULES.items()
+    }
+    assert set().union(*stages.values()) == set(STEPS)
+    with_gpu = PROFILE["set-resources"]
+    assert set().union(*(stages[rule] for rule in with_gpu)) == set(GPU_STAGES)
 
 
 def test_what_needs_the_internet_runs_where_snakemake_is_called():

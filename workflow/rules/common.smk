@@ -31,6 +31,9 @@ commands = Commands(layout)
 # What clones share through an output cache, whatever the software. Only where --cache asks for it:
 # Snakemake warns of every rule that is marked and not asked for.
 SHARED = "omit-software" if workflow.workflow_settings.cache is not None else None
+if workflow.workflow_settings.cache == []:
+    # --cache alone is an empty list, which Snakemake does not hand on to the jobs of a cluster.
+    workflow.workflow_settings.cache = ["articles"]
 
 PREPARED = "results/corpora/{corpus}/{teacher}/{vocabulary}"
 
