@@ -59,7 +59,7 @@ class Cluster:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -119,7 +119,7 @@ class ClusterProject(Project):
         self.started.append(process)
         return process
 
-    def finish(self, *options: str, timeout: float = 240) -> tuple[int, str]:
+    def finish(self, *options: str, timeout: float = 900) -> tuple[int, str]:
         """Run it to its end; returns its exit status and what it printed."""
         return ended(self.submit(*options), timeout)
 
@@ -136,7 +136,7 @@ class ClusterProject(Project):
         return [state.split()[0] for (state,) in self.cluster.jobs(self.folder, "state")]
 
 
-def ended(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str]:
+def ended(process: subprocess.Popen, timeout: float = 900) -> tuple[int, str]:
     """Wait for a process; its exit status and what it printed. It is ended if it hangs."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -173,7 +173,7 @@ def nothing_half_written(project: ClusterProject) -> bool:
     return not list(project.folder.glob("results/**/.*.partial"))
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 90) -> object:
+def until(condition: Callable[[], object], what: str, seconds: float = 300) -> object:
     """What ``condition`` gives once it is true; fails after so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

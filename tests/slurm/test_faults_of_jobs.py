@@ -1,12 +1,13 @@
 """What happens to single jobs, on a real cluster: it ends right, and little is done twice."""
 
 import json
+import re
 import signal
 
 import pytest
 from conftest import INTERVAL, STUDENT, ClusterProject, ended, resumed_at, under_way, until, weights
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def break_once(project: ClusterProject, command: str) -> None:
@@ -27,6 +28,23 @@ def test_a_job_that_fails_once_is_submitted_again(project, undisturbed):
     ]
     assert more_memory == pytest.approx(2 * memory, abs=1)
     assert more_minutes == 2 * minutes
+    assert weights(project) == undisturbed
+
+
+def test_a_users_mistake_is_found_once_and_mended_by_the_next_call(project, undisturbed):
+    tokenizer = project.folder / "results/students/pre/qaa/initial/tokenizer.json"
+    whole = tokenizer.read_text()
+    tokenizer.write_text(whole.replace('"[MASK]"', '"[COVER]"'))
+    status, printed = project.finish(STUDENT)
+    assert status != 0
+    assert project.states() == ["FAILED"] * 3
+    assert len(re.findall("error: .* have different sub-words", printed)) == 3, printed
+    told = project.folder / "results/costs/students/pre/qaa/distilled.jsonl"
+    # One attempt at work, with its begin and its end.
+    assert len(told.read_text().splitlines()) == 2
+    tokenizer.write_text(whole)
+    status, printed = project.finish(STUDENT)
+    assert status == 0, printed
     assert weights(project) == undisturbed
 
 
@@ -65,17 +83,16 @@ def test_a_preempted_job_goes_on_when_there_is_room(project, undisturbed):
 
 
 def test_a_training_longer_than_its_job_goes_on_in_the_next(project, undisturbed):
-    rules = project.folder / "workflow/rules/resources.smk"
-    text = rules.read_text()
-    start = text.index("    STOP_IN_TIME = (")
-    end = text.index("    GO_ON_LATER = (")
-    # Seconds in place of a job's hours.
-    rules.write_text(text[:start] + '    STOP_IN_TIME = " --max-minutes 0.04"\n' + text[end:])
-    status, printed = project.finish(STUDENT)
+    stopping = project.folder / "workflow/eliquare/training/stopping.py"
+    text = stopping.read_text()
+    assert text.count("time.monotonic()") == 2
+    # A clock on which each step takes two seconds, whatever the machine: 270 steps fit in a job.
+    text = text.replace("import time\n", "import itertools\n\nSECONDS = itertools.count(0, 2)\n")
+    stopping.write_text(text.replace("time.monotonic()", "next(SECONDS)"))
+    status, printed = project.finish(STUDENT, "--set-resources", "distilled_student:runtime=12")
     assert status == 0, printed
-    states = project.states()
-    assert len(states) >= 3, states
-    assert states[-1] == "COMPLETED"
+    assert len(project.states()) == 3
+    assert project.states()[-1] == "COMPLETED"
     history = (project.folder / STUDENT / "history.jsonl").read_text().splitlines()
     steps = [line["step"] for line in map(json.loads, history) if "learning_rate" in line]
     assert steps == sorted(set(steps))

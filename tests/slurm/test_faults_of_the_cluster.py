@@ -15,7 +15,7 @@ from conftest import (
     weights,
 )
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def test_a_node_lost_in_the_middle_of_a_distillation(project, undisturbed):
