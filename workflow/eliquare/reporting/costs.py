@@ -35,6 +35,7 @@ STEPS = {
     "eliquare.vocabulary.select": "Vocabularies",
     "eliquare.vocabulary.reduce": "Vocabularies",
     "eliquare.vocabulary.amplify": "Vocabularies",
+    "eliquare.vocabulary.verify": "Vocabularies",
     "eliquare.vocabulary.report": "Vocabularies",
     "eliquare.vocabulary.amplified_report": "Vocabularies",
     "eliquare.smoke": "Recipes tried",
