@@ -1,4 +1,4 @@
-"""What a model makes of sentences: hidden states and MLM logits, with few of its rows in memory."""
+"""What a model makes of sentences: hidden states and MLM logits, with little of it in memory."""
 
 from pathlib import Path
 
@@ -6,27 +6,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from eliquare.vocabulary.stored import read_rows, stored_tensors
+from eliquare.vocabulary.stored import MappedTensors
 from eliquare.vocabulary.weights import has_head, load_model
 
 POSITIONS_PER_SENTENCE = 8
 BATCH = 4
 
 Outputs = list[tuple[torch.Tensor, torch.Tensor | None]]
-
-
-class RowsOfEmbedding(nn.Module):
-    """An embedding that holds the rows of some sub-words alone.
-
-    ``ids``: (n), ascending; ``rows``: (n, width).
-    """
-
-    def __init__(self, ids: torch.Tensor, rows: torch.Tensor) -> None:
-        super().__init__()
-        self.ids, self.rows = ids, rows
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.rows[torch.searchsorted(self.ids, ids)]
 
 
 @torch.inference_mode()
@@ -39,9 +25,8 @@ def outputs(
     the given rows, (positions, rows); None without an MLM head. Sentences share a batch where there
     is a padding token, so that two models are run on the same shapes.
     """
-    model = load_model(folder, torch.float32)
-    used = sorted({padding or 0}.union(*sentences))
-    narrowed = narrow(model, folder, used, rows)
+    model = load_by_layer(folder)
+    narrowed = narrow_head(model, rows)
     # A hook, since a model that returns its hidden states keeps those of every layer.
     last: list[torch.Tensor] = []
     model.base_model.register_forward_hook(lambda *of: last.append(of[2][0]))
@@ -64,29 +49,32 @@ def outputs(
     return results
 
 
-def narrow(model: PreTrainedModel, folder: str | Path, used: list[int], rows: list[int]) -> bool:
-    """Leave the model with the embeddings of the ``used`` ids and the ``rows`` of its MLM head.
+def load_by_layer(folder: str | Path) -> PreTrainedModel:
+    """The model in float32; of weights in safetensors, those of one layer are in memory at a time.
 
-    Each logit hangs on its own row only, and the whole of embeddings and head would be most of the
-    model. ``used`` ascends. Returns whether the head could be narrowed; where its layout is another
-    one, which may use the embeddings, both stay whole.
+    Weights of another precision are converted, and stay in memory.
     """
-    embedding = model.get_input_embeddings()
+    if not any(Path(folder).glob("model*.safetensors")):
+        return load_model(folder, torch.float32)
+    mapped = MappedTensors(folder)
+    model = load_model(folder, torch.float32, mapped.tensors)
+    for module in model.modules():
+        for layer in module if isinstance(module, nn.ModuleList) else ():
+            layer.register_forward_hook(lambda *of: mapped.release())
+    return model
+
+
+def narrow_head(model: PreTrainedModel, rows: list[int]) -> bool:
+    """Leave the MLM head with the given rows alone, in any order: each logit hangs on its own row.
+
+    The product with all rows would take as much memory as the embeddings. Returns whether a head of
+    this layout could be narrowed.
+    """
     head = model.get_output_embeddings() if has_head(model) else None
-    known_head = isinstance(head, nn.Linear) and len(head.weight) == model.config.vocab_size
-    if type(embedding) is not nn.Embedding or (has_head(model) and not known_head):
+    if not isinstance(head, nn.Linear) or len(head.weight) != model.config.vocab_size:
         return False
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    stored = stored_tensors(folder) if any(Path(folder).glob("model*.safetensors")) else {}
-
-    def some_rows(parameter: nn.Parameter, wanted: list[int]) -> nn.Parameter:
-        read = read_rows(stored.get(names[id(parameter)]), wanted)
-        read = parameter.detach()[wanted] if read is None else read
-        return nn.Parameter(read.to(parameter.dtype), requires_grad=False)
-
-    embedded = some_rows(embedding.weight, used)
-    model.set_input_embeddings(RowsOfEmbedding(torch.tensor(used), embedded))
-    if head is not None:
-        head.weight = some_rows(head.weight, rows)
-        head.bias = None if head.bias is None else some_rows(head.bias, rows)
-    return head is not None
+    head.weight = nn.Parameter(head.weight[rows], requires_grad=False)
+    head.bias = (
+        head.bias if head.bias is None else nn.Parameter(head.bias[rows], requires_grad=False)
+    )
+    return True

@@ -6,15 +6,29 @@ of each tensor), and the tensors' bytes.
 
 import json
 import math
+import mmap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from eliquare.stage import InputError
 
 BLOCK_BYTES = 2**20
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 class StoredTensor(NamedTuple):
@@ -83,18 +97,34 @@ def row_blocks(tensor: StoredTensor, rows: Sequence[int]) -> Iterator[np.ndarray
                 yield block[wanted - first]
 
 
-def read_rows(tensor: StoredTensor | None, rows: Sequence[int]) -> Any:
-    """Some rows, in any order, as a torch tensor; None without a tensor or of another type."""
-    import torch
+class MappedTensors:
+    """A model folder's tensors as torch tensors, read from the disk where they are used.
 
-    types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    if tensor is None or tensor.dtype not in types:
-        return None
-    ascending, order = np.unique(np.asarray(rows), return_inverse=True)
-    data = np.concatenate(list(row_blocks(tensor, ascending)))
-    read = torch.from_numpy(data).view(types[tensor.dtype]).reshape(-1, *tensor.shape[1:])
-    in_order = np.array_equal(order, np.arange(len(order)))
-    return read if in_order else read[torch.from_numpy(order)]
+    Nothing may be written to them. Raises InputError as ``stored_tensors`` does, and for a type
+    that is not in TYPES.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.maps: dict[Path, mmap.mmap] = {}
+        for name, stored in stored_tensors(folder).items():
+            if stored.file not in self.maps:
+                with stored.file.open("rb") as file:
+                    self.maps[stored.file] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if stored.dtype not in TYPES:
+                raise InputError(f"{stored.file}: {name} is of the type {stored.dtype}; convert it")
+            whole = self.maps[stored.file]
+            values = torch.empty(0, dtype=TYPES[stored.dtype])
+            if stored.values():
+                values = torch.frombuffer(
+                    whole, dtype=values.dtype, count=stored.values(), offset=stored.begin
+                )
+            self.tensors[name] = values.reshape(stored.shape)
+
+    def release(self) -> None:
+        """Give back the memory of what was read; it is read again where it is used again."""
+        for whole in self.maps.values():
+            whole.madvise(mmap.MADV_DONTNEED)
 
 
 def write_rows(
@@ -153,7 +183,6 @@ def as_safetensors(folder: Path, beside: Path) -> Path:
         raise InputError(
             f"{folder}: no weights here (expected model.safetensors or pytorch_model.bin)"
         )
-    import torch
     from safetensors.torch import save_file
 
     tensors: dict[str, Any] = {}

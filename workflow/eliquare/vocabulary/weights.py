@@ -47,16 +47,26 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
     return config
 
 
-def load_model(folder: str | Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+def load_model(
+    folder: str | Path,
+    dtype: torch.dtype | str = "auto",
+    tensors: dict[str, torch.Tensor] | None = None,
+) -> PreTrainedModel:
     """A masked language model, by default in its stored precision; bare without a stored MLM head.
 
-    The weights stay in their files until they are used. Raises InputError where the folder holds no
-    model, or a part of one.
+    The weights stay in their files until they are used; ``tensors`` may stand for what is in the
+    files. Raises InputError where the folder holds no model, or a part of one.
     """
     config = load_config(folder)
     try:
-        model, loading = automatic_class(config).from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True
+        # The automatic classes want a folder.
+        kind = automatic_class(config) if tensors is None else type(empty_model(config))
+        model, loading = kind.from_pretrained(
+            folder if tensors is None else None,
+            config=config,
+            dtype=dtype,
+            state_dict=tensors,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
