@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tiny_project import Project, tiny
 
@@ -118,6 +119,17 @@ class ClusterProject(Project):
         process = self.start(*words, environment=self.environment, **keywords)
         self.started.append(process)
         return process
+
+    def edit_profile(self, *section: str, **values) -> None:
+        """Set values in a section of the profile, as a user does. On the command line, one
+        --set-resources would take the place of all that the profile sets."""
+        path = self.folder / "workflow/profiles/slurm/config.yaml"
+        profile = yaml.safe_load(path.read_text())
+        place = profile
+        for key in section:
+            place = place[key]
+        place.update(values)
+        path.write_text(yaml.safe_dump(profile))
 
     def finish(self, *options: str, timeout: float = 900) -> tuple[int, str]:
         """Run it to its end; returns its exit status and what it printed."""

@@ -89,7 +89,8 @@ def test_a_training_longer_than_its_job_goes_on_in_the_next(project, undisturbed
     # A clock on which each step takes two seconds, whatever the machine: 270 steps fit in a job.
     text = text.replace("import time\n", "import itertools\n\nSECONDS = itertools.count(0, 2)\n")
     stopping.write_text(text.replace("time.monotonic()", "next(SECONDS)"))
-    status, printed = project.finish(STUDENT, "--set-resources", "distilled_student:runtime=12")
+    project.edit_profile("set-resources", "distilled_student", runtime=12)
+    status, printed = project.finish(STUDENT)
     assert status == 0, printed
     assert len(project.states()) == 3
     assert project.states()[-1] == "COMPLETED"

@@ -71,10 +71,13 @@ def test_the_disk_of_the_results_full(project, undisturbed):
 
 
 def test_more_gpus_than_any_node_has(project, undisturbed):
-    status, printed = project.finish(STUDENT, "--set-resources", "distilled_student:gpu=5")
+    project.edit_profile("set-resources", "distilled_student", gpu=5)
+    status, printed = project.finish(STUDENT)
     assert status != 0
+    assert "-p gpu " in printed
     assert "Requested node configuration is not available" in printed
     assert not (project.folder / STUDENT).exists()
+    project.edit_profile("set-resources", "distilled_student", gpu=4)
     status, printed = project.finish(STUDENT)
     assert status == 0, printed
     assert weights(project) == undisturbed

@@ -5,7 +5,6 @@ import subprocess
 from itertools import pairwise
 
 import pytest
-import yaml
 from conftest import ClusterProject, one_language
 
 from tiny_project import tiny
@@ -55,14 +54,11 @@ def flow(cluster, tmp_path_factory) -> tuple[ClusterProject, str]:
     if can_be_alone():
         with (project.folder / "workflow/rules/common.smk").open("a") as rules:
             rules.write(f"\nshell.prefix({NO_NETWORK!r})\n")
-    profile = project.folder / "workflow/profiles/slurm/config.yaml"
-    settings = yaml.safe_load(profile.read_text())
     for rule in ("finetuned", "measured"):
-        settings["set-resources"][rule]["gpu_model"] = "h200"
+        project.edit_profile("set-resources", rule, gpu_model="h200")
     # Less than the four GPUs of the cluster, and than the two students that could train at once.
-    settings["resources"]["gpu"] = 1
-    profile.write_text(yaml.safe_dump(settings))
-    status, printed = project.finish(timeout=9000)
+    project.edit_profile("resources", gpu=1)
+    status, printed = project.finish(timeout=2000)
     assert status == 0, printed[-6000:]
     return project, printed
 
