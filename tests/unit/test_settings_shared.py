@@ -103,3 +103,13 @@ def test_a_real_run_may_follow_the_demo(monkeypatch):
     monkeypatch.chdir(ROOT)
     pair = [settings.load(f"config/{name}.yaml") for name in ("demo", "real")]
     assert list(differences(*pair)) == []
+
+
+def test_teachers_cut_to_different_languages_may_share_a_name(config):
+    other = copy.deepcopy(config)
+    for each, rule in ((config, "sentences"), (other, "another")):
+        each["systems"] = {"cut-only": {"teacher": "teacher", "rule": rule}}
+    assert list(differences(config, other)) == ["systems.cut-only"]
+    other["languages"] = {"sl": other["languages"]["qaa"]}
+    other["mixtures"] = {}
+    assert list(differences(config, other)) == []

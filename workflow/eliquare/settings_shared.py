@@ -21,13 +21,24 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
     """Where two completed configurations would write other results to the same place."""
     share = bool(corpora(one) & corpora(other))
     for section in NAMED + NAMED_IN_A_CORPUS * share:
-        mine, theirs = one.get(section) or {}, other.get(section) or {}
+        mine, theirs = (entries(config, section, share) for config in (one, other))
         for name in mine:
             if name in theirs and decisive(mine[name]) != decisive(theirs[name]):
                 yield f"{section}.{name}"
     for section in OF_EVERY_CORPUS * share:
         if one[section] != other[section]:
             yield section
+
+
+def entries(config: dict[str, Any], section: str, share: bool) -> dict[str, Any]:
+    """The entries of a section that have a place in common with another configuration's.
+
+    A system that is cut from a teacher lies in the folder of its corpus, any other in its own.
+    """
+    found = config.get(section) or {}
+    if section != "systems" or share:
+        return found
+    return {name: entry for name, entry in found.items() if "rule" not in entry}
 
 
 def corpora(config: dict[str, Any]) -> set[str]:
