@@ -133,6 +133,7 @@ def make(root: Path, **changes) -> Path:
         corpus = root / "corpora" / language
         write(corpus / "documents" / "report.json", documents(language))
         write(corpus / "mbert" / "share" / "vocabulary.json", vocabulary(language))
+        write(root / "students" / "post" / language / "verification.json", verification(language))
         for student in ("full", "pre"):
             folder = root / "students" / student / language / "distilled"
             folder.mkdir(parents=True)
@@ -211,6 +212,21 @@ def vocabulary(language: str) -> dict:
         "share_of_running_text": 0.9987,
         "parameters": {"before": 177_974_523, "after": 109_000_000},
         "texts": {"corpus": measured, f"{language}-ner": measured},
+        "verification": verification(language),
+    }
+
+
+def verification(language: str) -> dict:
+    counted = {"sentences_seen": 200, "sentences_cut_alike": 190, "sentences_run": 16}
+    return {
+        "sub_words": 30_050,
+        "rows": "same",
+        "mlm_head": True,
+        "texts": {"corpus": counted, f"{language}-ner": counted},
+        "pieces": "same",
+        "hidden_states": "equal bit for bit",
+        "largest_relative_logit_difference": 1.2e-7,
+        "logit_tolerance": 1e-5,
     }
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreT
 from eliquare import stage
 from eliquare.reporting import (
     card,
+    learned_from,
     plots,
     published,
     release,
@@ -229,6 +230,25 @@ def test_latex_and_markdown_escape_their_signs():
     assert r"a\_b \& 5\% & \textbf{0.1} \\" in latex(table)
     assert r"\begin{tabular}{lr}" in latex(table)
     assert r"| System | x\|y |" in markdown(table)
+
+
+def test_each_cut_has_its_proof_in_the_report_whenever_it_was_made(tree):
+    root, settings = tree
+    table = learned_from.proofs(results.read(settings, root))
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert [row[:3] for row in rows] == [
+        ["Slovene", "mBERT", "before distillation, by share"],
+        ["Swahili", "mBERT", "before distillation, by share"],
+        ["Slovene", "Student, cut after", "after it, by share"],
+        ["Swahili", "Student, cut after", "after it, by share"],
+    ]
+    assert rows[0][3:] == ["30,050", "400", "380", "32", "equal bit for bit", "1.2e−07"]
+    path = root / "students/post/sl/verification.json"
+    whole = path.read_text()
+    path.unlink()
+    with pytest.raises(stage.InputError, match=r"verification\.json"):
+        learned_from.proofs(results.read(settings, root))
+    path.write_text(whole)
 
 
 # Plots

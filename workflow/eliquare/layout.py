@@ -138,10 +138,14 @@ class Layout:
         """What cutting a teacher's vocabulary to a corpus did."""
         return self.results / "corpora" / corpus / teacher / rule / "vocabulary.json"
 
-    def verifications(self) -> list[Path]:
-        """What comparing each student cut after its training with the whole one found."""
+    def verification(self, student: str, language: str) -> Path:
+        """What comparing a student cut after its training with the whole one found."""
+        return self.student(student, language, "verification.json")
+
+    def cut_afterwards(self) -> list[tuple[str, str]]:
+        """Each compared (student, language) whose vocabulary is cut after its training."""
         return [
-            self.student(system, language, "verification.json")
+            (system, language)
             for language, system in self.pairs()
             if self.config["students"].get(system, {}).get("vocabulary") == "post"
         ]

@@ -101,7 +101,7 @@ rule report:
         vocabularies=[
             layout.vocabulary_report(*cut) for cut in layout.vocabulary_rules()
         ],
-        verifications=layout.verifications(),
+        verifications=[layout.verification(*pair) for pair in layout.cut_afterwards()],
     output:
         f"{EXPERIMENT}/report.html",
     log:

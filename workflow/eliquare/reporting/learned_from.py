@@ -86,3 +86,39 @@ def vocabularies(experiment: Experiment) -> Table:
     header += ["[UNK] before", "[UNK] after", "Sub-words a word before", "After"]
     caption = "The cut and the amplified vocabularies, and what they do to corpus and tasks."
     return Table("vocabularies", caption, header, cells, records)
+
+
+def proofs(experiment: Experiment) -> Table:
+    """For each cut model, that it is the same model: sentences compared, and what they showed."""
+    cells, records = [], []
+    for proof in experiment.proofs:
+        texts = proof["texts"].values()
+        counts = {
+            key: sum(counted[f"sentences_{key}"] for counted in texts)
+            for key in ("seen", "cut_alike", "run")
+        }
+        logit = proof["largest_relative_logit_difference"]
+        records.append(
+            {key: proof[key] for key in ("corpus", "model", "when", "sub_words")}
+            | {f"sentences_{key}": count for key, count in counts.items()}
+            | {"hidden_states": proof["hidden_states"], "largest_logit_difference": logit}
+        )
+        cells.append(
+            [
+                text(experiment.language(proof["corpus"])),
+                text(proof["model"]),
+                text(proof["when"]),
+                number(proof["sub_words"]),
+                *(number(count) for count in counts.values()),
+                text(proof["hidden_states"]),
+                number(logit, ".1e"),
+            ]
+        )
+    header = ["Corpus", "Model", "Cut", "Sub-words compared", "Sentences seen", "Cut alike", "Run"]
+    header += ["Hidden states", "Largest difference of a logit"]
+    caption = "The cut models beside the whole ones: all rows, and sentences of corpus and tasks."
+    notes = [
+        "Sentences that need a dropped sub-word are not cut alike: the table of the vocabularies "
+        "says what that costs. The difference of a logit is relative to the largest."
+    ]
+    return Table("proofs", caption, header, cells, records, notes)

@@ -12,7 +12,7 @@ from eliquare.reporting.recipes import recipes
 from eliquare.reporting.results import Experiment
 from eliquare.reporting.templates import FOLDER, render
 
-VERSION = 2
+VERSION = 3
 
 
 def tables(folder: Path) -> dict[str, Table]:
@@ -90,6 +90,7 @@ def html(experiment: Experiment, tables_folder: Path, plots_folder: Path) -> str
             if report.get("warnings")
         },
         vocabularies=learned_from.vocabularies(experiment),
+        proofs=learned_from.proofs(experiment),
         recipes=recipes(experiment),
         distillations=trained,
         costs=costs.tables(experiment),
