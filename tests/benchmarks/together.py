@@ -1,20 +1,21 @@
 """Four students on one pass of their teacher, beside four runs of one student each.
 
-    python tests/benchmarks/together.py [--repeats 3] [--steps 40] [--threads 2]
+    python tests/benchmarks/together.py [--repeats 3] [--steps 6] [--threads 2]
+    python tests/benchmarks/together.py --width 192 --subwords 5000 --steps 25
 
-Prints JSON. The teacher has mBERT's twelve layers and the students six, with a quarter of its width
-and of a reduced vocabulary's 20,000 sub-words, so that embeddings, layers and heads have mBERT's
-proportions; the sequences are a real dump's, of 128 sub-words. The students differ in temperature,
-in positions, in their start and in their depth. First every student of the shared run must equal,
-byte for byte, the one that was trained alone. Then the seconds of the steps are compared (not the
-start of the program, of which four runs have four), on the clock and of the processor, which other
-work on the machine disturbs less: both sides in turn, medians of the repeats.
+Prints JSON. The teacher has mBERT's twelve layers and width and a reduced vocabulary of 20,000
+sub-words, the students six layers; the sequences are a real dump's, of 128 sub-words. The students
+differ in temperature, in positions and in their start. First every student of the shared run must
+equal, byte for byte, the one that was trained alone. Then the seconds of the steps are compared
+(not the start of the program, of which four runs have four), on the clock and of the processor,
+which other work on the machine disturbs less: both sides in turn, medians of the repeats.
 """
 
 import argparse
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,8 +32,8 @@ from eliquare import masking  # noqa: E402
 from eliquare.corpus import counts, sequences  # noqa: E402
 from eliquare.models import tokenizer  # noqa: E402
 
-SUBWORDS, WIDTH, LENGTH = 5000, 192, 128
-SHAPE = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "heads": 3, "max_positions": LENGTH}
+LENGTH = 128
+OF_A_HEAD = 64
 STUDENTS = {
     "one": {},
     "hotter": {"temperature": 4.0},
@@ -40,7 +41,7 @@ STUDENTS = {
     "last-layers": {},
 }
 STARTS = {"last-layers": {"initialisation": "last"}}
-SKIPPED = 5
+SKIPPED = 2
 # The stage, with the processor's time in each line of its history.
 CHILD = """
 import sys, time
@@ -55,7 +56,7 @@ stage.main(training.parser(), training.run)
 """
 
 
-def prepare(folder: Path) -> dict[str, Path]:
+def prepare(folder: Path, width: int, subwords: int) -> dict[str, Path]:
     """A teacher, students at their start, and the data, as the workflow's stages make them."""
     made = {name: folder / name for name in ("documents", "words", "sequences", "counts")}
     texts = [part for text in articles("uk", 2_000_000) for part in text.split("\n\n") if part]
@@ -66,7 +67,7 @@ def prepare(folder: Path) -> dict[str, Path]:
         tokenizer,
         documents=made["documents"],
         kind="wordpiece",
-        vocabulary_size=SUBWORDS,
+        vocabulary_size=subwords,
         output=made["words"],
     )
     read = {"tokenizer": made["words"]}
@@ -86,7 +87,15 @@ def prepare(folder: Path) -> dict[str, Path]:
         output=folder / "masking",
         **read,
     )
-    teacher = write_model(made["words"], folder / "teacher", layers=12, **SHAPE)
+    teacher = write_model(
+        made["words"],
+        folder / "teacher",
+        layers=12,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        heads=width // OF_A_HEAD,
+        max_positions=LENGTH,
+    )
     for name in STUDENTS:
         write_student(teacher, folder / f"start-{name}", layers=6, **STARTS.get(name, {}))
     return made | {"teacher": teacher, "masking": folder / "masking"}
@@ -140,13 +149,17 @@ def together(folder: Path, made: dict, to: Path, arguments: argparse.Namespace) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=3, help="medians of so many")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps of each student")
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps of each student")
+    parser.add_argument(
+        "--width", type=int, default=768, help="hidden size of teacher and students"
+    )
+    parser.add_argument("--subwords", type=int, default=20_000, help="of the vocabulary, at most")
     parser.add_argument("--threads", type=int, default=2, help="of the processor")
     arguments = parser.parse_args()
     runs = {"alone": [], "together": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = prepare(folder)
+        made = prepare(folder, arguments.width, arguments.subwords)
         for repeat in range(arguments.repeats):
             by_itself, shared = folder / f"alone-{repeat}", folder / f"together-{repeat}"
             runs["alone"].append(alone(folder, made, by_itself, arguments))
@@ -161,7 +174,15 @@ def main() -> None:
                 )
                 if one != other:
                     raise SystemExit(f"{student}: not the same bytes as alone")
-    result = {"students": len(STUDENTS), "same_bytes_as_alone": True}
+            for done in (by_itself, shared):
+                shutil.rmtree(done)
+        vocabulary = json.loads((made["teacher"] / "config.json").read_text())["vocab_size"]
+    result = {
+        "students": len(STUDENTS),
+        "width": arguments.width,
+        "vocabulary": vocabulary,
+        "same_bytes_as_alone": True,
+    }
     for name in ("seconds", "processor_seconds"):
         values = {side: [round(each[name], 2) for each in runs[side]] for side in runs}
         faster = statistics.median(values["alone"]) / statistics.median(values["together"])
