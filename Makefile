@@ -1,6 +1,8 @@
 # What people type. `make demo` and `make test` set up everything that they need.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
+# One more than cores: the tests on a cluster mostly wait for it.
+WORKERS ?= $(shell expr $(CORES) + 1)
 BIN := .venv/bin
 
 .PHONY: help setup demo test format lock clean
@@ -29,7 +31,7 @@ test: setup
 	$(BIN)/ruff check workflow tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -rs -n $(CORES) --dist loadfile
+	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile
 
 format: setup
 	$(BIN)/ruff check --fix workflow tests

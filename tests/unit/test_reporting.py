@@ -239,8 +239,8 @@ def test_each_cut_has_its_proof_in_the_report_whenever_it_was_made(tree):
     assert [row[:3] for row in rows] == [
         ["Slovene", "mBERT", "before distillation, by share"],
         ["Swahili", "mBERT", "before distillation, by share"],
-        ["Slovene", "Student, cut after", "after it, by share"],
-        ["Swahili", "Student, cut after", "after it, by share"],
+        ["Slovene", "Student, cut after", "after distillation, by share"],
+        ["Swahili", "Student, cut after", "after distillation, by share"],
     ]
     assert rows[0][3:] == ["30,050", "400", "380", "32", "equal bit for bit", "1.2e−07"]
     path = root / "students/post/sl/verification.json"

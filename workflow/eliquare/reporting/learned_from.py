@@ -111,7 +111,7 @@ def proofs(experiment: Experiment) -> Table:
                 number(proof["sub_words"]),
                 *(number(count) for count in counts.values()),
                 text(proof["hidden_states"]),
-                number(logit, ".1e"),
+                number(logit, ".2g"),
             ]
         )
     header = ["Corpus", "Model", "Cut", "Sub-words compared", "Sentences seen", "Cut alike", "Run"]

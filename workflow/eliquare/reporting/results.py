@@ -277,7 +277,7 @@ class Experiment:
         ]
         for student, language in self.layout.cut_afterwards():
             findings = stage.read_json(self.layout.verification(student, language))
-            when = f"after it, by {self.entry(student)['rule']}"
+            when = f"after distillation, by {self.entry(student)['rule']}"
             found.append(
                 {"corpus": language, "model": self.label(student), "when": when, **findings}
             )
