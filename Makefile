@@ -1,7 +1,7 @@
 # What people type. `make demo` and `make test` set up everything that they need.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
-# One more than cores: the tests on a cluster mostly wait for it.
+# One more than cores, since the tests on a cluster mostly wait for it; these are long and come first.
 WORKERS ?= $(shell expr $(CORES) + 1)
 BIN := .venv/bin
 
@@ -31,7 +31,7 @@ test: setup
 	$(BIN)/ruff check workflow tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 format: setup
 	$(BIN)/ruff check --fix workflow tests
