@@ -242,7 +242,7 @@ def test_each_cut_has_its_proof_in_the_report_whenever_it_was_made(tree):
         ["Slovene", "Student, cut after", "after distillation, by share"],
         ["Swahili", "Student, cut after", "after distillation, by share"],
     ]
-    assert rows[0][3:] == ["30,050", "400", "380", "32", "equal bit for bit", "1.2e−07"]
+    assert rows[0][3:] == ["30,050", "400", "380", "2", "32", "equal bit for bit", "1.2e−07"]
     path = root / "students/post/sl/verification.json"
     whole = path.read_text()
     path.unlink()

@@ -133,6 +133,21 @@ def test_missing_continuation_characters(models, tmp_path):
         verify(folder / "old", tmp_path / "new", folder / "documents")
 
 
+def test_a_character_of_a_task_that_the_corpus_lacks_is_counted(models, planted, tmp_path):
+    folder, kept = models
+    subwords = surgery.list_subwords(surgery.read_description(folder / "old"))
+    lacking = next(
+        s for i, s in enumerate(subwords) if i not in kept and len(s) == 1 and s.isalpha()
+    )
+    assert lacking not in (folder / "documents/characters.json").read_text()
+    (tmp_path / "task.txt").write_text(f"habari {lacking} njema\nhabari njema\n")
+    tasks = {"task": str(tmp_path / "task.txt")}
+    findings = verify(folder / "old", planted, folder / "documents", tasks)
+    assert findings["texts"]["task"]["sentences_newly_with_unknown"] == 1
+    assert findings["texts"]["task"]["sentences_seen"] == 2
+    assert findings["texts"]["corpus"]["sentences_newly_with_unknown"] == 0
+
+
 def test_changed_segmentation(models, planted):
     change_json(planted / "tokenizer.json", lambda t: t["normalizer"].update(lowercase=True))
     with pytest.raises(InputError, match="cuts "):

@@ -95,7 +95,7 @@ def proofs(experiment: Experiment) -> Table:
         texts = proof["texts"].values()
         counts = {
             key: sum(counted[f"sentences_{key}"] for counted in texts)
-            for key in ("seen", "cut_alike", "run")
+            for key in ("seen", "cut_alike", "newly_with_unknown", "run")
         }
         logit = proof["largest_relative_logit_difference"]
         records.append(
@@ -114,11 +114,12 @@ def proofs(experiment: Experiment) -> Table:
                 number(logit, ".2g"),
             ]
         )
-    header = ["Corpus", "Model", "Cut", "Sub-words compared", "Sentences seen", "Cut alike", "Run"]
-    header += ["Hidden states", "Largest difference of a logit"]
+    header = ["Corpus", "Model", "Cut", "Sub-words compared", "Sentences seen", "Cut alike"]
+    header += ["With a new [UNK]", "Run", "Hidden states", "Largest difference of a logit"]
     caption = "The cut models beside the whole ones: all rows, and sentences of corpus and tasks."
     notes = [
         "Sentences that need a dropped sub-word are not cut alike: the table of the vocabularies "
-        "says what that costs. The difference of a logit is relative to the largest."
+        "says what that costs. A new [UNK] is a character of a task that the corpus lacks.",
+        "The difference of a logit is relative to the largest.",
     ]
     return Table("proofs", caption, header, cells, records, notes)

@@ -54,9 +54,9 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
 
     Returns up to ``wanted`` of these sentences, spread over them. A WordPiece or BPE word that was
     [UNK] may be cut now that a piece which led astray is gone, so sentences with one are left out.
-    Raises InputError where such a sentence is cut in another way, or where a character that the old
-    vocabulary has is gone and its words became [UNK]; and for a corpus none of whose sentences can
-    be compared (of a task that is only said).
+    Raises InputError where such a sentence is cut in another way; for a corpus also where a
+    character that the old vocabulary has is gone and its words became [UNK], and where none of its
+    sentences can be compared. A task may have characters that the corpus lacks: that is said.
     """
     new_ids = {old: new for new, old in enumerate(pair.old_ids)}
     maximum = min(MAX_LENGTH, pair.old.model_max_length)
@@ -70,7 +70,8 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
         new = pair.new(text, truncation=True, max_length=maximum)["input_ids"]
         if new_unknown is not None and unknown not in old and new_unknown in new:
             newly_unknown += 1
-            refuse_missing_characters(pair, reduced, text)
+            if name == CORPUS:
+                refuse_missing_characters(pair, reduced, text)
         if any(i not in new_ids for i in old) or (not unigram and unknown in old):
             continue
         if new != [new_ids[i] for i in old]:
@@ -89,6 +90,11 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
         if name == CORPUS:
             raise InputError(f"{message}; keep more sub-words, or give text of the right language")
         stage.warn(message)
+    if newly_unknown:
+        stage.warn(
+            f"{name}: {newly_unknown:,} of {seen:,} sentences have an {pair.new.unk_token} that "
+            "the whole vocabulary has not"
+        )
     number = min(wanted, len(sentences))
     spread = [sentences[place * len(sentences) // number] for place in range(number)]
     return Sample(spread, seen, len(sentences), newly_unknown)
