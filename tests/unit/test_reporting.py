@@ -16,7 +16,6 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreT
 from eliquare import stage
 from eliquare.reporting import (
     card,
-    learned_from,
     plots,
     published,
     release,
@@ -29,6 +28,7 @@ from eliquare.reporting.comparisons import signed_rank
 from eliquare.reporting.formats import Cell, Table, latex, markdown
 from eliquare.reporting.headline import headline
 from eliquare.reporting.summary import padded, width
+from eliquare.reporting.verifications import verifications
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(environ.get("ELIQUARE_DATA", ROOT.parent / "shared" / "data"))
@@ -232,9 +232,9 @@ def test_latex_and_markdown_escape_their_signs():
     assert r"| System | x\|y |" in markdown(table)
 
 
-def test_each_cut_has_its_proof_in_the_report_whenever_it_was_made(tree):
+def test_each_cut_has_its_verification_in_the_report_whenever_it_was_made(tree):
     root, settings = tree
-    table = learned_from.proofs(results.read(settings, root))
+    table = verifications(results.read(settings, root))
     rows = [[cell.text for cell in row] for row in table.rows]
     assert [row[:3] for row in rows] == [
         ["Slovene", "mBERT", "before distillation, by share"],
@@ -247,7 +247,7 @@ def test_each_cut_has_its_proof_in_the_report_whenever_it_was_made(tree):
     whole = path.read_text()
     path.unlink()
     with pytest.raises(stage.InputError, match=r"verification\.json"):
-        learned_from.proofs(results.read(settings, root))
+        verifications(results.read(settings, root))
     path.write_text(whole)
 
 

@@ -11,6 +11,7 @@ from eliquare.reporting.headline import headline
 from eliquare.reporting.recipes import recipes
 from eliquare.reporting.results import Experiment
 from eliquare.reporting.templates import FOLDER, render
+from eliquare.reporting.verifications import verifications
 
 VERSION = 3
 
@@ -90,7 +91,7 @@ def html(experiment: Experiment, tables_folder: Path, plots_folder: Path) -> str
             if report.get("warnings")
         },
         vocabularies=learned_from.vocabularies(experiment),
-        proofs=learned_from.proofs(experiment),
+        verifications=verifications(experiment),
         recipes=recipes(experiment),
         distillations=trained,
         costs=costs.tables(experiment),

@@ -259,30 +259,6 @@ class Experiment:
             found.append({"corpus": corpus, "teacher": teacher, "rule": rule, **report})
         return found
 
-    @cached_property
-    def proofs(self) -> list[dict[str, Any]]:
-        """What comparing each cut model with the whole one found: its corpus, what was cut, when.
-
-        A vocabulary with new sub-words has none: it cuts other pieces, as it is meant to.
-        """
-        found = [
-            {
-                "corpus": report["corpus"],
-                "model": self.label(report["teacher"]),
-                "when": f"before distillation, by {report['rule']}",
-                **report["verification"],
-            }
-            for report in self.vocabularies
-            if "verification" in report
-        ]
-        for student, language in self.layout.cut_afterwards():
-            findings = stage.read_json(self.layout.verification(student, language))
-            when = f"after distillation, by {self.entry(student)['rule']}"
-            found.append(
-                {"corpus": language, "model": self.label(student), "when": when, **findings}
-            )
-        return found
-
 
 def is_steady(latency: dict[str, float]) -> bool:
     """Whether the middle half of the batches took nearly the same time.
