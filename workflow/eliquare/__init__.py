@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Threads that wait for each other by spinning slow two trainings on shared cores tenfold and more;
 # the library that torch's threads come from reads this when torch is imported.

@@ -8,8 +8,8 @@ of these it knows from pre-training alone.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eliquare.demo.draw import Draw, Pool
-from eliquare.demo.orthography import CASES, NUMBERS, Language
+from demo_languages.draw import Draw, Pool
+from demo_languages.orthography import CASES, NUMBERS, Language
 
 TOPICS = ("politics", "sports", "science", "travel", "health")
 GENERAL = "general"

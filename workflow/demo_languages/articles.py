@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from eliquare.demo.lexicon import TOPICS
-from eliquare.demo.sentence import Sentence
-from eliquare.demo.speaker import Context, Speaker
+from demo_languages.lexicon import TOPICS
+from demo_languages.sentence import Sentence
+from demo_languages.speaker import Context, Speaker
 
 EXACT_EVERY = 40
 NEAR_EVERY = 30

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from eliquare.demo.lexicon import Token
-from eliquare.demo.sentence import Sentence
+from demo_languages.lexicon import Token
+from demo_languages.sentence import Sentence
 
 
 def line(identifier: str, token: Token | None, form: str, misc: str = "_") -> str:

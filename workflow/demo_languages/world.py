@@ -1,13 +1,13 @@
-"""Stage: write the demo's world, three invented languages with their dumps and tasks.
+"""Write three invented languages with their dumps and tasks.
 
-python -m eliquare.demo.world --seed 1 --articles 1000 --output resources/demo
+python -m demo_languages --seed 1 --articles 1000 --output resources/demo
 """
 
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from eliquare import stage
+from eliquare.io import atomic_dir
 
 VERSION = 1
 CODES = ("qaa", "qab", "qac")
@@ -26,7 +26,7 @@ SUFFIXES = {"upos": "conllu", "ner": "txt", "topic": "tsv", "inference": "tsv", 
 
 README = """# The demo's world
 
-Everything here is invented and was written by `python -m eliquare.demo.world` (seed {seed},
+Everything here is invented and was written by `python -m demo_languages` (seed {seed},
 {articles} articles a language). No word of it is from a real language. The codes qaa, qab and qac
 are reserved for local use (ISO 639-2).
 
@@ -67,12 +67,28 @@ def files(codes: Iterable[str] = CODES) -> list[str]:
     return names
 
 
+def not_negative(text: str) -> int:
+    """Return a number of 0 or more."""
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
+
+
+def positive(text: str) -> int:
+    """Return a number above 0."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of the stage."""
     options = argparse.ArgumentParser(description="Write the demo's invented languages.")
-    options.add_argument("--seed", type=int, default=1, help="seed of everything (default 1)")
     options.add_argument(
-        "--articles", type=int, default=1000, help="articles in each dump (default 1000)"
+        "--seed", type=not_negative, default=1, help="seed of everything (default 1)"
+    )
+    options.add_argument(
+        "--articles", type=positive, default=1000, help="articles in each dump (default 1000)"
     )
     options.add_argument("--output", required=True, help="folder to write")
     return options
@@ -80,10 +96,10 @@ def parser() -> argparse.ArgumentParser:
 
 def write_language(code: str, seed: int, articles: int, folder: Path) -> None:
     """Write the dump and the tasks of one language."""
-    from eliquare.demo import lexicon, orthography, texts, treebank, wiki
-    from eliquare.demo.articles import Writer
-    from eliquare.demo.draw import Draw
-    from eliquare.demo.speaker import Speaker
+    from demo_languages import lexicon, orthography, texts, treebank, wiki
+    from demo_languages.articles import Writer
+    from demo_languages.draw import Draw
+    from demo_languages.speaker import Speaker
 
     language = orthography.LANGUAGES[code]
     words = lexicon.build(language, seed)
@@ -111,18 +127,10 @@ def write_language(code: str, seed: int, articles: int, folder: Path) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the whole world."""
-    if arguments.articles < 1:
-        raise stage.InputError(f"--articles {arguments.articles}: must be at least 1")
-    if arguments.seed < 0:
-        raise stage.InputError(f"--seed {arguments.seed}: must be 0 or more")
-    with stage.whole_folder(arguments.output) as folder:
+    """Write all languages."""
+    with atomic_dir(arguments.output) as folder:
         for code in CODES:
             write_language(code, arguments.seed, arguments.articles, folder)
-            stage.say(f"{code}: {arguments.articles} articles and {len(SIZES)} tasks written")
+            print(f"{code}: {arguments.articles} articles and {len(SIZES)} tasks written")
         readme = README.format(seed=arguments.seed, articles=arguments.articles)
         (folder / "README.md").write_text(readme, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)

@@ -3,9 +3,9 @@
 import itertools
 from dataclasses import dataclass, field, replace
 
-from eliquare.demo.draw import Draw
-from eliquare.demo.lexicon import Lexeme, Lexicon, Token
-from eliquare.demo.sentence import Sentence
+from demo_languages.draw import Draw
+from demo_languages.lexicon import Lexeme, Lexicon, Token
+from demo_languages.sentence import Sentence
 
 Tagged = list[tuple[Token, str]]
 COMMA = Token(",", ",", "PUNCT")

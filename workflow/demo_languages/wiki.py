@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from eliquare.demo.articles import Page
-from eliquare.demo.orthography import Language
-from eliquare.demo.world import DATE
+from demo_languages.articles import Page
+from demo_languages.orthography import Language
+from demo_languages.world import DATE
 
 SCHEMA = "http://www.mediawiki.org/xml/export-0.11/"
 FIRST_EDIT = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eliquare.demo.lexicon import Token
+from demo_languages.lexicon import Token
 
 OPENING = frozenset("(«“")
 CLOSING = frozenset(",.;:!?)»”।")

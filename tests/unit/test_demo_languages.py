@@ -15,10 +15,10 @@ import pytest
 from seqeval.scheme import IOB2, Entities
 
 from eliquare import stage
-from eliquare.demo import lexicon, orthography, world
-from eliquare.demo.draw import Draw
-from eliquare.demo.grammar import contrary, synonymous
-from eliquare.demo.speaker import Speaker
+from demo_languages import lexicon, orthography, world
+from demo_languages.draw import Draw
+from demo_languages.grammar import contrary, synonymous
+from demo_languages.speaker import Speaker
 
 ARTICLES = 40
 NAMESPACE = "{http://www.mediawiki.org/xml/export-0.11/}"
@@ -74,7 +74,7 @@ def test_files_lists_what_is_written(demo):
 
 def test_listing_files_imports_nothing_heavy():
     program = (
-        "import sys, eliquare.demo.world as w; w.files(); "
+        "import sys, demo_languages.world as w; w.files(); "
         "sys.exit('numpy' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

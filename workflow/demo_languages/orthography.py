@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eliquare.demo.draw import Draw
+from demo_languages.draw import Draw
 
 NUMBERS = ("Sing", "Plur")
 CASES = ("Nom", "Acc")

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eliquare.demo.grammar import Proposition, contrary, synonymous
-from eliquare.demo.lexicon import TOPICS
-from eliquare.demo.sentence import Sentence
-from eliquare.demo.speaker import STANCES, Speaker
+from demo_languages.grammar import Proposition, contrary, synonymous
+from demo_languages.lexicon import TOPICS
+from demo_languages.sentence import Sentence
+from demo_languages.speaker import STANCES, Speaker
 
 INFERENCE = ("entailment", "neutral", "contradiction")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from eliquare.demo.draw import Draw
-from eliquare.demo.grammar import (
+from demo_languages.draw import Draw
+from demo_languages.grammar import (
     COMMA,
     Grammar,
     Name,
@@ -13,9 +13,9 @@ from eliquare.demo.grammar import (
     contrary,
     synonymous,
 )
-from eliquare.demo.lexicon import GENERAL, TOPICS, Lexeme, Token, View
-from eliquare.demo.orthography import NUMBERS
-from eliquare.demo.sentence import Sentence
+from demo_languages.lexicon import GENERAL, TOPICS, Lexeme, Token, View
+from demo_languages.orthography import NUMBERS
+from demo_languages.sentence import Sentence
 
 OWN_TOPIC = 0.92
 OTHER_TOPIC = 0.01

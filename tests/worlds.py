@@ -1,0 +1,130 @@
+"""Small worlds for tests: text of the demo's languages, documents folders, tokenizers of each kind.
+
+Everything is generated, so no test needs data from outside the repository.
+"""
+
+import io
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import sentencepiece
+import zstandard
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+
+from demo_languages import lexicon, orthography
+from demo_languages.articles import Writer
+from demo_languages.draw import Draw
+from demo_languages.speaker import Speaker
+
+# Latin, Cyrillic and Devanagari letters.
+CODES = ("qaa", "qab", "qac")
+KINDS = ("wordpiece", "unigram", "bytes")
+SPECIALS = {
+    "bos_token": "<s>",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+}
+
+
+@cache
+def texts(code: str = "qaa", articles: int = 60) -> tuple[str, ...]:
+    """Return the prose of so many articles in one of the demo's languages."""
+    words = lexicon.build(orthography.LANGUAGES[code], seed=1)
+    writer = Writer(Speaker(lexicon.View(words, "all"), Draw(1, code, "dump")))
+    prose = (re.sub(r"(?m)^[{|}=*#\[].*\n?", "", page.text) for page in writer.pages(articles))
+    return tuple(text.strip() for text in prose if len(text) > 100)
+
+
+def write_documents(folder: Path, documents: tuple[str, ...] | list[str]) -> Path:
+    """Write a documents folder with these texts, as the corpus stages do."""
+    folder.mkdir(parents=True)
+    with zstandard.open(folder / "documents.jsonl.zst", "wt", encoding="utf-8") as file:
+        for number, text in enumerate(documents):
+            row = {"id": str(number), "title": "", "text": text}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return folder
+
+
+def write_tokenizer(kind: str, folder: Path, documents: tuple[str, ...] | list[str]) -> Path:
+    """Write a folder with a fast tokenizer of one of KINDS, learnt from these texts."""
+    if kind == "wordpiece":
+        tokenizer = BertTokenizerFast(
+            vocab=wordpiece(documents), do_lower_case=False, model_max_length=512
+        )
+    else:
+        backend = unigram(documents) if kind == "unigram" else byte_level(documents)
+        begin, end = backend.token_to_id("<s>"), backend.token_to_id("</s>")
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> </s> $B </s>",
+            special_tokens=[("<s>", begin), ("</s>", end)],
+        )
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, model_max_length=512, **SPECIALS
+        )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def wordpiece(documents: tuple[str, ...] | list[str], size: int = 1200) -> dict[str, int]:
+    """Learn a WordPiece vocabulary, as BERT has it."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.train_from_iterator(
+        documents,
+        trainers.WordPieceTrainer(
+            vocab_size=size,
+            special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+            show_progress=False,
+        ),
+    )
+    return backend.get_vocab()
+
+
+def unigram(documents: tuple[str, ...] | list[str], size: int = 1200) -> Tokenizer:
+    """Learn SentencePiece's Unigram model with a marked word start, as XLM-R has it."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for text in documents for line in text.split("\n")]),
+        model_writer=model,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocabulary = [(name, 0.0) for name in names]
+    for index in range(pieces.get_piece_size()):
+        if pieces.id_to_piece(index) not in names:
+            vocabulary.append((pieces.id_to_piece(index), pieces.get_score(index)))
+    backend = Tokenizer(models.Unigram([*vocabulary, ("<mask>", 0.0)], unk_id=3))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    return backend
+
+
+def byte_level(documents: tuple[str, ...] | list[str], size: int = 1200) -> Tokenizer:
+    """Learn a byte-level BPE, as RoBERTa has it."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.train_from_iterator(
+        documents,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return backend

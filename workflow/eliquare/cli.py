@@ -1,0 +1,233 @@
+"""The command line: ``eliquare <room> <stage> --option value``.
+
+A stage is a function that takes one typed ``Options`` model and writes one output. Its options are
+made from the fields of the model, so names, types, bounds and help stand in one place. ``STAGES``
+is the table of all stages; it is read without importing any of them (or torch).
+
+Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
+used; 75 interrupted with the state saved. Any other exception is a bug and shows its traceback.
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from eliquare import __version__
+from eliquare.config.errors import explain
+from eliquare.io import Failure, InputError, Interrupted
+
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 75
+
+
+class Options(BaseModel):
+    """Options of a stage; each field is one ``--option``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Stage(NamedTuple):
+    """Where a stage is defined, and the version of its results.
+
+    Raise ``version`` when the stage makes other results from the same input: its rule passes it as
+    a parameter, so that results of users are made again only then.
+    """
+
+    function: str
+    version: int
+    summary: str
+
+
+# Room -> stage -> where it is defined. The rules read the versions from here.
+STAGES: dict[str, dict[str, Stage]] = {
+    "corpus": {
+        "dump": Stage("eliquare.corpus.dump:download", 1, "download a Wikipedia dump"),
+        "documents": Stage("eliquare.corpus.wikipedia:extract", 1, "read the documents of a dump"),
+        "text": Stage("eliquare.corpus.sources:read_text", 1, "read documents from text files"),
+        "dataset": Stage(
+            "eliquare.corpus.sources:read_dataset", 1, "read documents from a dataset"
+        ),
+        "mixture": Stage("eliquare.corpus.sources:mix", 1, "put several corpora into one"),
+        "tokenize": Stage("eliquare.corpus.sequences:tokenize", 1, "turn documents into sequences"),
+        "count": Stage("eliquare.corpus.counts:count", 1, "count the tokens of the sequences"),
+        "mask": Stage("eliquare.corpus.masking:mask", 1, "masking weights, fixed validation masks"),
+    },
+    "vocabulary": {
+        "select": Stage("eliquare.vocabulary.select:select", 1, "select the tokens that stay"),
+        "reduce": Stage("eliquare.vocabulary.reduce:reduce", 2, "reduce a model and its tokenizer"),
+        "verify": Stage(
+            "eliquare.vocabulary.verify:verify", 2, "compare a model with its reduction"
+        ),
+        "report": Stage("eliquare.vocabulary.report:report", 2, "report what a reduction changed"),
+    },
+    "models": {
+        "fetch": Stage("eliquare.models.hub:fetch", 1, "fetch a model from a hub or a folder"),
+        "tokenizer": Stage("eliquare.models.tokenizer:train_tokenizer", 2, "train a tokenizer"),
+        "pretrain": Stage("eliquare.models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
+        "student": Stage("eliquare.models.student:initialize", 1, "initialize a student"),
+    },
+    "distillation": {
+        "distill": Stage("eliquare.distillation.train:distill", 5, "distil a student"),
+    },
+    "extension": {
+        "extend": Stage("eliquare.extension.extend:extend", 2, "add tokens for a language"),
+        "tokenize": Stage("eliquare.extension.alignment:tokenize", 1, "tokenize text twice"),
+        "report": Stage("eliquare.extension.report:report", 1, "report what an extension changed"),
+        "distill": Stage("eliquare.extension.distill:distill", 3, "distil across two tokenizers"),
+    },
+    "evaluation": {
+        "finetune": Stage("eliquare.evaluation.finetune:finetune", 3, "fine-tune and score"),
+        "benchmark": Stage("eliquare.evaluation.benchmark:benchmark", 2, "measure size and speed"),
+    },
+    "reporting": {
+        "tables": Stage("eliquare.reporting.tables:write_tables", 4, "tables of an experiment"),
+        "figures": Stage("eliquare.reporting.figures:write_figures", 2, "figures of an experiment"),
+        "release": Stage("eliquare.reporting.card:release", 2, "a student with its model card"),
+        "report": Stage("eliquare.reporting.report:write_report", 4, "the HTML report"),
+        "summary": Stage("eliquare.reporting.report:print_summary", 1, "print the main table"),
+    },
+}
+
+
+def version(room: str, stage: str) -> int:
+    """Return the version of a stage's results."""
+    return STAGES[room][stage].version
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one stage and exit with its code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        room, stage = chosen(argv)
+        function = load(STAGES[room][stage])
+        options = parse(function, f"eliquare {room} {stage}", argv[2:])
+        function(options)
+    except InputError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(EXIT_INPUT)
+    except Failure as error:
+        print(f"failed: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except Interrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def chosen(argv: Sequence[str]) -> tuple[str, str]:
+    """Return room and stage named by the arguments; print help or an error where there are none."""
+    parser = argparse.ArgumentParser(
+        prog="eliquare",
+        description="Small, fast language models for one language out of large multilingual ones.",
+        epilog="`eliquare <room> <stage> --help` lists the options of a stage.",
+    )
+    parser.add_argument("--version", action="version", version=f"eliquare {__version__}")
+    rooms = parser.add_subparsers(dest="room", metavar="<room>", required=True)
+    for room, stages in STAGES.items():
+        words = ", ".join(stages)
+        of_room = rooms.add_parser(room, help=words, description=f"Stages of {room}.")
+        names = of_room.add_subparsers(dest="stage", metavar="<stage>", required=True)
+        for stage, where in stages.items():
+            names.add_parser(stage, help=where.summary, add_help=False)
+    arguments, _ = parser.parse_known_args(argv[:2])
+    return arguments.room, arguments.stage
+
+
+def load(stage: Stage) -> Callable[[Any], None]:
+    """Import a stage's function, named as ``package.module:function``."""
+    module, _, name = stage.function.partition(":")
+    function: Callable[[Any], None] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def options_model(function: Callable[[Any], None]) -> type[BaseModel]:
+    """Return the Options model that a stage's function takes."""
+    hints = typing.get_type_hints(function)
+    (name,) = [name for name in hints if name != "return"]
+    model: type[BaseModel] = hints[name]
+    return model
+
+
+def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> BaseModel:
+    """Read a stage's options; raise InputError with one line for each that cannot be used."""
+    model = options_model(function)
+    parser = argparse.ArgumentParser(
+        prog=command, description=(function.__doc__ or "").strip().splitlines()[0]
+    )
+    for name, field in model.model_fields.items():
+        add_option(parser, name, field)
+    given = vars(parser.parse_args(argv))
+    values = {
+        name: from_json(value) if takes_json(model.model_fields[name].annotation) else value
+        for name, value in given.items()
+    }
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = explain(error, values, lambda path: option_name(".".join(map(str, path))))
+        raise InputError("\n".join(lines)) from None
+
+
+def option_name(field: str) -> str:
+    """Return the option of a field: ``max_length`` is ``--max-length``."""
+    return f"--{field.replace('_', '-')}"
+
+
+def add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    """Add the option of one field; values are left as text for the model to convert and check."""
+    description = (field.description or "").replace("%", "%%")
+    keywords: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    if field.is_required():
+        keywords["required"] = True
+    elif (default := field.get_default(call_default_factory=True)) not in (None, "", [], {}):
+        description = f"{description} Default: {default}".strip()
+    if bool in members(field.annotation):
+        parser.add_argument(
+            option_name(name), action=argparse.BooleanOptionalAction, help=description, **keywords
+        )
+        return
+    if any(typing.get_origin(member) in (list, tuple) for member in members(field.annotation)):
+        keywords |= {"nargs": "+", "action": "extend"}
+    parser.add_argument(option_name(name), metavar="VALUE", help=description, **keywords)
+
+
+def members(annotation: Any) -> list[Any]:
+    """Return the members of a union, or the annotation alone."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return list(typing.get_args(annotation))
+    return [annotation]
+
+
+def takes_json(annotation: Any) -> bool:
+    """Return whether values of this type are mappings or lists of them, written as JSON."""
+    for member in members(annotation):
+        inner = typing.get_args(member)[:1] if typing.get_origin(member) in (list, tuple) else ()
+        for each in (member, *inner):
+            if typing.get_origin(each) is dict or (
+                isinstance(each, type) and issubclass(each, BaseModel)
+            ):
+                return True
+    return False
+
+
+def from_json(value: Any) -> Any:
+    """Return the value that JSON text stands for, or the text where it is none."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, TypeError):
+        return value

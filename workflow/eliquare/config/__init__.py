@@ -1,0 +1,1 @@
+"""Settings: the typed configuration, its errors, its schema and its reference."""

@@ -1,0 +1,103 @@
+"""One plain line for each mistake in settings or options: the key, what was expected, the fix."""
+
+import datetime
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+# What pydantic's error types say in words; {…} are the error's context.
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+    "literal_error": "one of {expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length}",
+}
+
+
+def suggestion(word: object, known: Iterable[object]) -> str:
+    """Return "; did you mean …?", or the known names, or nothing."""
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(str(word), names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(names)}" if names else ""
+
+
+def explain(
+    error: ValidationError,
+    values: Mapping[str, Any],
+    name: Callable[[Sequence[int | str]], str] = lambda path: ".".join(map(str, path)),
+    known: Callable[[Sequence[int | str]], Iterable[str]] = lambda path: (),
+) -> list[str]:
+    """Return one line for each mistake.
+
+    ``name`` writes a path of keys (by default with dots); ``known`` gives the keys that exist
+    beside an unknown one.
+    """
+    lines = []
+    for each in error.errors(include_url=False):
+        path, kind, value = each["loc"], each["type"], each["input"]
+        where = f"{name(path)}: " if path else ""
+        if kind == "extra_forbidden":
+            lines.append(f"{where}unknown key{suggestion(path[-1], known(path))}")
+        elif kind == "missing":
+            lines.append(f"{where}missing; add this key")
+        elif kind == "value_error":
+            lines.append(f"{where}{each['ctx']['error']}")
+        elif kind in EXPECTED:
+            expected = EXPECTED[kind].format(**each.get("ctx", {}))
+            lines.append(f"{where}expected {expected}, found {value!r}{fix(value, kind)}")
+        elif kind == "string_pattern_mismatch":
+            lines.append(f"{where}{value!r} cannot be used here")
+        else:
+            lines.append(f"{where}{each['msg']}")
+    return list(dict.fromkeys(lines))
+
+
+def fix(value: Any, kind: str) -> str:
+    """Return what to write instead, where YAML's reading surprises; else nothing."""
+    if isinstance(value, str) and kind.startswith(("int_", "float_")):
+        return fix_number(value)
+    if value is None and kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "; nothing stands below this key: leave it out, or write {}"
+    if kind not in ("string_type", "literal_error"):
+        return ""
+    if isinstance(value, bool):
+        return f"; YAML reads a bare {'yes' if value else 'no'} as {value}: write it in quotes"
+    if isinstance(value, datetime.date):
+        return f'; write it in quotes: "{value:%Y%m%d}"'
+    if isinstance(value, int | float):
+        return f'; write it in quotes: "{value}"'
+    return ""
+
+
+def fix_number(text: str) -> str:
+    """Return how YAML wants the number that ``text`` means; nothing if it means none."""
+    try:
+        float(text)
+    except ValueError:
+        return ""
+    mantissa, exponent, power = text.lower().partition("e")
+    if not exponent:
+        return f"; write {text} without quotes"
+    # YAML 1.1 knows a number with an exponent by its point and by the exponent's sign.
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    power = power if power[0] in "+-" else f"+{power}"
+    return f"; YAML reads {text} as text: write {mantissa}e{power}"

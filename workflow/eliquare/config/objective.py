@@ -1,0 +1,271 @@
+"""The objective of a distillation: its terms, their weights over the training, the presets.
+
+An objective is a preset from the literature plus, by name, what differs from it. A term is written
+as a weight (0 leaves it out) or as a mapping of its weight and settings; a weight is a number or a
+schedule over the training.
+"""
+
+import bisect
+import math
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positions = Literal["all", "masked"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values are never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Weight(Settings):
+    """A term's weight over the finished share of the training, from 0 to 1.
+
+    Written as a number, as ``{from: 5, to: 1}`` (``shape: cosine`` for half a cosine), or as
+    ``{points: [[0, 5], [0.5, 2], [1, 0]]}``.
+    """
+
+    points: list[list[float]]
+    shape: Literal["linear", "cosine"] = "linear"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number_or_ends(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"points": [[0.0, float(value)], [1.0, float(value)]]}
+        if isinstance(value, dict) and {"from", "to"} <= set(value):
+            rest = {key: value[key] for key in value if key not in ("from", "to")}
+            return rest | {"points": [[0.0, value["from"]], [1.0, value["to"]]]}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "Weight":
+        shares = [point[0] for point in self.points]
+        if any(len(point) != 2 for point in self.points) or len(self.points) < 2:
+            raise ValueError("expected points as [[0, 5], [0.5, 2], [1, 0]]")
+        if (shares[0], shares[-1]) != (0, 1) or any(a >= b for a, b in pairwise(shares)):
+            raise ValueError("expected points whose shares of the training rise from 0 to 1")
+        if any(not math.isfinite(weight) or weight < 0 for _, weight in self.points):
+            raise ValueError("expected weights of 0 or more")
+        return self
+
+    def at(self, progress: float) -> float:
+        """Return the weight when this share of the training is done."""
+        shares = [share for share, _ in self.points]
+        after = min(max(bisect.bisect_right(shares, progress), 1), len(shares) - 1)
+        (start, before), (end, then) = self.points[after - 1], self.points[after]
+        share = min(max((progress - start) / (end - start), 0.0), 1.0)
+        if self.shape == "cosine":
+            share = (1 - math.cos(math.pi * share)) / 2
+        return before + share * (then - before)
+
+    @property
+    def mean(self) -> float:
+        """The mean weight over the training; half a cosine has the mean of a line."""
+        return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(self.points))
+
+    @property
+    def constant(self) -> bool:
+        """Whether the weight stays the same."""
+        return len({weight for _, weight in self.points}) == 1
+
+
+class Term(Settings):
+    """One term of the objective."""
+
+    on_logits: ClassVar[bool] = False
+    weight: Weight = Field(description="Weight of the term: a number or a schedule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_weight(cls, value: Any) -> Any:
+        schedule = isinstance(value, dict) and bool({"from", "to", "points"} & set(value))
+        return value if isinstance(value, dict) and not schedule else {"weight": value}
+
+
+class KL(Term):
+    """KL divergence of teacher and student, softened, times the temperature squared."""
+
+    on_logits: ClassVar[bool] = True
+    direction: Literal["forward", "reverse", "jsd"] = Field(
+        "forward",
+        description="`forward`: teacher to student; `reverse`: student to teacher; `jsd`: both.",
+    )
+    temperature: float = Field(2.0, gt=0, description="Softens both distributions.")
+    positions: Positions = Field("all", description="All positions but padding, or masked ones.")
+
+
+class MSE(Term):
+    """Mean squared error of the logits."""
+
+    on_logits: ClassVar[bool] = True
+    positions: Positions = Field("all", description="All positions but padding, or masked ones.")
+
+
+class MLM(Term):
+    """Masked language modelling: cross-entropy of the masked tokens."""
+
+    on_logits: ClassVar[bool] = True
+
+
+class Cosine(Term):
+    """1 - cosine of the last hidden states."""
+
+
+LayerMap = dict[str, int]
+
+
+class Hidden(Term):
+    """Mean squared error of hidden states, through a learned projection where widths differ."""
+
+    layers: LayerMap | None = Field(
+        None,
+        description='Student layer to teacher layer, as `{"1": 2, "2": 4}`; 0 is the embeddings. '
+        "By default evenly spread.",
+    )
+
+
+class Attention(Term):
+    """Mean squared error of the attention maps, head by head."""
+
+    of: Literal["scores", "probabilities"] = Field(
+        "scores", description="Scores before the softmax, or probabilities after it."
+    )
+    layers: LayerMap | None = Field(None, description="Student layer to teacher layer.")
+
+
+class Relations(Term):
+    """KL divergence of the relations among queries, keys and values (MiniLMv2)."""
+
+    heads: int | None = Field(
+        None, ge=1, description="Relation heads; by default the teacher's attention heads."
+    )
+    layers: LayerMap | None = Field(
+        None, description="Student layer to teacher layer; by default last to last."
+    )
+
+
+# Objectives from the literature: the source, and the terms.
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "electronics2023": (
+        "Singh, De Clercq & Lefever 2023, Sections 3 and 4: DistilBERT's terms with weights 5, 1 "
+        "and 2, temperature 2.",
+        {"kl": {"weight": 5.0, "temperature": 2.0}, "cosine": 1.0, "mlm": 2.0},
+    ),
+    "distilbert": (
+        "Sanh et al. 2019 and its training script: KL on all positions, MLM and the cosine of the "
+        "last hidden states, weights 5, 2 and 1, temperature 2.",
+        {"kl": {"weight": 5.0, "temperature": 2.0}, "cosine": 1.0, "mlm": 2.0},
+    ),
+    "coling2022": (
+        "Singh & Lefever 2022: weights 5, 2 and 1; the temperature is not stated, 2 is that of "
+        "electronics2023.",
+        {"kl": {"weight": 5.0, "temperature": 2.0}, "cosine": 1.0, "mlm": 2.0},
+    ),
+    "cruz2024": (
+        "Cruz & Aji 2024, equation 1: KL(student || teacher) and MLM; weights and temperature are "
+        "not stated, 0.5 and 4 are those of the published main.py, whose KL has the other "
+        "direction.",
+        {"kl": {"weight": 0.5, "direction": "reverse", "temperature": 4.0}, "mlm": 0.5},
+    ),
+    "cruz2024-code": (
+        "The script behind Cruz & Aji 2024: mean squared errors of hidden states and attention "
+        "scores, no KL and no MLM.",
+        {"hidden": 1.0, "attention": {"weight": 1.0, "of": "scores"}},
+    ),
+    "tinybert": (
+        "Jiao et al. 2020, general distillation: mean squared errors of the embeddings, the hidden "
+        "states of evenly spread layers, and their attention scores.",
+        {"hidden": 1.0, "attention": {"weight": 1.0, "of": "scores"}},
+    ),
+    "minilm": (
+        "Wang et al. 2021 (MiniLMv2): query, key and value relations of the last layers, 48 "
+        "relation heads.",
+        {"relations": {"weight": 1.0, "heads": 48}},
+    ),
+    "gurgurov2025": (
+        "Gurgurov et al. 2025: half MLM, half mean squared error of the logits, from a teacher "
+        "adapted to the language (a teacher whose source is `adapt`).",
+        {"mse": {"weight": 0.5}, "mlm": 0.5},
+    ),
+    "none": ("Only the terms that are named.", {}),
+}
+Preset = Literal[
+    "electronics2023",
+    "distilbert",
+    "coling2022",
+    "cruz2024",
+    "cruz2024-code",
+    "tinybert",
+    "minilm",
+    "gurgurov2025",
+    "none",
+]
+# The terms that can be compared where student and teacher segment the text differently.
+EXTENSION_TERMS = ("kl", "mlm", "cosine")
+
+
+class Objective(Settings):
+    """What a student is trained for: a preset, and what differs from it.
+
+    The terms of the preset are filled in when the settings are read, so each field holds the term
+    in full, and ``terms()`` are those that take part.
+    """
+
+    preset: Preset = Field("electronics2023", description="Terms of a paper, the starting point.")
+    kl: KL | None = Field(None, description="KL divergence of the softened predictions.")
+    mse: MSE | None = Field(None, description="Mean squared error of the logits.")
+    mlm: MLM | None = Field(None, description="Masked language modelling.")
+    cosine: Cosine | None = Field(None, description="1 - cosine of the last hidden states.")
+    hidden: Hidden | None = Field(None, description="Mean squared error of hidden states.")
+    attention: Attention | None = Field(None, description="Mean squared error of attention maps.")
+    relations: Relations | None = Field(None, description="Relations of queries, keys and values.")
+
+    TERMS: ClassVar[tuple[str, ...]] = (
+        "kl",
+        "mse",
+        "mlm",
+        "cosine",
+        "hidden",
+        "attention",
+        "relations",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset", "electronics2023")
+        if preset not in PRESETS:
+            return value
+        filled = dict(value)
+        for name, term in PRESETS[preset][1].items():
+            written = value.get(name)
+            base = term if isinstance(term, dict) else {"weight": term}
+            if written is None:
+                filled[name] = base
+            elif isinstance(written, dict) and not {"from", "to", "points"} & set(written):
+                filled[name] = base | written
+            elif not isinstance(written, BaseModel):
+                filled[name] = base | {"weight": written}
+        return filled
+
+    @model_validator(mode="after")
+    def _check(self) -> "Objective":
+        if not self.terms():
+            raise ValueError("no term has a weight above 0, so there is nothing to train for")
+        return self
+
+    def terms(self) -> dict[str, Term]:
+        """Return the terms that take part, by name, in a fixed order."""
+        found = {name: getattr(self, name) for name in self.TERMS}
+        return {name: term for name, term in found.items() if term and term.weight.mean > 0}
+
+    def written_out(self) -> dict[str, Any]:
+        """Return the objective in full without its preset, alike for all ways to write it."""
+        terms = {name: term.model_dump() for name, term in self.terms().items()}
+        return {"preset": "none", **terms}

@@ -1,0 +1,217 @@
+"""Files and folders: written whole or not at all, read with plain errors, traced to their origin.
+
+Also the three ways in which a stage ends without a result, which every room raises.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+T = TypeVar("T")
+LOG_EVERY_SECONDS = 30
+PROVENANCE_PACKAGES = ("eliquare", "torch", "transformers", "tokenizers", "datasets", "numpy")
+
+logger = logging.getLogger(__name__)
+
+
+class InputError(Exception):
+    """Input or settings that a stage cannot use; exit code 2.
+
+    The message names the file, line or key, what was expected and what to do. Several problems of
+    one kind are several lines.
+    """
+
+
+class Interrupted(Exception):
+    """Stopped before the end with the state saved; the same command resumes; exit code 75."""
+
+
+class Failure(Exception):
+    """Work that failed through no mistake of the user (a NaN loss, a full disk); exit code 1."""
+
+
+def existing(path: str | Path, what: str) -> Path:
+    """Return the path; raise InputError, saying ``what`` was expected, if nothing is there."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, synced and renamed to it if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        fsync(partial)
+        os.replace(partial, path)
+        fsync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, synced and renamed to it if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        make_readable(partial)
+        for file in [*partial.rglob("*"), partial]:
+            fsync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+        fsync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_readable(folder: Path) -> None:
+    """Let everyone who may read the folder read its files: some libraries write private ones."""
+    mode = folder.stat().st_mode & 0o444
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | mode)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` a hard link to ``source``, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, what: str) -> Iterator[None]:
+    """Hold the lock of ``path`` (``.<name>.lock`` beside it); log once if another process has it.
+
+    The operating system releases the lock when the process ends, however it ends.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s: another process works on this %s; waiting for it", path, what)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write readable JSON, keys in the given order, floats in full."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; raise InputError naming file and line if it is not."""
+    try:
+        return json.loads(existing(path, "file").read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+
+
+def append_json_line(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Append one value to a file of JSON lines."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Read the complete lines of a file of JSON lines; a last line cut by a kill is left out."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def progress(
+    items: Iterable[T], description: str, total: int | None = None, unit: str = ""
+) -> Iterator[T]:
+    """Yield the items, with a bar on a terminal and a log line every half minute elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=description, total=total, unit=unit, unit_scale=True)
+        return
+    last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last > LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            of_total = f" of {total:,}" if total else ""
+            logger.info("%s: %s%s %s", description, f"{done:,}", of_total, unit)
+
+
+def checksum(path: str | Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files.
+
+    Hidden files are left out, and ``history.jsonl``, which holds times and decides nothing.
+    """
+    path = Path(path)
+    if path.is_file():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if file.is_file() and not hidden and file.name != "history.jsonl":
+            digest.update(f"{relative.as_posix()} {checksum(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+    """Return the origin of a result: settings, checksums of inputs, versions, hardware."""
+    return {
+        "settings": dict(settings),
+        "inputs": {name: checksum(path) for name, path in inputs.items()},
+        "versions": {package: metadata.version(package) for package in PROVENANCE_PACKAGES}
+        | {"python": platform.python_version()},
+        "hardware": {"machine": platform.machine(), "processor": processor_name()},
+    }
+
+
+def processor_name() -> str:
+    """Return the processor's name as the operating system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
