@@ -1,0 +1,13 @@
+# docker build -t eliquare .
+# docker run --rm -v "$PWD":/work -w /work eliquare --cores 8 --configfile config/config.yaml
+FROM python:3.11-slim-bookworm
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev git make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/eliquare
+COPY envs/requirements.lock envs/requirements.lock
+RUN pip install --no-cache-dir --requirement envs/requirements.lock
+COPY . .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+ENTRYPOINT ["snakemake", "--snakefile", "/opt/eliquare/workflow/Snakefile"]
+CMD ["--help"]
