@@ -4,14 +4,15 @@ CORES ?= $(shell nproc)
 # One more than cores, since the tests on a cluster mostly wait for it; these are long and come first.
 WORKERS ?= $(shell expr $(CORES) + 1)
 BIN := .venv/bin
+SHELL := /bin/bash
 
 .PHONY: help setup demo test format lock clean
 
 help:
 	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
-	@echo "make test   set up, and run formatting, lint, and the tests of units, workflow and Slurm"
-	@echo "make setup  the pinned environment alone, in .venv"
-	@echo "make lock   resolve envs/requirements.in anew into envs/requirements.lock"
+	@echo "make test   set up, and check format, lint and types; test units, workflow and Slurm"
+	@echo "make setup  set up the pinned environment alone, in .venv"
+	@echo "make lock   resolve envs/requirements.in again, into envs/requirements.lock"
 
 setup: .venv/complete
 
@@ -22,13 +23,18 @@ setup: .venv/complete
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Snakemake's own log, without what says nothing: what is made, and how many steps are done.
+NOISE := ^$$|^\[|^(Select|Execute|Finished|Assuming|Building|Using|Provided|Rules|Complete log|Elapsed)
+
 demo: setup
-	@$(BIN)/snakemake --cores $(CORES) --logger rich --quiet host --configfile config/demo.yaml
-	@$(BIN)/python -m eliquare.reporting.summary --settings results/demo/settings.json
+	@set -o pipefail; $(BIN)/snakemake --cores $(CORES) --quiet host reason rules \
+		--configfile config/demo.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
+	@$(BIN)/eliquare reporting summary --settings results/demo/settings.json
 
 test: setup
 	$(BIN)/ruff format --check workflow tests
 	$(BIN)/ruff check workflow tests
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
 	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
