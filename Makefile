@@ -47,7 +47,8 @@ format: setup
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/pip install --quiet --requirement envs/requirements.in
-	.venv-lock/bin/pip freeze | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > envs/requirements.lock
+	echo "# Every package of the environment, pinned, by \`make lock\` from requirements.in." > envs/requirements.lock
+	.venv-lock/bin/pip freeze | sed 's/^torch==\([0-9.]*\).*/torch==\1/' >> envs/requirements.lock
 	sed '/^  - pip:$$/q' envs/eliquare.yaml > envs/eliquare.yaml.new
 	grep -v '^#' envs/requirements.lock | sed 's/^/      - /' >> envs/eliquare.yaml.new
 	mv envs/eliquare.yaml.new envs/eliquare.yaml
