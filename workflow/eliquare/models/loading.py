@@ -1,80 +1,286 @@
-"""Loading models and tokenizers, with plain errors for what cannot be used."""
+"""Load models and tokenizers, with plain errors for folders that cannot be used."""
 
+import copy
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+import transformers
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
+    AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
+from transformers.utils.hub import cached_file
 
-from eliquare import stage
-from eliquare.vocabulary.weights import load_config
+from eliquare.io import InputError, existing, read_json
+
+# Published DeBERTa-v3 models store their MLM head under this name.
+DEBERTA_V3_HEAD = "lm_predictions."
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+logger = logging.getLogger(__name__)
 
 
-def load_masked_model(folder: str | Path) -> PreTrainedModel:
-    """A masked language model in float32, its MLM head included.
+class TaskModel(NamedTuple):
+    """A model with a new head for a task, its tokenizer, and the longest input in tokens."""
 
-    Raises InputError where there is no model, or one without an MLM head: a head made up at
-    loading would teach the student noise.
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+
+def quiet() -> None:
+    """Silence the warnings and progress bars of transformers; errors still show."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def load_config(folder: str | Path) -> PreTrainedConfig:
+    """Load the configuration of a language model.
+
+    Published DeBERTa-v3 models need ``legacy: false`` for their head to be read, which their
+    configuration does not say; it is set where that head is stored.
+
+    Raises:
+        InputError: there is no configuration, or it has no vocabulary.
     """
-    config = Path(folder) / "config.json"
-    if not config.exists():
-        raise stage.InputError(f"{folder}: no model here (config.json is missing)")
-    architectures = stage.read_json(config).get("architectures") or []
-    if not any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in architectures):
-        raise stage.InputError(
-            f"{folder}: {', '.join(architectures) or 'a bare encoder'} has no head for masked "
-            "language modelling, so it cannot teach; choose a model saved as …ForMaskedLM"
-        )
+    if not (Path(folder) / "config.json").exists():
+        raise InputError(f"{folder}: no model here (config.json is missing)")
+    read_json(Path(folder) / "config.json")
     try:
-        model, loading = AutoModelForMaskedLM.from_pretrained(
-            folder, config=load_config(folder), dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise stage.InputError(f"{folder}: does not load ({reason})") from None
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
-        raise stage.InputError(f"{folder}: weights are missing ({missing}), the MLM head's perhaps")
-    return model
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+    except LOADING_ERRORS as error:
+        raise InputError(
+            f"{folder}: no model configuration loads from it ({first_line(error)})"
+        ) from None
+    if getattr(config, "vocab_size", None) is None:
+        raise InputError(f"{folder}/config.json: has no vocab_size; this is no language model")
+    if getattr(config, "legacy", False) and any(
+        name.startswith(DEBERTA_V3_HEAD) for name in stored_names(folder)
+    ):
+        config.legacy = False
+    return config
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a folder, with a padding and a mask sub-word.
+def stored_names(folder: str | Path) -> list[str]:
+    """Return the names of the tensors in a folder's safetensors files; none if there are none."""
+    names: list[str] = []
+    for file in sorted(Path(folder).glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                names.extend(tensors.keys())
+        except SafetensorError as error:
+            raise InputError(f"{file}: damaged or cut short ({first_line(error)})") from None
+    return names
 
-    Raises InputError where it does not load or cannot be used for masked language modelling.
+
+def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """Load the fast tokenizer of a folder as AutoTokenizer gives it.
+
+    Raises:
+        InputError: no tokenizer loads, or it is not a fast one.
     """
-    # What is no folder would be looked up on a hub.
-    stage.existing(folder, "model folder with a tokenizer")
+    # A path that is no folder would be looked up on a hub.
+    existing(folder, "model folder with a tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise stage.InputError(f"{folder}: no tokenizer loads ({reason})") from None
-    if not tokenizer.is_fast:
-        raise stage.InputError(f"{folder}: no fast tokenizer; expected a tokenizer.json")
-    for name in ("pad_token_id", "mask_token_id"):
-        if getattr(tokenizer, name) is None:
-            raise stage.InputError(f"{folder}: the tokenizer has no {name}")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{folder}: no tokenizer loads from it ({first_line(error)})") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(
+            f"{folder}: its tokenizer is not a fast one; expected a tokenizer.json, or a "
+            "tokenizer that transformers can convert to one"
+        )
     return tokenizer
 
 
-def longest_sequence(model: PreTrainedModel) -> int:
-    """How many sub-words the model takes at most, special tokens included.
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer for masked language modelling: it has a padding and a mask token.
+
+    Raises:
+        InputError: as ``load_fast_tokenizer``, or a token is missing.
+    """
+    tokenizer = load_fast_tokenizer(folder)
+    for name in ("pad_token_id", "mask_token_id"):
+        if getattr(tokenizer, name) is None:
+            raise InputError(f"{folder}: the tokenizer has no {name}")
+    return tokenizer
+
+
+def load_model(folder: str | Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+    """Load a masked language model in evaluation mode; bare where no MLM head is stored.
+
+    Args:
+        folder: a model folder.
+        dtype: precision of the weights; ``auto`` is that of the files.
+
+    Raises:
+        InputError: the folder holds no model, or weights of the encoder are missing.
+    """
+    quiet()
+    config = load_config(folder)
+    try:
+        model, loading = automatic_class(config).from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True
+        )
+    except LOADING_ERRORS as error:
+        raise InputError(f"{folder}: does not load ({first_line(error)})") from None
+    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+    prefix = f"{model.base_model_prefix}."
+    encoder = [name for name in missing if name.startswith(prefix) or not has_mlm_head(model)]
+    if encoder:
+        raise InputError(
+            f"{folder}: the weights lack {', '.join(encoder[:3])}; they are incomplete, or not of "
+            "the model that config.json names"
+        )
+    loaded: PreTrainedModel = model.base_model if missing else model
+    loaded.eval()
+    return loaded
+
+
+def load_masked_lm(folder: str | Path) -> PreTrainedModel:
+    """Load a masked language model in float32, its stored MLM head included.
+
+    Raises:
+        InputError: as ``load_model``, or no MLM head is stored: a head made up at loading would
+            teach the student noise.
+    """
+    model = load_model(folder, torch.float32)
+    if not has_mlm_head(model):
+        names = read_json(Path(folder) / "config.json").get("architectures") or ["a bare encoder"]
+        raise InputError(
+            f"{folder}: {', '.join(names)} has no head for masked language modelling, so it cannot "
+            "teach; choose a model saved as …ForMaskedLM"
+        )
+    return model
+
+
+def load_for_task(
+    source: str,
+    labels: Sequence[str],
+    *,
+    per_token: bool,
+    max_length: int,
+    revision: str | None = None,
+) -> TaskModel:
+    """Load any encoder in float32 with a new head for a task.
+
+    Args:
+        source: model folder or hub id.
+        labels: names of the labels, in the order of the head's outputs.
+        per_token: one label for each token, else one for each text.
+        max_length: longest input asked for; the result's is lower where the model takes less.
+        revision: commit of a hub id.
+
+    Raises:
+        InputError: the model does not load, or its tokenizer has no padding token.
+    """
+    quiet()
+    head = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
+    try:
+        config = AutoConfig.from_pretrained(
+            source,
+            revision=revision,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = head.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)
+    except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
+        raise InputError(
+            f"{source}: {'' if Path(source).exists() else 'no such folder, and '}does not load as "
+            f"a model ({first_line(error)}); expected a folder with config.json, model.safetensors "
+            "and a tokenizer, or a hub id"
+        ) from None
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{source}: its tokenizer has no padding token; add one")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    longest = max_sequence_length(model)
+    if longest < max_length:
+        logger.warning(
+            "%s: takes at most %d tokens; max_length %d is lowered to that",
+            source,
+            longest,
+            max_length,
+        )
+    return TaskModel(model, tokenizer, min(max_length, longest))
+
+
+def load_for_benchmark(
+    source: str, revision: str | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, Path]:
+    """Load a masked language model from a folder or hub id; return it and its files' folder.
+
+    Raises:
+        InputError: the source holds no masked language model.
+    """
+    quiet()
+    try:
+        model = AutoModelForMaskedLM.from_pretrained(source, revision=revision, dtype=dtype)
+        config = cached_file(source, "config.json", revision=revision)
+    except LOADING_ERRORS as error:
+        raise InputError(
+            f"{source}: no masked language model that transformers can load ({first_line(error)})"
+        ) from None
+    model.eval()
+    return model, Path(config or source).parent
+
+
+def has_mlm_head(model: PreTrainedModel) -> bool:
+    """Return whether a loaded model is more than its bare encoder."""
+    return model.base_model is not model
+
+
+def max_sequence_length(model: PreTrainedModel) -> int:
+    """Return how many tokens the model takes, special tokens included.
 
     ``sys.maxsize`` for a model that sets no limit.
     """
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
     if positions is None or positions < 1:
         return sys.maxsize
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.endswith("position_embeddings") and padding is not None:
             # RoBERTa and XLM-R count positions from the padding id + 1.
-            return positions - padding - 1
+            return positions - int(padding) - 1
     return positions
+
+
+def automatic_class(config: PreTrainedConfig) -> Any:
+    """Return AutoModelForMaskedLM, or AutoModel for an architecture without a masked form."""
+    known = type(config) in AutoModelForMaskedLM._model_mapping
+    return AutoModelForMaskedLM if known else AutoModel
+
+
+def empty_model(config: PreTrainedConfig, vocab_size: int | None = None) -> PreTrainedModel:
+    """Return a configuration's model without weights, with another vocabulary size if given."""
+    config = copy.deepcopy(config)
+    config.vocab_size = vocab_size or config.vocab_size
+    with torch.device("meta"):
+        model: PreTrainedModel = automatic_class(config).from_config(config)
+    return model
+
+
+def parameter_count(config: PreTrainedConfig, head: bool = True) -> int:
+    """Count the parameters of a configuration's model, tied ones once, with its MLM head or not."""
+    model = empty_model(config)
+    return sum(p.numel() for p in (model if head else model.base_model).parameters())

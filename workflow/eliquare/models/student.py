@@ -1,148 +1,143 @@
-"""Make the student at its start: its shape, and which parts begin as the teacher's.
+"""Initialize a student: its shape, and which parts start as the teacher's.
 
-python -m eliquare.models.student --teacher T --layers 6 --initialisation 2n-1 --output O
+eliquare models student --teacher TEACHER --num-hidden-layers 6 --output FOLDER
 """
 
-import argparse
 import re
+from pathlib import Path
+from typing import get_args
 
 import torch
 import transformers
-from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from pydantic import Field
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
-from eliquare import stage
-from eliquare.models.loading import load_masked_model, load_tokenizer
+from eliquare.cli import Options
+from eliquare.config.model import Initialization, StudentShape
+from eliquare.io import InputError, atomic_dir, provenance, write_json
+from eliquare.models.loading import load_masked_lm, load_tokenizer, quiet
 
-VERSION = 1
-
-INITIALISATIONS = ["2n-1", "distilbert", "last", "first", "blank", "embeddings"]
-LAYER = re.compile(r"^(?P<before>.*\.layers?\.)(?P<number>\d+)(?P<after>\..*)$")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of this stage."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", required=True, help="model folder of the teacher")
-    parser.add_argument("--layers", type=int, required=True)
-    parser.add_argument("--hidden-size", type=int, help="default: the teacher's")
-    parser.add_argument("--intermediate-size", type=int, help="default: the teacher's")
-    parser.add_argument("--heads", type=int, help="default: the teacher's")
-    parser.add_argument("--initialisation", choices=INITIALISATIONS, default="2n-1")
-    parser.add_argument("--seed", type=int, default=1, help="of what starts at random")
-    parser.add_argument("--output", required=True, help="folder to make")
-    return parser
+INITIALIZATIONS = get_args(Initialization)
+LAYER = re.compile(r"^(?P<before>.*\.layers?\.)(?P<index>\d+)(?P<after>\..*)$")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Make the student and save it beside the teacher's tokenizer."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    teacher = load_masked_model(arguments.teacher)
-    config = student_config(teacher.config, arguments)
-    transformers.set_seed(arguments.seed)
+class StudentOptions(Options, StudentShape):
+    """Options of ``models student``."""
+
+    teacher: Path = Field(description="Model folder of the teacher.")
+    seed: int = Field(1, ge=0, description="Seed of the weights that start at random.")
+    output: Path = Field(description="Folder to make.")
+
+
+def initialize(options: StudentOptions) -> None:
+    """Make the student and save it with the teacher's tokenizer."""
+    quiet()
+    teacher = load_masked_lm(options.teacher)
+    config = student_config(teacher.config, options)
+    transformers.set_seed(options.seed)
     student = AutoModelForMaskedLM.from_config(config)
-    initialise(student, teacher, arguments.initialisation)
-    paths = ("teacher", "output")
-    settings = {name: value for name, value in vars(arguments).items() if name not in paths}
-    with stage.whole_folder(arguments.output) as partial:
+    copy_weights(student, teacher, options.initialization)
+    settings = options.model_dump(mode="json", exclude={"teacher", "output"})
+    with atomic_dir(options.output) as partial:
         student.save_pretrained(partial)
-        load_tokenizer(arguments.teacher).save_pretrained(partial)
-        provenance = stage.provenance(settings, {"teacher": arguments.teacher})
-        stage.write_json(partial / "provenance.json", provenance)
+        load_tokenizer(options.teacher).save_pretrained(partial)
+        write_json(partial / "provenance.json", provenance(settings, {"teacher": options.teacher}))
 
 
-def student_config(teacher: PretrainedConfig, arguments: argparse.Namespace) -> PretrainedConfig:
-    """The teacher's configuration with the student's shape; raises InputError if it cannot be."""
-    if not 1 <= arguments.layers <= teacher.num_hidden_layers:
-        raise stage.InputError(
-            f"layers: {arguments.layers} asked for, and the teacher {arguments.teacher} has "
-            f"{teacher.num_hidden_layers}; a student has at least 1 and no more than its teacher"
+def student_config(teacher: PreTrainedConfig, shape: StudentShape) -> PreTrainedConfig:
+    """Return the teacher's configuration in the student's shape.
+
+    Raises:
+        InputError: no student of this shape can be made.
+    """
+    layers = shape.num_hidden_layers
+    if layers > teacher.num_hidden_layers:
+        raise InputError(
+            f"num_hidden_layers: {layers} asked for, and the teacher has "
+            f"{teacher.num_hidden_layers}; a student has no more than its teacher"
         )
     config = teacher.__class__.from_dict(teacher.to_dict())
-    config.num_hidden_layers = arguments.layers
+    config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
-        # ModernBERT: which layers attend to the whole text; a copied layer stays of its kind.
-        mapped = layer_map(arguments.initialisation, arguments.layers, teacher.num_hidden_layers)
-        kinds = teacher.layer_types
-        config.layer_types = [kinds[number] for number in mapped or range(arguments.layers)]
+        # ModernBERT: which layers attend to the full text; a copied layer keeps its kind.
+        sources = layer_map(shape.initialization, layers, teacher.num_hidden_layers)
+        config.layer_types = [teacher.layer_types[index] for index in sources or range(layers)]
     intermediate = "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size"
-    for option, name in (
-        ("hidden_size", "hidden_size"),
-        ("intermediate_size", intermediate),
-        ("heads", "num_attention_heads"),
+    for name, value in (
+        ("hidden_size", shape.hidden_size),
+        (intermediate, shape.intermediate_size),
+        ("num_attention_heads", shape.num_attention_heads),
     ):
-        value = getattr(arguments, option)
         if value is not None:
-            if value < 1:
-                raise stage.InputError(f"{option}: expected 1 or more, found {value}")
             setattr(config, name, value)
     if config.hidden_size % config.num_attention_heads:
-        raise stage.InputError(
+        raise InputError(
             f"hidden_size: {config.hidden_size} is no multiple of "
             f"{config.num_attention_heads} heads"
         )
     return config
 
 
-def layer_map(initialisation: str, layers: int, of: int) -> list[int]:
-    """The teacher layer (from 0) that each student layer starts as; empty for none.
+def layer_map(initialization: str, layers: int, teacher_layers: int) -> list[int]:
+    """Return the teacher layer (from 0) that each student layer starts as; empty for none.
 
-    "2n-1": layer n from layer 2n-1, counted from 1 (electronics2023). "distilbert": spread evenly,
-    first and last included: 0, 2, 4, 7, 9, 11 for 6 of 12 (DistilBERT's extraction script, and its
-    generalisation to other depths).
+    ``2n-1``: layer n from layer 2n-1, counted from 1 (electronics2023). ``distilbert``: spread
+    evenly, first and last included: 0, 2, 4, 7, 9, 11 for 6 of 12 (DistilBERT's extraction script,
+    generalized to other depths).
+
+    Raises:
+        InputError: the teacher has too few layers for ``2n-1``.
     """
-    if initialisation == "2n-1":
-        if 2 * layers - 1 > of:
-            raise stage.InputError(
-                f"initialisation: 2n-1 takes layer {2 * layers - 1} of the teacher for layer "
-                f"{layers}, and the teacher has {of}; use first, last or distilbert"
+    if initialization == "2n-1":
+        if 2 * layers - 1 > teacher_layers:
+            raise InputError(
+                f"initialization: 2n-1 takes layer {2 * layers - 1} of the teacher for layer "
+                f"{layers}, and the teacher has {teacher_layers}; use first, last or distilbert"
             )
-        return [2 * number for number in range(layers)]
-    if initialisation == "distilbert":
-        return [round(number * (of - 1) / max(layers - 1, 1)) for number in range(layers)]
-    if initialisation == "first":
+        return [2 * index for index in range(layers)]
+    if initialization == "distilbert":
+        last = teacher_layers - 1
+        return [round(index * last / max(layers - 1, 1)) for index in range(layers)]
+    if initialization == "first":
         return list(range(layers))
-    if initialisation == "last":
-        return list(range(of - layers, of))
+    if initialization == "last":
+        return list(range(teacher_layers - layers, teacher_layers))
     return []
 
 
 @torch.no_grad()
-def initialise(student: PreTrainedModel, teacher: PreTrainedModel, initialisation: str) -> None:
-    """Copy the teacher's weights into the student as the initialisation says.
+def copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, initialization: str) -> None:
+    """Copy the teacher's weights into the student as the initialization says.
 
-    "blank" copies nothing, "embeddings" the embeddings alone (with what is tied to them), the
-    others the embeddings, the head and the mapped layers. Raises InputError where the shapes
-    or the heads differ: a narrower student can only start blank.
+    ``blank`` copies nothing, ``embeddings`` the embeddings alone (with the weights tied to them),
+    the others the embeddings, the head and the mapped layers.
+
+    Raises:
+        InputError: shapes or heads differ; a student of another width can only start blank.
     """
-    if initialisation == "blank":
+    if initialization == "blank":
         return
-    layers = student.config.num_hidden_layers
-    heads = student.config.num_attention_heads, teacher.config.num_attention_heads
-    if initialisation != "embeddings" and heads[0] != heads[1]:
-        raise stage.InputError(
-            f"initialisation: {initialisation} copies layers, and those of the teacher's "
-            f"{heads[1]} heads mean nothing to {heads[0]}; start blank or from the embeddings"
+    heads, teacher_heads = (model.config.num_attention_heads for model in (student, teacher))
+    if initialization != "embeddings" and heads != teacher_heads:
+        raise InputError(
+            f"initialization: {initialization} copies layers, and those of the teacher's "
+            f"{teacher_heads} heads mean nothing to {heads}; start blank or from the embeddings"
         )
-    mapped = layer_map(initialisation, layers, teacher.config.num_hidden_layers)
-    from_teacher = teacher.state_dict()
-    for name, weights in student.state_dict().items():
+    sources = layer_map(
+        initialization, student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    )
+    weights = teacher.state_dict()
+    for name, target in student.state_dict().items():
         layer = LAYER.match(name)
-        if layer and not mapped:
-            continue
-        if initialisation == "embeddings" and "embedding" not in name:
+        if initialization == "embeddings" and (layer or "embedding" not in name):
             continue
         source = name
         if layer:
-            source = f"{layer['before']}{mapped[int(layer['number'])]}{layer['after']}"
-        if from_teacher[source].shape != weights.shape:
-            raise stage.InputError(
-                f"initialisation: {initialisation} copies {name}, whose shape is "
-                f"{tuple(weights.shape)} in the student and {tuple(from_teacher[source].shape)} in "
+            source = f"{layer['before']}{sources[int(layer['index'])]}{layer['after']}"
+        if weights[source].shape != target.shape:
+            raise InputError(
+                f"initialization: {initialization} copies {name}, whose shape is "
+                f"{tuple(target.shape)} in the student and {tuple(weights[source].shape)} in "
                 "the teacher; a student of another width starts blank"
             )
-        weights.copy_(from_teacher[source])
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)
+        target.copy_(weights[source])
