@@ -1,19 +1,22 @@
 """Tasks are read as their formats say, real files of every kind are, and mistakes are named."""
 
+import bz2
 import gzip
-import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from eliquare.stage import InputError
-from eliquare.tasks import iob, labels, readers, splits
+from eliquare.config.model import TaskData
+from eliquare.evaluation import data, readers
+from eliquare.io import InputError
+from real_data import DATA, needs_data
 
-ROOT = Path(__file__).parents[2]
-TASKS = Path(os.environ.get("ELIQUARE_DATA", ROOT / "../shared/data")) / "tasks"
-real = pytest.mark.skipif(not TASKS.is_dir(), reason=f"no real tasks at {TASKS}")
+TASKS = DATA / "tasks"
 
 WORD = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n"
 TREEBANK = (
@@ -38,23 +41,25 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def test_conllu_gives_the_syntactic_words(tmp_path):
-    first, second = readers.read("upos", [write(tmp_path, "a.conllu", TREEBANK)])
+    first, second = readers.read("upos", write(tmp_path, "a.conllu", TREEBANK))
     assert first.words == ("vamos", "nos", "a", "el", "mar")
     assert first.labels == ("VERB", "PRON", "ADP", "DET", "NOUN")
     assert first.lines == (3, 4, 7, 8, 9)
     assert second.words == ("10 000",)
 
 
-def test_gzip_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
-    plain = readers.read("upos", [write(tmp_path, "a.conllu", TREEBANK)])
+def test_compression_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
+    plain = readers.read("upos", write(tmp_path, "a.conllu", TREEBANK))
     other = b"\xef\xbb\xbf" + TREEBANK.replace("\n", "\r\n").encode()
-    packed = readers.read("upos", [write(tmp_path, "a.conllu.gz", gzip.compress(other))])
-    assert [s.words for s in packed] == [s.words for s in plain]
-    assert [s.lines for s in packed] == [s.lines for s in plain]
+    compressors = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstandard.compress}
+    for suffix, compress in compressors.items():
+        packed = readers.read("upos", write(tmp_path, f"a.conllu.{suffix}", compress(other)))
+        assert [s.words for s in packed] == [s.words for s in plain]
+        assert [s.lines for s in packed] == [s.lines for s in plain]
 
 
 @pytest.mark.parametrize(
-    "tags, expected",
+    ("tags", "expected"),
     [
         ("I-PER I-PER O I-LOC", "B-PER I-PER O B-LOC"),
         ("I-PER B-PER I-PER I-LOC", "B-PER B-PER I-PER B-LOC"),
@@ -64,8 +69,8 @@ def test_gzip_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
     ],
 )
 def test_every_scheme_becomes_iob2(tags, expected):
-    assert iob.to_iob2(tags.split()) == expected.split()
-    assert iob.to_iob2(expected.split()) == expected.split()
+    assert readers.to_iob2(tags.split()) == expected.split()
+    assert readers.to_iob2(expected.split()) == expected.split()
 
 
 @pytest.mark.parametrize(
@@ -80,19 +85,19 @@ def test_every_scheme_becomes_iob2(tags, expected):
     ],
 )
 def test_columns_of_entities(tmp_path, content):
-    first, second = readers.read("ner", [write(tmp_path, "a.txt", content)])
+    first, second = readers.read("ner", write(tmp_path, "a.txt", content))
     assert (first.words, first.labels) == (("Ana", "ide"), ("B-PER", "O"))
     assert (second.words, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
 
 
 def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
     content = "10\u00a0000\tO\nA\u2028B\tB-PER\n"
-    (sentence,) = readers.read("ner", [write(tmp_path, "a.tsv", content)])
+    (sentence,) = readers.read("ner", write(tmp_path, "a.tsv", content))
     assert sentence.words == ("10\u00a0000", "A\u2028B")
 
 
 @pytest.mark.parametrize(
-    "name, content",
+    ("name", "content"),
     [
         ("a.csv", 'label,text\r\nyes,"a ""b"",\r\nc"\r\nno,d\r\n'),
         ("a.tsv", 'text\tlabel\n"a ""b"",\r\nc"\tyes\nd\tno\n'),
@@ -103,21 +108,18 @@ def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
     ],
 )
 def test_tables_keep_quoted_text(tmp_path, name, content):
-    rows = readers.read("classification", [write(tmp_path, name, content)])
+    rows = readers.read("classification", write(tmp_path, name, content))
     assert [(row.text, row.label) for row in rows] == [('a "b",\r\nc', "yes"), ("d", "no")]
 
 
 def test_pairs_have_two_texts(tmp_path):
     path = write(tmp_path, "a.tsv", "premise\thypothesis\tgold\na\tb\t1\n")
-    (row,) = readers.read("pair", [path], "premise", "gold", "hypothesis")
-    assert (row.text, row.second, row.label) == ("a", "b", "1")
-
-
-TEXTS = dict(text_column="text", label_column="label")
+    (row,) = readers.read("pair", path, "premise", "gold", "hypothesis")
+    assert (row.text, row.text_pair, row.label) == ("a", "b", "1")
 
 
 @pytest.mark.parametrize(
-    "kind, name, content, line, says",
+    ("kind", "name", "content", "line", "says"),
     [
         ("upos", "a.conllu", TREEBANK.replace("a\t_\tADP\t_", "a\t_\tADP"), 7, "9 columns"),
         ("upos", "a.conllu", TREEBANK.replace("DET", "ART"), 8, "'ART'"),
@@ -139,49 +141,77 @@ TEXTS = dict(text_column="text", label_column="label")
 def test_mistakes_are_named_with_file_and_line(tmp_path, kind, name, content, line, says):
     path = write(tmp_path, name, content)
     with pytest.raises(InputError) as error:
-        readers.read(kind, [path])
+        readers.read(kind, path)
     message = str(error.value)
-    assert message.startswith(f"{path}, line {line}: ") and says in message
+    assert message.startswith(f"{path}, line {line}: ")
+    assert says in message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    "name, content, says",
+    ("kind", "name", "content", "lines"),
+    [
+        ("upos", "a.conllu", TREEBANK.replace("ADP", "A").replace("DET", "B"), [7, 8]),
+        ("upos", "a.conllu", TREEBANK.replace("4\tel", "el").replace("\tmar\t_", "\tmar"), [8, 9]),
+        ("ner", "a.txt", "Ana B-PER\nide 0\n\nNil LOC\n", [2, 4]),
+        ("ner", "a.txt", "Ana B-PER\nide\n\nNil\n", [2, 4]),
+        ("classification", "a.csv", "text,label\na,\nb,1\nc,\n", [2, 4]),
+        ("classification", "a.csv", "text,label\na\nb,1\nc\n", [2, 4]),
+        ("classification", "a.jsonl", '1\n{"text": "a", "label": "b"}\n{"text"\n', [1, 3]),
+    ],
+)
+def test_mistakes_are_reported_together(tmp_path, kind, name, content, lines):
+    path = write(tmp_path, name, content)
+    with pytest.raises(InputError) as error:
+        readers.read(kind, path)
+    found = str(error.value).splitlines()
+    assert [int(re.search(r"line (\d+)", line)[1]) for line in found] == lines
+
+
+def test_no_more_than_twenty_mistakes_are_listed(tmp_path):
+    with pytest.raises(InputError) as error:
+        readers.read("ner", write(tmp_path, "a.txt", "Ana PER\n" * 50))
+    assert len(str(error.value).splitlines()) == 21
+    assert "30 more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
     [
         ("a.conllu", b"", "no example"),
         ("a.conllu", TREEBANK.encode("utf-16"), "not UTF-8"),
-        ("a.conllu.gz", gzip.compress(TREEBANK.encode())[:-20], "not a whole gzip"),
-        ("a.conllu.gz", TREEBANK.encode(), "not a whole gzip"),
+        ("a.conllu.gz", gzip.compress(TREEBANK.encode())[:-20], "not an intact .gz"),
+        ("a.conllu.gz", TREEBANK.encode(), "not an intact .gz"),
     ],
 )
 def test_files_that_are_none(tmp_path, name, content, says):
     with pytest.raises(InputError, match=says):
-        readers.read("upos", [write(tmp_path, name, content)])
+        readers.read("upos", write(tmp_path, name, content))
 
 
 def test_a_missing_column_names_those_there_are(tmp_path):
     with pytest.raises(InputError, match="'tweet', 'gold'"):
-        readers.read("classification", [write(tmp_path, "a.csv", "tweet,gold\na,1\n")])
+        readers.read("classification", write(tmp_path, "a.csv", "tweet,gold\na,1\n"))
 
 
 def table_of(folder: Path, given: list[str], name: str = "a.csv"):
     content = "text,label\n" + "".join(f"t{n},{label}\n" for n, label in enumerate(given))
-    return readers.read("classification", [write(folder, name, content)])
+    return readers.read("classification", write(folder, name, content))
 
 
 def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     rows = table_of(tmp_path, ["yes", "no"] * 50)
-    parts = splits.divide("classification", rows)
+    parts = data.split("classification", rows)
     assert [len(part) for part in parts] == [80, 10, 10]
     assert sorted(row.text for part in parts for row in part) == sorted(row.text for row in rows)
-    assert parts == splits.divide("classification", rows)
-    with_test = splits.divide("classification", rows, test=rows[:3])
+    assert parts == data.split("classification", rows)
+    with_test = data.split("classification", rows, test=rows[:3])
     assert [len(part) for part in with_test] == [90, 10, 3]
 
 
 def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     rows = table_of(tmp_path, [f"rare{n}" for n in range(40)] + ["common"] * 60)
-    parts = splits.divide("classification", rows)
+    parts = data.split("classification", rows)
     assert {row.label for row in parts.train} == {row.label for row in rows}
     assert sum(map(len, parts)) == 100
 
@@ -189,19 +219,54 @@ def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
 def test_a_label_that_train_never_had_is_named(tmp_path):
     train, test = table_of(tmp_path, ["yes", "no"]), table_of(tmp_path, ["no", "maybe"], "b.csv")
     with pytest.raises(InputError, match=r"b\.csv, line 3: the label 'maybe'"):
-        labels.check(labels.inventory("classification", train), test)
-    seen = readers.read("ner", [write(tmp_path, "a.txt", "Ana B-PER\n")])
-    later = readers.read("ner", [write(tmp_path, "b.txt", "Ana B-PER\nLi I-PER\nNil B-LOC\n")])
-    known = labels.inventory("ner", seen)
+        data.check_labels(data.label_inventory("classification", train), test)
+    seen = readers.read("ner", write(tmp_path, "a.txt", "Ana B-PER\n"))
+    later = readers.read("ner", write(tmp_path, "b.txt", "Ana B-PER\nLi I-PER\nNil B-LOC\n"))
+    known = data.label_inventory("ner", seen)
     assert known == ["O", "B-PER", "I-PER"]
     with pytest.raises(InputError, match=r"b\.txt, line 3: the label 'B-LOC'"):
-        labels.check(known, later)
+        data.check_labels(known, later)
     line = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n".format
-    seen = readers.read("upos", [write(tmp_path, "a.conllu", line(1, "Ana", "PROPN") + "\n")])
+    seen = readers.read("upos", write(tmp_path, "a.conllu", line(1, "Ana", "PROPN") + "\n"))
     text = line(1, "Ana", "PROPN") + line(2, "!", "PUNCT") + "\n"
-    later = readers.read("upos", [write(tmp_path, "b.conllu", text)])
+    later = readers.read("upos", write(tmp_path, "b.conllu", text))
     with pytest.raises(InputError, match=r"b\.conllu, line 2: the label 'PUNCT'"):
-        labels.check(labels.inventory("upos", seen), later)
+        data.check_labels(data.label_inventory("upos", seen), later)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.conllu", TREEBANK, ["vámonos al mar", "10 000"]),
+        ("a.csv", 'label,text\n1,"a, b"\n0,c d\n', ["a, b", "c d"]),
+        ("a.tsv", "premise\thypothesis\tlabel\na b\tc d\te\nlong\tf\tg\n", ["a b", "c d", "long"]),
+        ("a.jsonl", '{"text": "a b", "label": 1}\n', ["a b"]),
+        ("a.iob", "0 Ana B-PER\n1 ide O\n\n0 Nil S-LOC\n", ["Ana ide", "Nil"]),
+        ("a.txt", "First line.\n\nSecond line.\r\n", ["First line.", "Second line."]),
+    ],
+)
+def test_bare_texts_of_every_format(tmp_path, name, content, expected):
+    assert list(readers.read_texts(write(tmp_path, name, content))) == expected
+    packed = write(tmp_path, f"{name}.gz", gzip.compress(content.encode()))
+    assert list(readers.read_texts(packed)) == expected
+
+
+def test_reading_imports_nothing_heavy():
+    program = (
+        "import sys, eliquare.evaluation.data; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'datasets')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_task_is_loaded_with_its_labels(tmp_path):
+    train = write(tmp_path, "a.csv", "text,label\n" + "a,x\nb,y\n" * 50)
+    task = TaskData(kind="classification", language="qaa", train=str(train))
+    loaded = data.load(task, max_train_samples=30)
+    assert loaded.labels == ["x", "y"]
+    assert [len(part) for part in loaded.splits] == [30, 10, 10]
+    with pytest.raises(InputError, match="text_pair_column"):
+        data.load(TaskData(kind="pair", language="qaa", train=str(train)))
 
 
 # Counted with awk and sort, not with these readers: sentences are runs of lines, words are lines
@@ -223,12 +288,12 @@ ROWS = {
 COLUMNS = {"he/sentiment": "comment", "sw/sentiment": "tweet"}
 
 
-@real
+@needs_data
 def test_every_real_tagging_file_reads():
     found = {}
     for path in sorted([*TASKS.glob("*/upos/*"), *TASKS.glob("*/ner/*")]):
         language, kind = path.parts[-3:-1]
-        sentences = readers.read(kind, [path])
+        sentences = readers.read(kind, path)
         assert all(sentence.words and all(sentence.words) for sentence in sentences), path
         count, names = found.get((language, kind), (0, ""))
         count += sum(len(sentence.words) for sentence in sentences)
@@ -237,7 +302,7 @@ def test_every_real_tagging_file_reads():
         assert found[task] == expected, task
 
 
-@real
+@needs_data
 def test_every_real_table_reads():
     found = Counter()
     for path in sorted(TASKS.glob("*/*/*.?sv")):
@@ -248,13 +313,13 @@ def test_every_real_table_reads():
         columns = (COLUMNS.get(task, "text"), label)
         if task == "tl/hatespeech":
             with pytest.raises(InputError, match="is empty") as error:
-                readers.read("classification", [path], *columns)
+                readers.read("classification", path, *columns)
             line = int(re.search(r"line (\d+)", str(error.value))[1])
             raw = path.read_bytes().split(b"\n")
             # The row may begin on this line and end on a later one.
             assert re.search(rb",\r?\n", b"\n".join(raw[line - 1 : line + 30]) + b"\n")
             continue
-        rows = readers.read("classification", [path], *columns)
+        rows = readers.read("classification", path, *columns)
         found[task] += len(rows)
     for task, expected in found.items():
         assert expected == (1004 if task.endswith("topic") else ROWS[task]), task

@@ -1,0 +1,1 @@
+"""Fine-tune systems on tasks, score them, and benchmark their size and speed."""

@@ -1,0 +1,132 @@
+"""The data of a task: its three splits, as given or cut from train, and its labels."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from eliquare.config.model import TaskData
+from eliquare.evaluation import readers
+from eliquare.evaluation.readers import UPOS_TAGS, Examples, Sentence, Text
+from eliquare.io import InputError
+
+WORD_KINDS = ("upos", "ner")
+SPLIT_SEED = 0
+HELD_OUT_SHARE = 0.1
+
+
+class Splits(NamedTuple):
+    """The three parts of a task's data."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+class LoadedTask(NamedTuple):
+    """A task's splits, and its labels in the order of their ids."""
+
+    splits: Splits
+    labels: list[str]
+
+
+def load(task: TaskData, max_train_samples: int | None = None) -> LoadedTask:
+    """Read a task's files, cut the splits that are missing, and check the labels.
+
+    Raises InputError, with file and line, for what cannot be read or cannot be learned.
+    """
+    if task.kind == "pair" and not task.text_pair_column:
+        raise InputError(
+            f"{task.train}: a task of kind pair needs text_pair_column, the column of the second "
+            f"text"
+        )
+    given = [
+        readers.read(task.kind, path, task.text_column, task.label_column, task.text_pair_column)
+        if path
+        else ()
+        for path in (task.train, task.validation, task.test)
+    ]
+    splits = split(task.kind, *given)
+    labels = label_inventory(task.kind, splits.train)
+    for part in splits:
+        check_labels(labels, part)
+    return LoadedTask(splits._replace(train=sample(splits.train, max_train_samples)), labels)
+
+
+def split(kind: str, train: Examples, validation: Examples = (), test: Examples = ()) -> Splits:
+    """Return the splits that are given, with each missing one, a tenth, cut from train.
+
+    The cut is random with a fixed seed, whatever the seed of the training: all runs of a task are
+    scored on the same test split. Every part keeps the file's order. A drawn example with a label
+    that would be left without any in train stays in train. Raises InputError if train is too
+    small.
+    """
+    missing = [name for name, given in (("test", test), ("validation", validation)) if not given]
+    size = round(HELD_OUT_SHARE * len(train))
+    if missing and not size:
+        raise InputError(
+            f"{train[0].file}: {len(train)} examples are too few to cut off a {missing[0]} split; "
+            f"add examples, or name a file in the task's {missing[0]}"
+        )
+    order = list(range(len(train)))
+    random.Random(SPLIT_SEED).shuffle(order)
+    drawn = {name: order[size * n : size * (n + 1)] for n, name in enumerate(missing)}
+    rest = order[size * len(missing) :]
+    known = frozenset(label_inventory(kind, [train[n] for n in rest]))
+    for name, numbers in drawn.items():
+        back = [n for n in numbers if any(label not in known for label, _ in labels_of(train[n]))]
+        rest += back
+        drawn[name] = sorted(set(numbers) - set(back))
+    return Splits(
+        [train[n] for n in sorted(rest)],
+        validation or [train[n] for n in drawn["validation"]],
+        test or [train[n] for n in drawn["test"]],
+    )
+
+
+def sample(examples: Examples, at_most: int | None) -> Examples:
+    """Return at most so many examples, drawn with a fixed seed, in the file's order."""
+    if at_most is None or len(examples) <= at_most:
+        return examples
+    numbers = random.Random(SPLIT_SEED).sample(range(len(examples)), at_most)
+    return [examples[n] for n in sorted(numbers)]
+
+
+def label_inventory(kind: str, train: Iterable[Sentence | Text]) -> list[str]:
+    """Return the labels of a task in the order of their ids.
+
+    upos: the universal tags that occur in train, in their usual order. ner: O, then B- and I- of
+    each entity type in train. Otherwise the labels of train, sorted.
+    """
+    seen = {label for example in train for label, _ in labels_of(example)}
+    if kind == "upos":
+        return [tag for tag in UPOS_TAGS if tag in seen]
+    if kind == "ner":
+        types = sorted({tag.partition("-")[2] for tag in seen} - {""})
+        return ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+    return sorted(seen)
+
+
+def labels_of(example: Sentence | Text) -> Iterator[tuple[str, int]]:
+    """Yield each label of an example with its line."""
+    if isinstance(example, Text):
+        yield example.label, example.line
+    else:
+        yield from zip(example.labels, example.lines, strict=True)
+
+
+def check_labels(labels: Sequence[str], examples: Examples) -> None:
+    """Raise InputError naming each label that train never had, where it first occurs."""
+    first: dict[str, str] = {}
+    for example in examples:
+        for label, line in labels_of(example):
+            if label not in labels:
+                first.setdefault(label, f"{example.file}, line {line}")
+    if first:
+        raise InputError(
+            "\n".join(
+                f"{where}: the label {label!r} never occurs in the training data, so no model can "
+                f"learn it; add examples of it there, or remove it here (known: "
+                f"{', '.join(labels)})"
+                for label, where in first.items()
+            )
+        )
