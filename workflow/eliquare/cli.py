@@ -177,7 +177,7 @@ def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = explain(error, values, lambda path: option_name(".".join(map(str, path))))
+        lines = explain(error, lambda path: option_name(".".join(map(str, path))))
         raise InputError("\n".join(lines)) from None
 
 

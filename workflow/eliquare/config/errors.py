@@ -2,11 +2,17 @@
 
 import datetime
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from eliquare.config.model import PATTERNS
+
+Path = tuple[int | str, ...]
+
+MISSING = "missing; add this key"
 # What pydantic's error types say in words; {…} are the error's context.
 EXPECTED = {
     "int_type": "a whole number",
@@ -42,33 +48,45 @@ def suggestion(word: object, known: Iterable[object]) -> str:
 
 def explain(
     error: ValidationError,
-    values: Mapping[str, Any],
     name: Callable[[Sequence[int | str]], str] = lambda path: ".".join(map(str, path)),
-    known: Callable[[Sequence[int | str]], Iterable[str]] = lambda path: (),
 ) -> list[str]:
-    """Return one line for each mistake.
-
-    ``name`` writes a path of keys (by default with dots); ``known`` gives the keys that exist
-    beside an unknown one.
-    """
+    """Return one line for each mistake; ``name`` writes a path of keys, by default with dots."""
     lines = []
+    for path, message in mistakes(error):
+        lines.append(f"{name(path)}: {message}" if path else message)
+    return lines
+
+
+def mistakes(
+    error: ValidationError, known: Callable[[Path], Iterable[str]] = lambda path: ()
+) -> list[tuple[Path, str]]:
+    """Return (path of keys, message) for each mistake, each once.
+
+    ``known`` gives the keys that exist at a path, to suggest one in place of an unknown key.
+    """
+    found = {}
     for each in error.errors(include_url=False):
-        path, kind, value = each["loc"], each["type"], each["input"]
-        where = f"{name(path)}: " if path else ""
-        if kind == "extra_forbidden":
-            lines.append(f"{where}unknown key{suggestion(path[-1], known(path))}")
-        elif kind == "missing":
-            lines.append(f"{where}missing; add this key")
-        elif kind == "value_error":
-            lines.append(f"{where}{each['ctx']['error']}")
-        elif kind in EXPECTED:
-            expected = EXPECTED[kind].format(**each.get("ctx", {}))
-            lines.append(f"{where}expected {expected}, found {value!r}{fix(value, kind)}")
-        elif kind == "string_pattern_mismatch":
-            lines.append(f"{where}{value!r} cannot be used here")
-        else:
-            lines.append(f"{where}{each['msg']}")
-    return list(dict.fromkeys(lines))
+        # Pydantic marks the key of a mapping, as opposed to its value, by a last "[key]".
+        path = tuple(part for part in each["loc"] if part != "[key]")
+        found[path, describe(each, known(path[:-1]) if path else ())] = True
+    return list(found)
+
+
+def describe(error: ErrorDetails, known: Iterable[str] = ()) -> str:
+    """Return what one of pydantic's errors says, in words."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key{suggestion(error['loc'][-1], known)}"
+    if kind == "missing":
+        return MISSING
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in EXPECTED:
+        expected = EXPECTED[kind].format(**context)
+        return f"expected {expected}, found {value!r}{fix(value, kind)}"
+    if kind == "string_pattern_mismatch":
+        return f"expected {PATTERNS.get(context['pattern'], context['pattern'])}, found {value!r}"
+    return error["msg"]
 
 
 def fix(value: Any, kind: str) -> str:

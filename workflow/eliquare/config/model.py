@@ -4,19 +4,48 @@ The JSON schema, the reference page and the options of the stages are made from 
 one key alone cannot tell (names that must exist, keys that belong together) is in ``checks.py``.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Hashable
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from eliquare.config.objective import Objective, Settings
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-CorpusName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
-ExperimentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Date = Annotated[str, StringConstraints(pattern=r"^(latest|[0-9]{8})$")]
+T = TypeVar("T", bound=Hashable)
+
+# What each pattern allows, for the message to whom it refuses.
+PATTERNS = {
+    r"^[a-z0-9][a-z0-9._-]*$": "a name of small letters, digits, '.', '_' and '-'",
+    r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$": "a name of small letters, digits, '.', '_' and '-'",
+    r"^[a-z][a-z0-9-]*$": "a name of small letters, digits and '-'",
+    r"^[a-z0-9][a-z0-9_-]*$": "a name of small letters, digits, '_' and '-'",
+    r"^[0-9a-f]{40}$": "a commit of 40 hexadecimal digits",
+    r"^(latest|[0-9]{8})$": 'latest, or a date in quotes as "20260501"',
+}
+_NAME, _STUDENT, _CORPUS, _EXPERIMENT, _COMMIT, _DATE = PATTERNS
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+# A student, or one of its further seeds of distillation: `small`, `small@2`.
+StudentName = Annotated[str, StringConstraints(pattern=_STUDENT)]
+CorpusName = Annotated[str, StringConstraints(pattern=_CORPUS)]
+ExperimentName = Annotated[str, StringConstraints(pattern=_EXPERIMENT)]
+Commit = Annotated[str, StringConstraints(pattern=_COMMIT)]
+Date = Annotated[str, StringConstraints(pattern=_DATE)]
 TaskKind = Literal["upos", "ner", "classification", "pair"]
 Initialization = Literal["2n-1", "distilbert", "last", "first", "blank", "embeddings"]
+
+
+def _each_once(values: list[T]) -> list[T]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} is there twice")
+    return values
+
+
+Once = Annotated[
+    list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})
+]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Demo(Settings):
@@ -234,7 +263,7 @@ class SelectionRule(Settings):
     always_keep: str | None = Field(
         None, description="Besides: a file of tokens to keep in any case, one per line."
     )
-    scripts: list[str] = Field(
+    scripts: Once[str] = Field(
         [],
         description="Besides: keep every single character of these scripts (Latin, Cyrillic, …), "
         "found in the corpus or not.",
@@ -244,7 +273,7 @@ class SelectionRule(Settings):
 class Vocabulary(SelectionRule):
     """One way to select the tokens of a language. Specials and single characters always stay."""
 
-    languages: list[CorpusName] = Field(
+    languages: Once[CorpusName] = Field(
         [],
         description="Besides the corpus: other languages or mixtures, for a student of several. "
         "The rule holds for each by itself; what it keeps for one stays.",
@@ -326,7 +355,7 @@ class Student(StudentShape):
         description="Several teachers of one vocabulary, each with its weight, as `{mbert: 1, "
         "adapted: 0.5}`; `teacher` is among them.",
     )
-    languages: list[CorpusName] = Field(
+    languages: Once[CorpusName] = Field(
         [], description="Languages that this student is made for; all of the experiment if empty."
     )
     corpus: CorpusName | None = Field(
@@ -342,12 +371,12 @@ class Student(StudentShape):
     extension: Name | None = Field(
         None, description="Which of `extensions` gives the student tokens that the teacher lacks."
     )
-    reduced_from: Name | None = Field(
+    reduced_from: StudentName | None = Field(
         None,
         description="A student with the full vocabulary, which is reduced after its distillation; "
         "nothing is trained again.",
     )
-    freeze: list[Literal["embeddings", "positions"]] = Field(
+    freeze: Once[Literal["embeddings", "positions"]] = Field(
         [], description="Parts that are not trained."
     )
     objective: Objective = Field(Objective(), description="What the student is trained for.")
@@ -358,7 +387,7 @@ class Student(StudentShape):
         description="Share of the training documents (cruz2024, Table 3). Vocabulary and masking "
         "weights still come from the whole corpus.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: Once[Seed] = Field(
         [],
         description="Seeds of distillation; each makes a student, and tables give mean and "
         "deviation over them. By default training.seed alone.",
@@ -379,7 +408,7 @@ class System(Settings):
     vocabulary: Name | None = Field(
         None, description="With `teacher`: which of `vocabularies` reduces it."
     )
-    languages: list[CorpusName] = Field(
+    languages: Once[CorpusName] = Field(
         [], description="Languages that this model is for; all of the experiment if empty."
     )
 
@@ -440,7 +469,9 @@ class Task(TaskData):
     published_as: PublishedTask | None = Field(
         None, description="Where the papers print this task."
     )
-    finetuning: dict[str, Any] = Field({}, description="Keys of `finetuning` for this task alone.")
+    finetuning: Finetuning = Field(
+        Finetuning(), description="Keys of `finetuning` that differ for this task."
+    )
 
 
 class Benchmark(Settings):
@@ -466,21 +497,19 @@ class PublishedTable(Settings):
 class Experiment(Settings):
     """Systems that are compared, and what they are compared on."""
 
-    languages: list[CorpusName] = Field(
+    languages: Once[CorpusName] = Field(
         [], description="Languages of the experiment; all if empty."
     )
-    systems: list[str] = Field(
+    systems: Once[str] = Field(
         min_length=1,
         description="Names of students, teachers and systems, in the order of the tables' rows.",
     )
-    tasks: list[str] | None = Field(
+    tasks: Once[str] | None = Field(
         None, description="Names of tasks; all tasks of the experiment's languages by default."
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        [1, 2, 3], min_length=1, description="Seeds of fine-tuning."
-    )
+    seeds: Once[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of fine-tuning.")
     baseline: str | None = Field(None, description="The system that others are compared with.")
-    release: list[str] = Field(
+    release: Once[str] = Field(
         [],
         description="Students to put into `results/<name>/models/` with a full model card; all "
         "students of the experiment if empty.",
@@ -512,7 +541,7 @@ class Configuration(Settings):
     languages: dict[CorpusName, Language] = Field(
         min_length=1, description="The languages, by Wikipedia code."
     )
-    mixtures: dict[CorpusName, Annotated[list[CorpusName], Field(min_length=2)]] = Field(
+    mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field(
         {},
         description="Corpora of several languages, by name, each a list of language codes. A "
         "multilingual teacher is pre-trained on one, a multilingual student distilled on one.",
@@ -526,7 +555,7 @@ class Configuration(Settings):
     extensions: dict[Name, Extension] = Field(
         {}, description="Ways to give a language new, longer tokens (VocabAmp), by name."
     )
-    students: dict[Name, Student] = Field({}, description="The student recipes, by name.")
+    students: dict[StudentName, Student] = Field({}, description="The student recipes, by name.")
     systems: dict[Name, System] = Field({}, description="Other models to compare with, by name.")
     tasks: dict[Name, Task] = Field({}, description="The tasks, by name.")
     finetuning: Finetuning = Field(

@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 Positions = Literal["all", "masked"]
 
@@ -39,18 +39,29 @@ class Weight(Settings):
         if isinstance(value, dict) and {"from", "to"} <= set(value):
             rest = {key: value[key] for key in value if key not in ("from", "to")}
             return rest | {"points": [[0.0, value["from"]], [1.0, value["to"]]]}
-        return value
+        if isinstance(value, Weight) or (isinstance(value, dict) and "points" in value):
+            return value
+        raise ValueError(
+            f"expected a number of 0 or more, or a schedule as {{from: 5, to: 1}}, found {value!r}"
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Weight":
-        shares = [point[0] for point in self.points]
         if any(len(point) != 2 for point in self.points) or len(self.points) < 2:
             raise ValueError("expected points as [[0, 5], [0.5, 2], [1, 0]]")
+        shares = [point[0] for point in self.points]
         if (shares[0], shares[-1]) != (0, 1) or any(a >= b for a, b in pairwise(shares)):
             raise ValueError("expected points whose shares of the training rise from 0 to 1")
         if any(not math.isfinite(weight) or weight < 0 for _, weight in self.points):
             raise ValueError("expected weights of 0 or more")
         return self
+
+    @model_serializer
+    def _shortest(self) -> float | dict[str, Any]:
+        """Write a constant weight as a number, so that all ways to write it are one."""
+        if self.constant:
+            return self.points[0][1]
+        return {"points": self.points, "shape": self.shape}
 
     def at(self, progress: float) -> float:
         """Return the weight when this share of the training is done."""
@@ -73,6 +84,12 @@ class Weight(Settings):
         return len({weight for _, weight in self.points}) == 1
 
 
+def as_term(value: Any) -> Any:
+    """Return a term as a mapping, also where it is written as its weight alone."""
+    schedule = isinstance(value, dict) and bool({"from", "to", "points"} & set(value))
+    return {"weight": value} if schedule or not isinstance(value, dict | BaseModel) else value
+
+
 class Term(Settings):
     """One term of the objective."""
 
@@ -82,8 +99,7 @@ class Term(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_weight(cls, value: Any) -> Any:
-        schedule = isinstance(value, dict) and bool({"from", "to", "points"} & set(value))
-        return value if isinstance(value, dict) and not schedule else {"weight": value}
+        return as_term(value)
 
 
 class KL(Term):
@@ -244,14 +260,8 @@ class Objective(Settings):
             return value
         filled = dict(value)
         for name, term in PRESETS[preset][1].items():
-            written = value.get(name)
-            base = term if isinstance(term, dict) else {"weight": term}
-            if written is None:
-                filled[name] = base
-            elif isinstance(written, dict) and not {"from", "to", "points"} & set(written):
-                filled[name] = base | written
-            elif not isinstance(written, BaseModel):
-                filled[name] = base | {"weight": written}
+            written = as_term({} if value.get(name) is None else value[name])
+            filled[name] = as_term(term) | written if isinstance(written, dict) else written
         return filled
 
     @model_validator(mode="after")
@@ -267,5 +277,8 @@ class Objective(Settings):
 
     def written_out(self) -> dict[str, Any]:
         """Return the objective in full without its preset, alike for all ways to write it."""
-        terms = {name: term.model_dump() for name, term in self.terms().items()}
+        terms = {
+            name: term.model_dump(mode="json", exclude_none=True)
+            for name, term in self.terms().items()
+        }
         return {"preset": "none", **terms}

@@ -1,0 +1,122 @@
+"""Options of the stages' commands, from the settings.
+
+What decides a result is in its options, sorted by name, so that the order of keys means nothing and
+a rule can compare them; how a training runs (``execution``) is apart.
+"""
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from eliquare.config.model import (
+    EXECUTION_KEYS,
+    Configuration,
+    Shape,
+    Student,
+    StudentShape,
+    TaskData,
+    Teacher,
+    Training,
+)
+from eliquare.paths import Paths
+
+
+def words(
+    value: BaseModel | Mapping[str, Any],
+    of: type[BaseModel] | None = None,
+    *,
+    without: Collection[str] = (),
+) -> str:
+    """Return options as words of a shell.
+
+    Args:
+        value: Settings, or a mapping.
+        of: The settings model whose keys are options; by default all keys of ``value``.
+        without: Keys to leave out.
+
+    Returns:
+        Sorted by name: ``--key value``, ``--key a b`` for lists, ``--key``/``--no-key`` for true
+        and false, JSON for mappings; None and empty lists are left out.
+    """
+    values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    keys = values if of is None else of.model_fields
+    return " ".join(
+        word for key in sorted(keys) if key not in without for word in option(key, values[key])
+    )
+
+
+def option(key: str, value: Any) -> list[str]:
+    """Return the words of one option."""
+    name = key.replace("_", "-")
+    if value is None or value == []:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    items = value if isinstance(value, list | tuple) else [value]
+    return [f"--{name}", *map(quoted, items)]
+
+
+def quoted(value: Any) -> str:
+    """Return a value as one word of a shell."""
+    if isinstance(value, Mapping):
+        value = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return shlex.quote(str(value))
+
+
+def pretraining(teacher: Teacher) -> str:
+    """Return how a teacher is pre-trained, or adapted to a language."""
+    shape = words(teacher, Shape) if teacher.source == "pretrain" else ""
+    return f"{shape} {budget(teacher.training)}".strip()
+
+
+def student(recipe: Student) -> str:
+    """Return the shape of a student and what it starts from."""
+    return f"{words(recipe, StudentShape)} {words({'seed': recipe.training.seed})}"
+
+
+def distillation(settings: Configuration, name: str) -> str:
+    """Return how a student is distilled."""
+    recipe = settings.students[name]
+    weights = [recipe.teachers[each] for each in Paths(settings).teachers_of(name)[1:]]
+    if recipe.teachers and recipe.teacher is not None:
+        weights.insert(0, recipe.teachers[recipe.teacher])
+    values = {
+        "objective": recipe.objective.written_out(),
+        "freeze": recipe.freeze,
+        "data_fraction": recipe.data_fraction,
+        "teacher_weights": weights,
+    }
+    return f"{words(values)} {budget(recipe.training)}"
+
+
+def budget(training: Training) -> str:
+    """Return what decides the result of a training."""
+    return words(training, Training, without=EXECUTION_KEYS)
+
+
+def execution(training: Training) -> str:
+    """Return how a training runs, which changes no result; threads are the rule's."""
+    return words(
+        training, Training, without={*Training.model_fields} - EXECUTION_KEYS | {"threads"}
+    )
+
+
+def launcher(training: Training) -> str:
+    """Return the command that runs a stage of training: one process, or one for each GPU."""
+    if training.gpus == 1:
+        return "python -m eliquare"
+    return f"torchrun --standalone --nproc-per-node {training.gpus} -m eliquare"
+
+
+def tasks(settings: Configuration, language: str) -> str:
+    """Return the experiment's tasks in a language, each with how systems are fine-tuned on it."""
+    found = []
+    for name in Paths(settings).tasks([language]):
+        task = settings.tasks[name]
+        values = task.model_dump(mode="json", include={*TaskData.model_fields}, exclude_none=True)
+        finetuning = task.finetuning.model_dump(mode="json", exclude_none=True)
+        found.append({"name": name, **values, "finetuning": finetuning})
+    return words({"tasks": found})

@@ -1,0 +1,289 @@
+"""Names to paths: where every result of a configuration is, below ``results/``.
+
+Corpora, teachers, students, systems, fine-tuned models and benchmarks are shared: no experiment is
+in their path, so that two experiments which name the same student share it. ``results/<name>/``
+holds what one experiment compares and people read.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from eliquare.config.model import Configuration, Corpus
+
+DUMPS = Path("resources/dumps")
+# The name of the vocabulary that nothing was taken from and nothing added to.
+FULL = "full"
+
+
+class Paths:
+    """The paths of one completed configuration."""
+
+    def __init__(self, settings: Configuration, results: str | Path = "results") -> None:
+        self.settings = settings
+        self.results = Path(results) / "smoke" if settings.smoke else Path(results)
+
+    # Corpora
+
+    def documents(self, corpus: str) -> Path:
+        """Return the documents folder of a language or a mixture."""
+        return self.results / "corpora" / corpus / "documents"
+
+    def wiki(self, language: str) -> str:
+        """Return the database name of a language's Wikipedia."""
+        return self._corpus(language).wiki or f"{language.replace('-', '_')}wiki"
+
+    def dump(self, language: str) -> Path:
+        """Return the dump of a language: a file on disk, or a download."""
+        corpus = self._corpus(language)
+        download = f"{self.wiki(language)}-{corpus.date}-pages-articles.xml.bz2"
+        return Path(corpus.file) if corpus.file else DUMPS / download
+
+    def _corpus(self, language: str) -> Corpus:
+        return self.settings.languages[language].corpus
+
+    def prepared(self, corpus: str, teacher: str, vocabulary: str) -> Path:
+        """Return the folder of sequences, counts and masking: a corpus through one tokenizer."""
+        return self.results / "corpora" / corpus / self.root_teacher(teacher) / vocabulary
+
+    # Vocabularies
+
+    def vocabulary_file(self, corpus: str, teacher: str, vocabulary: str) -> Path:
+        """Return the file of the selected tokens."""
+        return self.prepared(corpus, teacher, vocabulary) / "vocabulary.csv"
+
+    def vocabulary_report(self, corpus: str, teacher: str, vocabulary: str) -> Path:
+        """Return the report of a reduced or extended teacher."""
+        return self.results / "corpora" / corpus / teacher / vocabulary / "vocabulary.json"
+
+    def is_extension(self, vocabulary: str) -> bool:
+        """Return whether a vocabulary has tokens that the teacher lacks."""
+        return vocabulary in self.settings.extensions
+
+    def extended_from(self, vocabulary: str) -> str:
+        """Return the vocabulary that an extension adds tokens to."""
+        return self.settings.extensions[vocabulary].vocabulary or FULL
+
+    def vocabularies(self) -> list[tuple[str, str, str]]:
+        """Return (corpus, teacher, vocabulary) of every reduced or extended teacher compared."""
+        found = []
+        for language, name in self.pairs():
+            if name in self.settings.students:
+                student = self.settings.students[name]
+                after = student.reduced_from is not None
+                corpus = language if after else self.corpus_of(name, language)
+                vocabulary = student.extension or student.vocabulary
+                teacher = student.teacher
+            elif name in self.settings.systems:
+                system = self.settings.systems[name]
+                corpus, teacher, vocabulary = language, system.teacher, system.vocabulary
+            else:
+                continue
+            if teacher and vocabulary:
+                found.append((corpus, teacher, vocabulary))
+        return list(dict.fromkeys(found))
+
+    # Teachers
+
+    def root_teacher(self, teacher: str) -> str:
+        """Return the teacher with the tokenizer of this one: itself, or what it was adapted from."""
+        entry = self.settings.teachers[teacher]
+        if entry.source == "adapt" and entry.teacher:
+            return self.root_teacher(entry.teacher)
+        return teacher
+
+    def teacher(self, corpus: str, teacher: str, vocabulary: str = FULL) -> Path:
+        """Return the model folder of a teacher; adapted and reduced ones belong to a corpus."""
+        adapted = self.settings.teachers[teacher].source == "adapt"
+        if vocabulary == FULL and not adapted:
+            return self.results / "teachers" / teacher / "model"
+        return self.results / "corpora" / corpus / teacher / vocabulary / "model"
+
+    def tokenizer(self, corpus: str, teacher: str, vocabulary: str) -> Path:
+        """Return the folder with a teacher's tokenizer, in full or reduced to a corpus."""
+        root = self.root_teacher(teacher)
+        if vocabulary == FULL and self.settings.teachers[root].source == "pretrain":
+            return self.results / "teachers" / root / "tokenizer"
+        return self.teacher(corpus, root, vocabulary)
+
+    # Students
+
+    def student(self, student: str, corpus: str, part: str) -> Path:
+        """Return a part of a student: ``initial``, ``distilled`` or ``reduced``."""
+        return self.results / "students" / student / corpus / part
+
+    def corpus_of(self, student: str, language: str) -> str:
+        """Return the corpus that a student is distilled on."""
+        return self.settings.students[student].corpus or language
+
+    def vocabulary_of(self, student: str) -> str:
+        """Return the vocabulary of a student's distillation."""
+        recipe = self.settings.students[student]
+        if recipe.extension or recipe.reduced_from:
+            return recipe.extension or FULL
+        return recipe.vocabulary or FULL
+
+    def teacher_vocabulary_of(self, student: str) -> str:
+        """Return the vocabulary of the teacher in a student's distillation."""
+        vocabulary = self.vocabulary_of(student)
+        return self.extended_from(vocabulary) if self.is_extension(vocabulary) else vocabulary
+
+    def teachers_of(self, student: str) -> list[str]:
+        """Return the teachers of a student: its own, then the others by name."""
+        recipe = self.settings.students[student]
+        own = recipe.teacher or ""
+        return [own, *sorted(name for name in recipe.teachers if name != own)]
+
+    def teacher_models(self, student: str, corpus: str) -> list[Path]:
+        """Return the model folders of a student's teachers, its own first."""
+        vocabulary = self.teacher_vocabulary_of(student)
+        return [self.teacher(corpus, name, vocabulary) for name in self.teachers_of(student)]
+
+    def original_of(self, student: str) -> str:
+        """Return the student that was distilled: this one, or the one it is reduced from."""
+        return self.settings.students[student].reduced_from or student
+
+    def is_distilled(self, student: str) -> bool:
+        """Return whether a student is trained at all."""
+        return self.settings.students[student].training.max_steps != 0
+
+    def history(self, student: str, language: str) -> Path | None:
+        """Return the losses of a student's distillation; None if there is none for the language."""
+        original = self.original_of(student)
+        if not self.is_distilled(original) or not self.is_for(student, language):
+            return None
+        corpus = self.corpus_of(original, language)
+        return self.student(original, corpus, "distilled") / "history.jsonl"
+
+    def verification(self, student: str, language: str) -> Path:
+        """Return the comparison of a student reduced after its distillation with its original."""
+        return self.student(student, language, "verification.json")
+
+    def training_languages(self, student: str, language: str) -> list[str]:
+        """Return the languages whose text a student was distilled on."""
+        corpus = self.corpus_of(self.original_of(student), language)
+        return list(self.settings.mixtures.get(corpus, [corpus]))
+
+    # Any system
+
+    def model(self, system: str, language: str) -> Path:
+        """Return the model folder of a teacher, a student or another system for a language."""
+        if system in self.settings.teachers:
+            return self.teacher(language, system)
+        if system in self.settings.systems:
+            entry = self.settings.systems[system]
+            if entry.teacher and entry.vocabulary:
+                return self.teacher(language, entry.teacher, entry.vocabulary)
+            return self.results / "systems" / system / "model"
+        if self.settings.students[system].reduced_from:
+            # One multilingual student can be reduced for each language.
+            return self.student(system, language, "reduced")
+        part = "distilled" if self.is_distilled(system) else "initial"
+        return self.student(system, self.corpus_of(system, language), part)
+
+    def is_for(self, system: str, language: str) -> bool:
+        """Return whether a system is meant for a language."""
+        entry = self.settings.students.get(system) or self.settings.systems.get(system)
+        return entry is None or language in entry.languages
+
+    def store(self) -> Path:
+        """Return the folder of all fine-tuned systems, which experiments share."""
+        return self.results / "finetuned"
+
+    def finetuned(self, task: str, system: str, seed: int | str) -> Path:
+        """Return the folder of one fine-tuning: its metrics and predictions."""
+        return self.store() / task / system / f"seed-{seed}"
+
+    def benchmark(self, language: str, system: str) -> Path:
+        """Return the sizes and speeds of a system."""
+        return self.results / "benchmarks" / language / f"{system}.json"
+
+    # The experiment
+
+    def experiment(self) -> Path:
+        """Return the folder of scores, tables, figures, models and report."""
+        return self.results / self.settings.name
+
+    def settings_file(self) -> Path:
+        """Return the file with the completed settings of the experiment."""
+        return self.experiment() / "settings.json"
+
+    def scores(self, language: str, system: str) -> Path:
+        """Return the scores of a system on the experiment's tasks in a language."""
+        return self.experiment() / "scores" / language / f"{system}.json"
+
+    def costs(self) -> Path:
+        """Return the folder with the time and memory of every job."""
+        return self.results / "costs"
+
+    def tasks(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks of the experiment, or of some languages."""
+        names = self.settings.experiment.tasks or []
+        return [
+            name
+            for name in names
+            if languages is None or self.settings.tasks[name].language in languages
+        ]
+
+    def pairs(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Return (language, system) of every model compared, or of some languages."""
+        experiment = self.settings.experiment
+        return [
+            (language, system)
+            for language in experiment.languages
+            if languages is None or language in languages
+            for system in experiment.systems
+            if self.is_for(system, language)
+        ]
+
+    def evaluations(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Return (language, system) of every model compared that has a task in its language."""
+        return [pair for pair in self.pairs(languages) if self.tasks([pair[0]])]
+
+    def runs(self, languages: Collection[str] | None = None) -> list[tuple[str, str, int]]:
+        """Return (task, system, seed) of every fine-tuning, or of some languages."""
+        experiment = self.settings.experiment
+        return [
+            (task, system, seed)
+            for task in self.tasks(languages)
+            for system in experiment.systems
+            if self.is_for(system, self.settings.tasks[task].language)
+            for seed in experiment.seeds
+        ]
+
+    def distillations(self) -> list[tuple[str, str]]:
+        """Return (student, corpus) of every distillation, each once."""
+        originals = [
+            (self.original_of(name), language)
+            for language, name in self.pairs()
+            if name in self.settings.students
+        ]
+        found = [
+            (name, self.corpus_of(name, language))
+            for name, language in originals
+            if self.is_distilled(name)
+        ]
+        return list(dict.fromkeys(found))
+
+    def reductions(self) -> list[tuple[str, str]]:
+        """Return (student, language) of every student reduced after its distillation."""
+        students = self.settings.students
+        return [
+            (name, language)
+            for language, name in self.pairs()
+            if name in students and students[name].reduced_from
+        ]
+
+    def released(self) -> list[tuple[str, str]]:
+        """Return (student, language) of every model put together for people, one seed of each."""
+        experiment = self.settings.experiment
+        names = experiment.release or [
+            name
+            for name in experiment.systems
+            if name in self.settings.students and self.is_distilled(name) and "@" not in name
+        ]
+        return [
+            (name, language)
+            for name in names
+            for language in experiment.languages
+            if self.is_for(name, language)
+        ]
