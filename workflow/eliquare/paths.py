@@ -85,7 +85,7 @@ class Paths:
     # Teachers
 
     def root_teacher(self, teacher: str) -> str:
-        """Return the teacher with the tokenizer of this one: itself, or what it was adapted from."""
+        """Return the teacher whose tokenizer this one has: itself, or the one it continues."""
         entry = self.settings.teachers[teacher]
         if entry.source == "adapt" and entry.teacher:
             return self.root_teacher(entry.teacher)
