@@ -58,8 +58,9 @@ STAGES: dict[str, dict[str, Stage]] = {
             "eliquare.corpus.sources:read_dataset", 1, "read documents from a dataset"
         ),
         "mixture": Stage("eliquare.corpus.sources:mix", 1, "put several corpora into one"),
-        "tokenize": Stage("eliquare.corpus.sequences:tokenize", 1, "turn documents into sequences"),
-        "count": Stage("eliquare.corpus.counts:count", 1, "count the tokens of the sequences"),
+        "tokenize": Stage(
+            "eliquare.corpus.sequences:tokenize", 1, "turn documents into sequences, and count"
+        ),
         "mask": Stage("eliquare.corpus.masking:mask", 1, "masking weights, fixed validation masks"),
     },
     "vocabulary": {

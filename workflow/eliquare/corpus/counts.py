@@ -1,175 +1,142 @@
-"""Count each sub-word: its occurrences, the sentences that hold it, the documents that hold it.
+"""How often each token occurs, and in how many sentences and documents.
 
-Exact, in one pass over the sequences (train and validation), in arrays: memory does not grow with
-the corpus. The special tokens around each sequence are not counted.
+Counted exactly, in arrays: memory does not grow with the corpus. The special tokens around each
+sequence are not counted.
 """
 
-import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from eliquare import stage
-from eliquare.corpus import arrow
-from eliquare.corpus import tokenizer as tokenizers
-from eliquare.stage import InputError
+from eliquare.io import InputError, existing, read_json, write_json
 
-VERSION = 1
-
-COLUMNS = ("id", "subword", "occurrences", "sentences", "documents")
+COLUMNS = ("id", "token", "occurrences", "sentences", "documents")
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """One value for each id of the tokenizer, in id order."""
+    """The counts of a corpus; arrays hold one value per token, in the order of the ids.
 
-    subwords: list[str]
-    occurrences: np.ndarray
-    sentences: np.ndarray
-    documents: np.ndarray
+    Attributes:
+        tokens: The tokens.
+        occurrences: ``occurrences[tokens]``.
+        sentences: ``sentences[tokens]``, the sentences that hold the token.
+        documents: ``documents[tokens]``, the documents that hold it.
+        all_sentences: Sentences of the corpus.
+        all_documents: Documents of the corpus.
+    """
+
+    tokens: list[str]
+    occurrences: Int64
+    sentences: Int64
+    documents: Int64
+    all_sentences: int
+    all_documents: int
+
+    def save(self, folder: Path) -> None:
+        """Write counts.csv and totals.json."""
+        columns = (self.occurrences, self.sentences, self.documents)
+        with (folder / "counts.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(COLUMNS)
+            numbers = (column.tolist() for column in columns)
+            table.writerows(zip(range(len(self.tokens)), self.tokens, *numbers, strict=True))
+        totals = {
+            "tokens": int(self.occurrences.sum()),
+            "sentences": self.all_sentences,
+            "documents": self.all_documents,
+        }
+        write_json(folder / "totals.json", totals)
 
 
-def read(folder: str | Path) -> Counts:
-    """Read the counts.csv of a counts folder; raises InputError that names file and line."""
-    path = stage.existing(Path(folder) / "counts.csv", "file of counts")
-    subwords, numbers = [], []
+def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Counts:
+    """Read a counts folder; raise InputError, with file and line, where it cannot be used.
+
+    ``tokens`` are those of a model in the order of the ids: counts of others are refused.
+    """
+    path = existing(Path(folder) / "counts.csv", "file of counts")
+    found: list[str] = []
+    numbers: list[list[int]] = []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         if tuple(next(rows, ())) != COLUMNS:
             raise InputError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
         for row in rows:
+            where = f"{path}, line {rows.line_num}"
             try:
-                number, subword, *counts = row
-                subwords.append(subword)
+                index, token, *counts = row
+                if int(index) != len(found) or len(counts) != 3:
+                    raise ValueError
                 numbers.append([int(count) for count in counts])
-                good = int(number) == len(numbers) - 1 and len(counts) == 3
             except ValueError:
-                good = False
-            if not good:
                 raise InputError(
-                    f"{path}, line {rows.line_num}: expected id {len(subwords)}, its sub-word and "
-                    "three counts"
+                    f"{where}: expected id {len(found)}, its token and three whole numbers"
+                ) from None
+            if tokens is not None and (len(found) >= len(tokens) or token != tokens[len(found)]):
+                raise InputError(
+                    f"{where}: {token!r} is not token {index} of the model; count again with this "
+                    "model's tokenizer"
                 )
-    if not numbers:
-        raise InputError(f"{path}: no rows")
+            found.append(token)
+    if not found or (tokens is not None and len(found) != len(tokens)):
+        expected = "at least one" if tokens is None else f"{len(tokens)}, as the model's tokenizer"
+        raise InputError(
+            f"{path}: counts {len(found)} tokens, expected {expected}; count again with this "
+            "model's tokenizer"
+        )
+    totals = read_json(path.with_name("totals.json"))
     occurrences, sentences, documents = np.array(numbers, dtype=np.int64).T
-    return Counts(subwords, occurrences, sentences, documents)
-
-
-class Holders:
-    """How many groups (sentences or documents) hold each sub-word; a group may span batches."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.counts = np.zeros(size, dtype=np.int64)
-        self.groups = 0
-        self.open = np.empty(0, dtype=np.int64)  # the distinct ids of the last group so far
-
-    def add(self, ids: np.ndarray, is_start: np.ndarray) -> None:
-        """Add tokens (int64) in running order; ``is_start`` marks where a new group begins."""
-        group = np.cumsum(is_start)
-        last = int(group[-1])
-        # Group 0 is the one that the batch before left open.
-        # Not np.unique, which hashes: a hundred times slower here than to sort.
-        held = np.sort(np.concatenate([self.open, group * self.size + ids]))
-        held = held[np.diff(held, prepend=-1) > 0]
-        closed = np.searchsorted(held, last * self.size)
-        self.counts += np.bincount(held[:closed] % self.size, minlength=self.size)
-        self.open = held[closed:] - last * self.size
-        self.groups += last
-
-    def close(self) -> None:
-        """Count the last group."""
-        self.counts += np.bincount(self.open, minlength=self.size)
-        self.open = self.open[:0]
-
-
-def running_tokens(
-    path: Path, frame: tokenizers.Frame
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The tokens of a sequences file without their frames, a batch at a time.
-
-    Yields ids (int64), whether a sentence begins there, and whether a document does.
-    """
-    last_document = -1
-    for batch in arrow.batches(path):
-        offsets = batch["input_ids"].offsets.to_numpy().astype(np.int64)
-        ids = batch["input_ids"].flatten().to_numpy().astype(np.int64)
-        documents = batch["document"].to_numpy().astype(np.int64)
-
-        real = np.ones(len(ids), dtype=bool)
-        for place in range(len(frame.prefix)):
-            real[offsets[:-1] + place] = False
-        for place in range(1, len(frame.suffix) + 1):
-            real[offsets[1:] - place] = False
-
-        sentence = np.zeros(len(ids), dtype=bool)
-        begins = batch["sentence_starts"]
-        row_begin = np.repeat(offsets[:-1], np.diff(begins.offsets.to_numpy()))
-        sentence[row_begin + begins.flatten().to_numpy()] = True
-
-        document = np.zeros(len(ids), dtype=bool)
-        new = np.diff(documents, prepend=last_document) != 0
-        document[offsets[:-1][new] + len(frame.prefix)] = True
-        last_document = int(documents[-1])
-        yield ids[real], sentence[real], document[real]
-
-
-def count(folder: Path, frame: tokenizers.Frame, size: int) -> tuple[np.ndarray, Holders, Holders]:
-    """Count the sequences of a folder: occurrences, and who holds each of the ``size`` ids."""
-    occurrences = np.zeros(size, dtype=np.int64)
-    sentences, documents = Holders(size), Holders(size)
-    for side in ("train", "validation"):
-        batches = running_tokens(folder / f"{side}.arrow", frame)
-        for ids, sentence, document in stage.progress(batches, f"counts, {side}", unit="batches"):
-            occurrences += np.bincount(ids, minlength=size)
-            sentences.add(ids, sentence)
-            documents.add(ids, document)
-    sentences.close()
-    documents.close()
-    return occurrences, sentences, documents
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line of this stage."""
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--sequences", required=True, type=Path, help="sequences folder")
-    options.add_argument(
-        "--tokenizer", required=True, type=Path, help="model folder that tokenized the sequences"
-    )
-    options.add_argument("--output", required=True, type=Path, help="counts folder to write")
-    return options
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Write counts.csv and totals.json."""
-    tokenizer = tokenizers.load(arguments.tokenizer)
-    names = tokenizers.subwords(tokenizer)
-    tokenizers.require_same(arguments.sequences, len(names), arguments.tokenizer)
-    frame = tokenizers.frame(tokenizer)
-    occurrences, sentences, documents = count(arguments.sequences, frame, len(names))
-    with stage.whole_folder(arguments.output) as folder:
-        with (folder / "counts.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            columns = (occurrences, sentences.counts, documents.counts)
-            table.writerows(
-                zip(range(len(names)), names, *(column.tolist() for column in columns), strict=True)
-            )
-        totals = {
-            "tokens": int(occurrences.sum()),
-            "sentences": sentences.groups,
-            "documents": documents.groups,
-        }
-        stage.write_json(folder / "totals.json", totals)
-    stage.say(
-        f"{totals['tokens']:,} tokens, {np.count_nonzero(occurrences):,} of {len(names):,} "
-        f"sub-words used, in {arguments.output}"
+    return Counts(
+        found, occurrences, sentences, documents, totals["sentences"], totals["documents"]
     )
 
 
-if __name__ == "__main__":
-    stage.main(parser(), run)
+class TokenCounter:
+    """Count the tokens of a corpus as it streams by, batch by batch of complete documents."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = tokens
+        self.occurrences, self.sentences, self.documents = np.zeros(
+            (3, len(tokens)), dtype=np.int64
+        )
+        self.all_sentences = self.all_documents = 0
+
+    def add(
+        self,
+        ids: Int64,
+        sentence_start: Bool,
+        document_start: Bool,
+    ) -> None:
+        """Add ``ids[tokens]`` of complete documents, and where sentences and documents begin."""
+        size = len(self.tokens)
+        self.occurrences += np.bincount(ids, minlength=size)
+        self.sentences += holders(ids, sentence_start, size)
+        self.documents += holders(ids, document_start, size)
+        self.all_sentences += int(np.count_nonzero(sentence_start))
+        self.all_documents += int(np.count_nonzero(document_start))
+
+    def result(self) -> Counts:
+        """Return the counts of all that was added."""
+        return Counts(
+            self.tokens,
+            self.occurrences,
+            self.sentences,
+            self.documents,
+            self.all_sentences,
+            self.all_documents,
+        )
+
+
+def holders(ids: Int64, is_start: Bool, size: int) -> Int64:
+    """Return ``counts[size]``: how many groups hold each id; a group begins at each start."""
+    group = np.cumsum(is_start) - 1
+    # Not np.unique, which hashes: a hundred times slower here than to sort.
+    held = np.sort(group * size + ids)
+    held = held[np.diff(held, prepend=-1) > 0]
+    return np.bincount(held % size, minlength=size)

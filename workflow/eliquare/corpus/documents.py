@@ -1,30 +1,40 @@
-"""The documents folder: what every corpus becomes, its filter, its writer and its reader.
+"""The documents folder: what every corpus becomes; its filter, its writer and its reader.
 
-``documents.jsonl.zst`` holds one JSON object a line (id, title, text); ``report.json`` the counts
-of what was kept and dropped; ``characters.json`` how often each character occurs in kept text.
-Memory is constant but for the keys of duplicate detection (see ``duplicates``).
+``documents.jsonl.zst`` holds one JSON object per line (id, title, text); ``report.json`` how many
+documents were kept, and how many dropped for which reason; ``characters.json`` how often each
+character occurs in kept text. Memory is constant but for the keys of duplicate detection.
 """
 
-import argparse
 import contextlib
 import json
+import logging
+import lzma
 import multiprocessing
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+import zlib
+from array import array
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import regex
+import xopen
+import xxhash
 import zstandard
+from pydantic import Field
 
-from eliquare.corpus import compressed, duplicates
-from eliquare.stage import InputError, existing, say, warn, whole_folder, write_json
+from eliquare.cli import Options
+from eliquare.config.model import DocumentFilter
+from eliquare.io import InputError, atomic_dir, existing, write_json
 
 FILE = "documents.jsonl.zst"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
+BLOCK_BYTES = 1 << 20
 CHUNK = 32  # documents that a worker prepares at a time
 
 # A line of running text is at least this long, counted in letters; a letter of a script without
@@ -33,7 +43,28 @@ LINE_LETTERS = 40
 LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
 BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|", "!")
-UNWRITABLE = regex.compile(r"[\p{Cs}\x00-\x08\x0b-\x1f\x7f]")
+CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
+SURROGATES = regex.compile(r"\p{Cs}")
+ZstdError: type[Exception] = xopen.zstd.ZstdError  # type: ignore[attr-defined]
+TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
+
+SHINGLE_WORDS = 5
+BANDS = 8
+BAND_ROWS = 16
+SHINGLES_AT_ONCE = 4096  # 128 hashes of 8 bytes each
+# Scripts that write no spaces between words count each character as a word.
+WORD = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{N}]+"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class CorpusOptions(Options, DocumentFilter):
+    """Options that all stages share that make a documents folder of a source."""
+
+    processes: int = Field(1, ge=1, description="Worker processes; the result is the same.")
+    output: Path = Field(description="Documents folder to write.")
 
 
 class Document(NamedTuple):
@@ -44,27 +75,9 @@ class Document(NamedTuple):
     text: str
 
 
-class Filter(NamedTuple):
-    """What is dropped: texts of fewer than ``min_characters``, lists, duplicates."""
-
-    min_characters: int = 100
-    lists: bool = True
-    near_duplicates: bool = True
-
-
-class Prepared(NamedTuple):
-    """A document ready to be written, as a worker returns it."""
-
-    reason: str | None
-    line: bytes = b""
-    characters: dict[str, int] | None = None
-    text_key: int = 0
-    band_keys: tuple[int, ...] = ()
-
-
 @dataclass
 class Report:
-    """What became of a corpus: the content of ``report.json``."""
+    """What became of a corpus: the contents of ``report.json``."""
 
     source: str
     pages: int = 0
@@ -74,20 +87,23 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, message: str) -> None:
-        """Print a warning and keep it in the report."""
-        warn(message)
+        """Log a warning and keep it in the report."""
+        logger.warning("warning: %s", message)
         self.warnings.append(message)
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         dropped = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items() if n)
         return f"{self.documents:,} of {self.pages:,} kept; dropped: {dropped or 'none'}"
 
 
+# Reading.
+
+
 def read(folder: str | Path) -> Iterator[Document]:
-    """The documents of a folder in their order; InputError if it is missing or damaged."""
-    path = existing(Path(folder) / FILE, "documents file (made by a stage of eliquare.corpus)")
-    for number, line in enumerate(compressed.lines(path), start=1):
+    """Yield the documents of a folder in order; InputError if it is missing or damaged."""
+    path = existing(Path(folder) / FILE, "documents file (made by a stage of eliquare corpus)")
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
             yield Document(row["id"], row["title"], row["text"])
@@ -97,115 +113,193 @@ def read(folder: str | Path) -> Iterator[Document]:
             ) from None
 
 
-def is_list(text: str) -> bool:
-    """Whether most lines, and with them most of the text, are entries rather than running text."""
-    lines = text.split("\n")
-    running = [line for line in lines if is_running_text(line)]
-    return 2 * len(running) < len(lines) and 2 * sum(map(len, running)) < len(text)
+def read_lines(path: str | Path) -> Iterator[bytes]:
+    """Yield the lines of a file without their newlines; raise InputError as ``read_blocks``."""
+    rest = b""
+    for block in read_blocks(path):
+        *lines, rest = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
+        yield from lines
+    if rest:
+        yield rest
 
 
-def is_running_text(line: str) -> bool:
-    """Whether a line is long enough, mostly letters, and no entry of a list."""
-    start = line[:200].strip()
-    if start.startswith(BULLETS):
-        return False
-    letters = len("".join(LETTERS.findall(start)))
-    return 2 * letters >= len(start) - start.count(" ") and (
-        letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS
-    )
+def read_blocks(path: str | Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, decompressed if its name ends in .gz, .bz2, .xz or .zst.
+
+    Several streams or frames one after the other, as Wikimedia and ``cat`` make them, are one file.
+    Raises InputError if the file is missing, truncated or damaged.
+    """
+    path = existing(path, "file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
+    try:
+        # Without threads the library decompresses by itself: the zstd program hides a truncation.
+        with xopen.xopen(path, "rb", threads=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+    except EOFError:
+        raise InputError(
+            f"{path}: ends in the middle of the compressed data (an interrupted download?); "
+            "fetch it again"
+        ) from None
+    except (OSError, zlib.error, lzma.LZMAError, ZstdError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
 
 
-def prepare(document: Document, settings: Filter) -> Prepared:
-    """Judge one document by itself and make its line and its keys."""
-    text = UNWRITABLE.sub("", document.text).strip()
-    if len(text) < max(settings.min_characters, 1):
-        return Prepared("short")
-    if settings.lists and is_list(text):
-        return Prepared("list")
-    row = {"id": document.id, "title": UNWRITABLE.sub("", document.title), "text": text}
-    return Prepared(
-        None,
-        json.dumps(row, ensure_ascii=False).encode() + b"\n",
-        dict(Counter(text)),
-        duplicates.text_key(text),
-        duplicates.band_keys(text) if settings.near_duplicates else (),
-    )
+# Writing.
 
 
 def write(
-    folder: str | Path,
+    options: CorpusOptions,
     items: Iterable[Any],
     report: Report,
-    settings: Filter,
     *,
-    to_document: Any = None,
-    processes: int = 1,
-    min_documents: int = 1,
-    max_documents: int = 0,
-) -> Report:
-    """Filter documents and write them as a documents folder, whole or not at all.
+    to_document: Callable[[Any], Document] | None = None,
+    drop_lists: bool = False,
+) -> None:
+    """Filter documents and write them as a documents folder, complete or not at all.
 
     Args:
-        folder: where to write.
-        items: documents, or anything that ``to_document`` (a function of a module, called in the
+        options: What is dropped, and where to write.
+        items: Documents, or anything that ``to_document`` (a function of a module, called in the
             workers) turns into one. Counts that ``items`` itself adds to ``report`` are kept.
-        processes: workers; the output does not depend on them.
-        min_documents: fewer than that raise InputError with the counts.
-        max_documents: stop after so many kept documents; 0 for all.
+        report: Takes the counts.
+        to_document: See items.
+        drop_lists: Whether texts that are lists are dropped.
+
+    Raises:
+        InputError: Fewer than ``options.min_documents`` are left.
     """
-    characters: Counter[str] = Counter()
-    known = duplicates.Duplicates()
-    with whole_folder(folder) as beside:
+    characters = CharacterCounter()
+    kept = KeptDocuments()
+    judge = Judge(options.min_characters, drop_lists, options.near_duplicates, to_document)
+    with atomic_dir(options.output) as folder:
         with (
-            (beside / FILE).open("wb") as file,
-            zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file) as out,
-            contextlib.closing(_prepared(items, settings, to_document, processes)) as stream,
+            open_for_writing(folder) as file,
+            contextlib.closing(prepared(items, judge, options.processes)) as documents,
         ):
-            for prepared in stream:
-                reason = prepared.reason or known.reason(prepared.text_key, prepared.band_keys)
+            for document in documents:
                 report.pages += 1
-                if reason:
+                if reason := document.reason or kept.duplicate(document):
                     report.dropped[reason] += 1
                     continue
                 report.documents += 1
-                out.write(prepared.line)
-                characters.update(prepared.characters)
-                if report.documents == max_documents:
+                file.write(document.line)
+                characters.add(document)
+                if report.documents == options.max_documents:
                     break
-        if report.documents < max(min_documents, 1):
-            kind = "an empty corpus" if not report.documents else "too small a corpus"
-            needed = f"; --min-documents asks for {min_documents}" if min_documents > 1 else ""
-            raise InputError(f"{report.source}: {kind}: {report.summary()}{needed}")
-        finish(beside, report, characters)
-    say(f"{report.source}: {report.summary()}")
-    return report
+        if report.documents < options.min_documents:
+            kind = "too small a corpus" if report.documents else "an empty corpus"
+            raise InputError(
+                f"{report.source}: {kind}: {report.summary()}; "
+                f"--min-documents asks for {options.min_documents}"
+            )
+        finish(folder, report, characters.result())
 
 
-def finish(folder: Path, report: Report, characters: dict[str, int]) -> None:
+@contextlib.contextmanager
+def open_for_writing(folder: Path) -> Iterator[IO[bytes]]:
+    """Open the documents file of a folder to write lines to."""
+    with (
+        (folder / FILE).open("wb") as file,
+        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file) as compressed,
+    ):
+        yield compressed
+
+
+def finish(folder: Path, report: Report, characters: Mapping[str, int]) -> None:
     """Write the report and the character counts beside the documents."""
     report.characters = sum(characters.values())
     ordered = sorted(characters.items(), key=lambda pair: (-pair[1], pair[0]))
     write_json(folder / "characters.json", dict(ordered))
-    write_json(folder / "report.json", vars(report))
+    write_json(folder / "report.json", asdict(report))
+    logger.info("%s: %s", report.source, report.summary())
 
 
-def _prepared(
-    items: Iterable[Any], settings: Filter, to_document: Any, processes: int
-) -> Iterator[Prepared]:
+class CharacterCounter:
+    """Count characters by their code points."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(0x110000, dtype=np.int64)
+
+    def add(self, document: "Prepared") -> None:
+        """Add a document."""
+        self.counts[document.characters] += document.character_counts
+
+    def result(self) -> dict[str, int]:
+        """Return how often each character occurs."""
+        return {chr(code): int(self.counts[code]) for code in np.flatnonzero(self.counts)}
+
+
+# Judging documents one by one, which several processes may do.
+
+NONE = np.zeros(0, dtype=np.int64)
+
+
+class Prepared(NamedTuple):
+    """A document ready to be written, or the reason why it is dropped.
+
+    ``characters[distinct]`` are code points, and ``character_counts[distinct]`` how often each
+    occurs; keys are those of duplicate detection.
+    """
+
+    reason: str | None
+    line: bytes = b""
+    characters: npt.NDArray[np.int64] = NONE
+    character_counts: npt.NDArray[np.int64] = NONE
+    text_key: int = 0
+    band_keys: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is dropped whatever the other documents are, and what is computed of the rest."""
+
+    min_characters: int
+    drop_lists: bool
+    near_duplicates: bool
+    to_document: Callable[[Any], Document] | None = None
+
+    def prepare_all(self, items: list[Any]) -> list[Prepared]:
+        """Prepare several items."""
+        documents = map(self.to_document, items) if self.to_document else items
+        return [self.prepare(document) for document in documents]
+
+    def prepare(self, document: Document) -> Prepared:
+        """Judge one document by itself, and make its line and its keys."""
+        text = writable(document.text).strip()
+        if len(text) < self.min_characters:
+            return Prepared("short")
+        if self.drop_lists and is_list(text):
+            return Prepared("list")
+        row = {"id": document.id, "title": writable(document.title), "text": text}
+        counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
+        characters = np.flatnonzero(counts)
+        return Prepared(
+            None,
+            TO_JSON(row).encode() + b"\n",
+            characters,
+            counts[characters],
+            text_key(text),
+            band_keys(text) if self.near_duplicates else (),
+        )
+
+
+def prepared(items: Iterable[Any], judge: Judge, processes: int) -> Generator[Prepared, None, None]:
     """Prepare items in worker processes, in order, with a bounded number of chunks under way."""
     items = iter(items)
     chunks = iter(lambda: list(islice(items, CHUNK)), [])
     if processes < 2:
         for chunk in chunks:
-            yield from _prepare_chunk(chunk, settings, to_document)
+            yield from judge.prepare_all(chunk)
         return
     # A forked child of a process with threads may hang; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting: deque = deque()
+        waiting: deque[Future[list[Prepared]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_prepare_chunk, chunk, settings, to_document))
+                waiting.append(pool.submit(judge.prepare_all, chunk))
                 if len(waiting) > 3 * processes:
                     yield from waiting.popleft().result()
             while waiting:
@@ -214,45 +308,124 @@ def _prepared(
             pool.shutdown(cancel_futures=True)
 
 
-def _prepare_chunk(chunk: list, settings: Filter, to_document: Any) -> list[Prepared]:
-    documents = map(to_document, chunk) if to_document else chunk
-    return [prepare(document, settings) for document in documents]
+def writable(text: str) -> str:
+    """Return the text without control characters and lone surrogates."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        encoded = SURROGATES.sub("", text).encode()
+    return encoded.translate(None, CONTROLS).decode()
 
 
-def add_filter_options(
-    parser: argparse.ArgumentParser, min_characters: int = 100, min_documents: int = 1
-) -> None:
-    """The options that all corpus stages share."""
-    parser.add_argument("--output", required=True, help="documents folder to write")
-    parser.add_argument(
-        "--min-characters",
-        type=int,
-        default=min_characters,
-        help="drop documents with fewer characters of text (default %(default)s)",
-    )
-    parser.add_argument(
-        "--min-documents",
-        type=int,
-        default=min_documents,
-        help="refuse a corpus that leaves fewer documents (default %(default)s)",
-    )
-    parser.add_argument(
-        "--near-duplicates",
-        choices=["yes", "no"],
-        default="yes",
-        help="drop near-exact duplicates too, not exact ones alone (default %(default)s)",
-    )
-    parser.add_argument(
-        "--processes", type=int, default=1, help="worker processes (default %(default)s)"
-    )
-    parser.add_argument(
-        "--max-documents",
-        type=int,
-        default=0,
-        help="stop after so many kept documents; 0 for all (default %(default)s)",
+def is_list(text: str) -> bool:
+    """Return whether most lines, and with them most of the text, are no running text."""
+    lines = text.split("\n")
+    running = characters = 0
+    for line in lines:
+        if is_running_text(line):
+            running += 1
+            characters += len(line)
+            if 2 * running >= len(lines) or 2 * characters >= len(text):
+                return False
+    return True
+
+
+def is_running_text(line: str) -> bool:
+    """Return whether a line is long enough, mostly letters, and no entry of a list."""
+    start = line[:200].strip()
+    if start.startswith(BULLETS):
+        return False
+    letters = len("".join(LETTERS.findall(start)))
+    return 2 * letters >= len(start) - start.count(" ") and (
+        letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS
     )
 
 
-def chosen_filter(arguments: argparse.Namespace, lists: bool) -> Filter:
-    """The filter that the shared options ask for."""
-    return Filter(arguments.min_characters, lists, arguments.near_duplicates == "yes")
+# Duplicates, exact and nearly so.
+#
+# A document is told apart by 64-bit keys: one of its complete text, and one for each of 8 bands of
+# 16 values of its MinHash over shingles of 5 words (Broder 1997; banding as in Leskovec, Rajaraman
+# & Ullman, "Mining of Massive Datasets", chapter 3). Two documents that share a band are
+# near-duplicates: of pairs with Jaccard similarity 0.95, 99% are found; of 0.9, 81%; of 0.8, 20%;
+# of 0.7, 3%.
+
+
+def text_key(text: str) -> int:
+    """Return a 64-bit key of the text, white space aside."""
+    return int(xxhash.xxh3_64_intdigest(" ".join(text.split()).encode()))
+
+
+def band_keys(text: str) -> tuple[int, ...]:
+    """Return the 64-bit keys of the bands of the text's MinHash."""
+    from datasketch import MinHash
+
+    words = WORD.findall(text.lower())
+    last = max(len(words) - SHINGLE_WORDS, 0)
+    shingles = list({" ".join(words[i : i + SHINGLE_WORDS]) for i in range(last + 1)})
+    sketch = MinHash(num_perm=BANDS * BAND_ROWS, seed=1, hashfunc=xxhash.xxh32_intdigest)
+    for begin in range(0, len(shingles), SHINGLES_AT_ONCE):
+        part = shingles[begin : begin + SHINGLES_AT_ONCE]
+        sketch.update_batch([shingle.encode() for shingle in part])
+    bands = np.ascontiguousarray(sketch.hashvalues, dtype="<u8").reshape(BANDS, BAND_ROWS)
+    return tuple(xxhash.xxh3_64_intdigest(band.tobytes()) for band in bands)
+
+
+class KeySet:
+    """A set of 64-bit keys in 8 bytes per slot, a tenth of a set of Python integers.
+
+    Open addressing with linear probing; the keys are hashes already. A slot of 0 is empty.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.slots = array("Q", bytes(8 << 10))
+
+    def _slot(self, key: int) -> int:
+        mask = len(self.slots) - 1
+        slot = key & mask
+        while self.slots[slot] not in (0, key):
+            slot = (slot + 1) & mask
+        return slot
+
+    def __contains__(self, key: int) -> bool:
+        return self.slots[self._slot(key or 1)] != 0
+
+    def add(self, key: int) -> None:
+        """Add a key."""
+        key = key or 1
+        slot = self._slot(key)
+        if self.slots[slot]:
+            return
+        self.slots[slot] = key
+        self.size += 1
+        if self.size * 3 > len(self.slots) * 2:
+            old = self.slots
+            self.slots = array("Q", bytes(16 * len(old)))
+            for present in old:
+                if present:
+                    self.slots[self._slot(present)] = present
+
+
+class KeptDocuments:
+    """Remembers the documents that were kept; the first of several duplicates stays.
+
+    Only keys are held, 9 tables of 8 bytes per slot, filled to at most two thirds: 2.5 million
+    documents take 9 x 4.2 million slots = 0.3 GB; 10 million take 1.2 GB.
+    """
+
+    def __init__(self) -> None:
+        self.texts = KeySet()
+        self.bands = [KeySet() for _ in range(BANDS)]
+
+    def duplicate(self, document: Prepared) -> str | None:
+        """Return the reason to drop a document as a duplicate, or None: then it is remembered."""
+        if document.text_key in self.texts:
+            return "exact_duplicate"
+        # Without bands only exact duplicates are looked for.
+        bands = list(zip(self.bands, document.band_keys, strict=False))
+        if any(key in known for known, key in bands):
+            return "near_duplicate"
+        self.texts.add(document.text_key)
+        for known, key in bands:
+            known.add(key)
+        return None

@@ -1,68 +1,214 @@
-"""Cut documents into sequences of token ids, for training and for validation.
+"""Documents as sequences of token ids, for training and for validation, and their counts.
 
 Documents are read in batches of about a million characters, so that memory does not grow with the
 corpus, and are divided by hashes of their text, so that neither their order nor the number of
-threads changes what comes out. A sequence holds tokens of one document only.
+threads changes what comes out. A sequence holds tokens of one document only. A sequences folder
+holds ``train.arrow`` and ``validation.arrow``, which ``datasets`` maps into memory, and
+``report.json``.
 """
 
-import argparse
+import hashlib
 import itertools
+import json
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
-from eliquare import stage
-from eliquare.corpus import arrow
-from eliquare.corpus import tokenizer as tokenizers
-from eliquare.corpus.documents import Document
-from eliquare.corpus.documents import read as read_documents
-from eliquare.corpus.sentences import encode, split_sentences
-from eliquare.corpus.split import Split, document_number
-from eliquare.corpus.tokenizer import Frame
-from eliquare.stage import InputError
+from eliquare.cli import Options
+from eliquare.config.model import Sequences
+from eliquare.corpus.counts import TokenCounter
+from eliquare.corpus.documents import Document, read
+from eliquare.corpus.tokenization import (
+    CorpusTokenizer,
+    EncodedDocuments,
+    SpecialTokens,
+    encode,
+    integer_type,
+    split_sentences,
+)
+from eliquare.io import InputError, atomic_dir, existing, progress, write_json
 
-VERSION = 1
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BATCH_CHARACTERS = 1_000_000
 LOOK_AHEAD_DOCUMENTS = 10_000
 FILL_BATCH = 32
 SIDES = ("train", "validation")
 
+# Tokenizes documents, given as sentences, with their numbers; returns their tokens, and the columns
+# of a sequences file in the order of its schema.
+Encoder = Callable[
+    [list[list[str]], npt.NDArray[np.int64]], tuple[EncodedDocuments, list[pa.Array]]
+]
+
+logger = logging.getLogger(__name__)
+
+
+class TokenizeOptions(Options, Sequences):
+    """Options of ``corpus tokenize``."""
+
+    documents: Path = Field(description="Documents folder.")
+    tokenizer: Path = Field(description="Model folder whose tokenizer is used.")
+    language: str = Field(
+        "en",
+        description="Wikipedia code whose rules end sentences; English rules for codes without "
+        "their own.",
+    )
+    threads: int = Field(1, ge=1, description="Threads that tokenize.")
+    output: Path = Field(description="Sequences folder to write.")
+    counts: Path = Field(description="Counts folder to write.")
+
+
+def tokenize(options: TokenizeOptions) -> None:
+    """Turn documents into sequences, and count their tokens."""
+    use_threads(options.threads)
+    tokenizer = load_checked(options.tokenizer, options.max_length)
+    split = Split.fit_documents(options.documents, options.validation_fraction)
+    documents = progress(read(options.documents), "tokenize", unit="documents")
+    columns = schema(
+        {
+            "input_ids": [integer_type(len(tokenizer.tokens)).name],
+            "length": "uint16",
+            "document": "uint32",
+            "sentence_starts": ["uint16"],
+        }
+    )
+    encoder = partial(pack, tokenizer, options.max_length)
+    with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
+        tallies, counter = write(documents, tokenizer, encoder, columns, split, options, folder)
+        write_json(folder / "report.json", report(options, tokenizer, tallies))
+        counter.result().save(counts)
+    train, validation = (tallies[side].sequences for side in SIDES)
+    logger.info(
+        "%s: %s sequences to train on, %s to validate on; %s of %s tokens occur",
+        options.output,
+        f"{train:,}",
+        f"{validation:,}",
+        f"{np.count_nonzero(counter.occurrences):,}",
+        f"{len(tokenizer.tokens):,}",
+    )
+
+
+def use_threads(threads: int) -> None:
+    """Set the threads of tokenizers; its pool reads this once, when it first works."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
+def load_checked(folder: Path, max_length: int) -> CorpusTokenizer:
+    """Load a tokenizer; raise InputError where sequences of this length do not suit it."""
+    tokenizer = CorpusTokenizer.load(folder)
+    if max_length <= tokenizer.around.size:
+        raise InputError(
+            f"--max-length: {max_length} leaves no room beside the {tokenizer.around.size} special "
+            "tokens of the model; expected more"
+        )
+    if max_length > tokenizer.max_length:
+        raise InputError(
+            f"--max-length: {max_length} is more than the {tokenizer.max_length} tokens that the "
+            f"model in {folder} reads"
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents whose number is below ``threshold`` are for validation, the others for training."""
+
+    threshold: int
+
+    @classmethod
+    def fit_documents(cls, folder: str | Path, fraction: float) -> "Split":
+        """Return the split of a documents folder; InputError where the documents are too few."""
+        texts = (document.text for document in itertools.islice(read(folder), LOOK_AHEAD_DOCUMENTS))
+        try:
+            return cls.fit((document_number(text) for text in texts if text.strip()), fraction)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from None
+
+    @classmethod
+    def fit(cls, numbers: Iterable[int], fraction: float) -> "Split":
+        """Return the split for this share, moved just so far that both sides hold a document.
+
+        Reads no more of ``numbers`` than it needs for that. Raises InputError where there are no
+        two different ones.
+        """
+        threshold = int(fraction * 2**64)
+        lowest, highest, count = 2**64, -1, 0
+        for number in numbers:
+            lowest, highest, count = min(lowest, number), max(highest, number), count + 1
+            if lowest < threshold <= highest:
+                return cls(threshold)
+        if lowest >= highest:
+            raise InputError(
+                f"{count} documents; expected at least two different documents, to train and to "
+                "validate"
+            )
+        return cls(min(max(threshold, lowest + 1), highest))
+
+    def side(self, text: str) -> str:
+        """Return ``train`` or ``validation``."""
+        return "validation" if document_number(text) < self.threshold else "train"
+
+
+def document_number(text: str) -> int:
+    """Return a number below 2**64 from a document's text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest()[:8], "little")
+
 
 @dataclass
 class Tally:
-    """What one side of the split holds; ``by_length[n]`` counts its sequences of length n."""
+    """The contents of one side of the split; ``by_length[n]`` counts its sequences of length n."""
 
-    by_length: np.ndarray
+    by_length: npt.NDArray[np.int64]
     documents: int = 0
     sentences: int = 0
     tokens: int = 0
     unknown: int = 0
 
-    def report(self, frame: Frame) -> dict[str, int | float]:
-        """The numbers for report.json; shares are of 1, lengths in tokens, specials included."""
-        sequences = int(self.by_length.sum())
-        special = sequences * frame.size
+    def add(
+        self, encoded: EncodedDocuments, lengths: npt.NDArray[np.uint16], unk_id: int | None
+    ) -> None:
+        """Add documents, and the ``lengths[sequences]`` of their sequences."""
+        self.by_length += np.bincount(lengths, minlength=len(self.by_length))
+        self.documents += int(np.count_nonzero(encoded.lengths))
+        self.sentences += int(np.count_nonzero(encoded.is_start))
+        self.tokens += len(encoded.ids)
+        if unk_id is not None:
+            self.unknown += int(np.count_nonzero(encoded.ids == unk_id))
+
+    @property
+    def sequences(self) -> int:
+        """Return the number of sequences."""
+        return int(self.by_length.sum())
+
+    def report(self, around: SpecialTokens) -> dict[str, int | float]:
+        """Return the numbers for report.json; lengths in tokens, special tokens included."""
+        special = self.sequences * around.size
         return {
             "documents": self.documents,
             "sentences": self.sentences,
-            "sequences": sequences,
+            "sequences": self.sequences,
             "tokens": self.tokens,
             "special_tokens": special,
-            "mean_length": (self.tokens + special) / sequences,
+            "mean_length": (self.tokens + special) / self.sequences,
             "unknown_share": self.unknown / self.tokens,
             "fill": fill(self.by_length, FILL_BATCH),
         }
 
 
-def fill(by_length: np.ndarray, batch: int) -> float:
-    """The share of positions that are not padding, in batches of sequences sorted by length."""
+def fill(by_length: npt.NDArray[np.int64], batch: int) -> float:
+    """Return the share of positions that are not padding, in batches sorted by length."""
     longest_first = np.cumsum(by_length[::-1])
     sequences = int(longest_first[-1])
     leaders = np.arange(0, sequences, batch)
@@ -71,166 +217,159 @@ def fill(by_length: np.ndarray, batch: int) -> float:
     return float(by_length @ np.arange(len(by_length)) / (widths @ rows))
 
 
-def batches(documents: Iterable[Document]) -> Iterator[list[tuple[int, str]]]:
-    """Numbered texts, in lists of about BATCH_CHARACTERS characters."""
-    batch: list[tuple[int, str]] = []
-    characters = 0
-    for number, document in enumerate(documents):
-        batch.append((number, document.text))
-        characters += len(document.text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def report(
+    options: TokenizeOptions, tokenizer: CorpusTokenizer, tallies: dict[str, Tally]
+) -> dict[str, Any]:
+    """Return the contents of report.json; raise InputError where one side has no tokens."""
+    for side in SIDES:
+        if not tallies[side].tokens:
+            raise InputError(f"{options.documents}: no document with tokens for the {side}")
+    return {
+        "vocabulary": len(tokenizer.tokens),
+        "max_length": options.max_length,
+        "prefix": list(tokenizer.around.prefix),
+        "suffix": list(tokenizer.around.suffix),
+    } | {side: tallies[side].report(tokenizer.around) for side in SIDES}
 
 
 def write(
     documents: Iterable[Document],
-    tokenizer: Any,
+    tokenizer: CorpusTokenizer,
+    encode: Encoder,
+    columns: pa.Schema,
     split: Split,
-    language: str,
-    max_length: int,
+    options: TokenizeOptions,
     folder: Path,
-) -> dict[str, Tally]:
-    """Write train.arrow and validation.arrow; return what each holds."""
-    frame = tokenizers.frame(tokenizer)
-    kind = tokenizers.integer_type(len(tokenizers.subwords(tokenizer)))
-    columns = arrow.schema(
-        {
-            "input_ids": [kind.name],
-            "length": "uint16",
-            "document": "uint32",
-            "sentence_starts": ["uint16"],
-        }
-    )
-    tallies = {side: Tally(np.zeros(max_length + 1, dtype=np.int64)) for side in SIDES}
+) -> tuple[dict[str, Tally], TokenCounter]:
+    """Write train.arrow and validation.arrow; return each side's tally, and the counts of both."""
+    tallies = {side: Tally(np.zeros(options.max_length + 1, dtype=np.int64)) for side in SIDES}
+    counter = TokenCounter(tokenizer.tokens)
     with ExitStack() as stack:
         writers = {
             side: stack.enter_context(pa.ipc.new_stream(str(folder / f"{side}.arrow"), columns))
             for side in SIDES
         }
-        for batch in batches(documents):
-            chosen: dict[str, list[tuple[int, str]]] = {side: [] for side in SIDES}
-            for number, text in batch:
-                chosen[split.side(text)].append((number, text))
-            for side in SIDES:
-                numbers = np.array([number for number, _ in chosen[side]], dtype=np.int64)
-                ids, is_start, lengths = encode(
-                    tokenizer,
-                    [split_sentences(text, language) for _, text in chosen[side]],
-                )
-                if not len(ids):
+        for batch in document_batches(documents, split):
+            for side, chosen in batch.items():
+                sentences = [split_sentences(text, options.language) for _, text in chosen]
+                encoded, arrays = encode(sentences, np.array([number for number, _ in chosen]))
+                if not len(encoded.ids):
                     continue
-                arrays = arrow.cut(ids.astype(kind), is_start, lengths, numbers, frame, max_length)
-                writers[side].write_batch(pa.record_batch(list(arrays), schema=columns))
-                tally = tallies[side]
-                tally.by_length += np.bincount(arrays[1], minlength=max_length + 1)
-                tally.documents += int(np.count_nonzero(lengths))
-                tally.sentences += int(is_start.sum())
-                tally.tokens += len(ids)
-                if tokenizer.unk_token_id is not None:
-                    tally.unknown += int(np.count_nonzero(ids == tokenizer.unk_token_id))
-    return tallies
+                rows = pa.record_batch(arrays, schema=columns)
+                writers[side].write_batch(rows)
+                tallies[side].add(encoded, values_of(rows["length"]), tokenizer.unk_id)
+                counter.add(encoded.ids, encoded.is_start, encoded.is_document_start)
+    return tallies, counter
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of this stage."""
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--documents", required=True, type=Path, help="documents folder")
-    options.add_argument(
-        "--tokenizer", required=True, type=Path, help="model folder whose tokenizer is used"
-    )
-    options.add_argument(
-        "--max-length", type=int, default=256, help="tokens of a sequence at most, specials too"
-    )
-    options.add_argument(
-        "--validation-share", type=float, default=0.1, help="share of the documents to validate on"
-    )
-    options.add_argument(
-        "--language",
-        default="en",
-        help="Wikipedia code whose rules end sentences; English rules for codes without their own",
-    )
-    options.add_argument("--threads", type=int, default=1, help="threads that tokenize")
-    options.add_argument("--output", required=True, type=Path, help="sequences folder to write")
-    return options
+def document_batches(
+    documents: Iterable[Document], split: Split
+) -> Iterator[dict[str, list[tuple[int, str]]]]:
+    """Yield about BATCH_CHARACTERS of text: for each side its documents' numbers and texts."""
+    batch: dict[str, list[tuple[int, str]]] = {side: [] for side in SIDES}
+    characters = 0
+    for number, document in enumerate(documents):
+        batch[split.side(document.text)].append((number, document.text))
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = {side: [] for side in SIDES}, 0
+    yield batch
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Refuse settings that cannot work, before anything is read."""
-    if not 0 < arguments.validation_share < 1:
-        raise InputError("--validation-share: expected a share between 0 and 1, both excluded")
-    if not 0 < arguments.max_length < 2**16:
-        raise InputError("--max-length: expected a number of tokens from 1 to 65535")
-    if arguments.threads < 1:
-        raise InputError("--threads: expected at least 1")
+def pack(
+    tokenizer: CorpusTokenizer,
+    max_length: int,
+    sentences: list[list[str]],
+    numbers: npt.NDArray[np.int64],
+) -> tuple[EncodedDocuments, list[pa.Array]]:
+    """Tokenize documents, and divide them into sequences of at most ``max_length`` tokens.
 
+    ``numbers[documents]`` are their numbers in the corpus. Returns the documents' tokens, and the
+    columns input_ids, length, document and sentence_starts, with one row per sequence.
+    """
+    encoded, around = encode(tokenizer.backend, sentences), tokenizer.around
+    room = max_length - around.size
+    lengths = encoded.lengths
+    rows_of_document = -(-lengths // room)
+    rows = int(rows_of_document.sum())
+    first_row = np.cumsum(rows_of_document) - rows_of_document
+    begin = (np.arange(rows) - np.repeat(first_row, rows_of_document)) * room
+    real = np.minimum(room, np.repeat(lengths, rows_of_document) - begin)
+    row_lengths = real + around.size
+    offsets = np.concatenate([[0], np.cumsum(row_lengths)])
 
-def checked_frame(tokenizer: Any, folder: Path, max_length: int) -> Frame:
-    """The special tokens around a sequence; raises InputError where none of this length fits."""
-    frame = tokenizers.frame(tokenizer)
-    if max_length <= frame.size:
-        raise InputError(
-            f"--max-length: {max_length} leaves no room beside the {frame.size} special "
-            "tokens of the model; expected more"
-        )
-    if max_length > tokenizer.model_max_length:
-        raise InputError(
-            f"--max-length: {max_length} is more than the {tokenizer.model_max_length} "
-            f"tokens that the model in {folder} reads"
-        )
-    return frame
+    row = np.repeat(np.arange(rows), real)
+    position = np.arange(len(encoded.ids)) + len(around.prefix) + row * around.size
+    ids = np.empty(offsets[-1], dtype=integer_type(len(tokenizer.tokens)))
+    ids[position] = encoded.ids
+    for place, special in enumerate(around.prefix):
+        ids[offsets[:-1] + place] = special
+    for place, special in enumerate(reversed(around.suffix), start=1):
+        ids[offsets[1:] - place] = special
 
-
-def split_of(arguments: argparse.Namespace) -> Split:
-    """How the documents divide; raises InputError where they are too few."""
-    texts = (document.text for document in read_documents(arguments.documents))
-    first = [
-        document_number(text)
-        for text in itertools.islice(texts, LOOK_AHEAD_DOCUMENTS)
-        if text.strip()
+    start_rows = row[encoded.is_start]
+    starts = (position[encoded.is_start] - offsets[start_rows]).astype(np.uint16)
+    start_offsets = np.concatenate([[0], np.cumsum(np.bincount(start_rows, minlength=rows))])
+    return encoded, [
+        list_column(ids, offsets),
+        column(row_lengths.astype(np.uint16)),
+        column(np.repeat(numbers, rows_of_document).astype(np.uint32)),
+        list_column(starts, start_offsets),
     ]
+
+
+def values_of(array: pa.Array) -> npt.NDArray[Any]:
+    """Return the values of an Arrow array without nulls; a list's items in a row."""
+    if pa.types.is_list(array.type):
+        array = array.flatten()
+    kind = np.dtype(str(array.type))
+    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+
+
+def column(values: npt.NDArray[Any]) -> pa.Array:
+    """Return ``values[rows]`` as an Arrow array; pyarrow's own way imports pandas."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+
+
+def list_column(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> pa.Array:
+    """Return lists as an Arrow array: row n is ``values[offsets[n] : offsets[n + 1]]``."""
+    items = column(values)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
+    kind = pa.list_(items.type)
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers, children=[items])
+
+
+def schema(columns: dict[str, str | list[str]]) -> pa.Schema:
+    """Return an Arrow schema that ``datasets`` reads back; a list of one type is a list column."""
+    fields, features = [], {}
+    for name, kind in columns.items():
+        value = {"dtype": kind if isinstance(kind, str) else kind[0], "_type": "Value"}
+        arrow = pa.type_for_alias(value["dtype"])
+        is_list = not isinstance(kind, str)
+        fields.append(pa.field(name, pa.list_(arrow) if is_list else arrow))
+        features[name] = {"feature": value, "_type": "List"} if is_list else value
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def batches(path: str | Path) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a file of sequences; InputError if it is missing or damaged."""
+    with pa.OSFile(str(existing(path, "file of sequences"))) as file:
+        try:
+            yield from pa.ipc.open_stream(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"{path}: not a complete Arrow stream ({error}); make it again"
+            ) from None
+
+
+def open_sequences(path: str | Path) -> "Dataset":
+    """Map a file of sequences into memory; raise InputError where it is missing or truncated."""
+    from datasets import Dataset
+
     try:
-        return Split.fit(first, arguments.validation_share)
-    except InputError as error:
-        raise InputError(f"{arguments.documents}: {len(first)} documents; {error}") from None
-
-
-def report_of(
-    arguments: argparse.Namespace, tokenizer: Any, frame: Frame, tallies: dict[str, Tally]
-) -> dict[str, Any]:
-    """What report.json holds; raises InputError where one side has no tokens."""
-    for side in SIDES:
-        if not tallies[side].tokens:
-            raise InputError(f"{arguments.documents}: no document with tokens for the {side}")
-    report = {
-        "vocabulary": len(tokenizers.subwords(tokenizer)),
-        "max_length": arguments.max_length,
-        "prefix": list(frame.prefix),
-        "suffix": list(frame.suffix),
-    }
-    return report | {side: tallies[side].report(frame) for side in SIDES}
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Write the sequences folder."""
-    check(arguments)
-    # The tokenizer's thread pool reads this once, when it first works.
-    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
-    tokenizer = tokenizers.load(arguments.tokenizer)
-    frame = checked_frame(tokenizer, arguments.tokenizer, arguments.max_length)
-    split = split_of(arguments)
-    read = stage.progress(read_documents(arguments.documents), "sequences", unit="documents")
-    with stage.whole_folder(arguments.output) as folder:
-        tallies = write(read, tokenizer, split, arguments.language, arguments.max_length, folder)
-        report = report_of(arguments, tokenizer, frame, tallies)
-        stage.write_json(folder / "report.json", report)
-    stage.say(
-        f"{report['train']['sequences']:,} sequences to train on, "
-        f"{report['validation']['sequences']:,} to validate on, in {arguments.output}"
-    )
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)
+        return Dataset.from_file(str(existing(path, "file of sequences")))
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a complete Arrow stream ({reason}); make it again") from None

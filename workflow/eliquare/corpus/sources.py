@@ -1,0 +1,183 @@
+"""Documents from text files, from a Hugging Face dataset, and from several corpora in one."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from eliquare.cli import Options
+from eliquare.corpus.documents import (
+    FILE,
+    CorpusOptions,
+    Document,
+    Report,
+    finish,
+    open_for_writing,
+    read_lines,
+    write,
+)
+from eliquare.io import InputError, atomic_dir, existing, progress, read_json
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+ID_FIRST = b'{"id": "'
+
+logger = logging.getLogger(__name__)
+
+
+class TextOptions(CorpusOptions):
+    """Options of ``corpus text``."""
+
+    files: list[Path] = Field(
+        min_length=1, description="Text files in UTF-8, plain or .gz, .bz2, .xz, .zst."
+    )
+    document: Literal["line", "file"] = Field("line", description="A document is a line or a file.")
+
+
+def read_text(options: TextOptions) -> None:
+    """Write the documents folder of text files."""
+    for path in options.files:
+        existing(path, "text file")
+    report = Report(source=", ".join(path.name for path in options.files))
+    documents = of_files(options.files) if options.document == "file" else of_lines(options.files)
+    write(options, progress(documents, "documents"), report)
+
+
+def of_lines(files: list[Path]) -> Iterator[Document]:
+    """Yield a document per line that is not blank; its id is the file's number and the line's."""
+    for file_number, path in enumerate(files, start=1):
+        for number, line in enumerate(utf8_lines(path), start=1):
+            if line.strip():
+                yield Document(f"{file_number}-{number}", "", line)
+
+
+def of_files(files: list[Path]) -> Iterator[Document]:
+    """Yield a document per file; its id is the file's number, its title the file's name."""
+    for file_number, path in enumerate(files, start=1):
+        yield Document(str(file_number), path.name, "\n".join(utf8_lines(path)))
+
+
+def utf8_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
+    for number, raw in enumerate(read_lines(path), start=1):
+        line = raw
+        if number == 1:
+            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise InputError(
+                    f"{path}: is UTF-16; expected UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
+                )
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        try:
+            yield line.decode("utf-8").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}, byte {error.start + 1}: not UTF-8 ({error.reason}); "
+                "convert the file with iconv"
+            ) from None
+
+
+class DatasetOptions(CorpusOptions):
+    """Options of ``corpus dataset``."""
+
+    dataset: str = Field(
+        description="Id on the Hugging Face hub, or a folder or file (.jsonl, .csv, .parquet)."
+    )
+    configuration: str | None = Field(
+        None, description="Configuration of the dataset, often a language."
+    )
+    split: str = Field("train", description="Split to read.")
+    column: str = Field("text", description="Column that holds the text.")
+    revision: str | None = Field(
+        None, description="Commit, tag or branch on the hub; the newest by default."
+    )
+
+
+def read_dataset(options: DatasetOptions) -> None:
+    """Write the documents folder of a dataset, which is streamed."""
+    name = options.dataset
+    report = Report(source=Path(name).name if Path(name).exists() else name)
+    write(options, progress(of_rows(options), "documents"), report)
+
+
+def of_rows(options: DatasetOptions) -> Iterator[Document]:
+    """Yield the rows of a dataset as documents; a row's id is its number.
+
+    Raises InputError if the dataset, split or column does not exist, or a text is no string.
+    """
+    for number, row in enumerate(stream(options), start=1):
+        if options.column not in row:
+            columns = ", ".join(sorted(row))
+            raise InputError(
+                f"--column {options.column}: {options.dataset} has no such column; its columns "
+                f"are {columns}"
+            )
+        text = row[options.column]
+        if text is not None and not isinstance(text, str):
+            raise InputError(
+                f"{options.dataset}, row {number}: column {options.column} holds "
+                f"{type(text).__name__}, expected text"
+            )
+        title = row.get("title")
+        yield Document(str(number), title if isinstance(title, str) else "", text or "")
+
+
+def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the dataset as the library does; InputError where it cannot."""
+    from datasets import load_dataset
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    name = options.dataset
+    where: dict[str, Any] = {"path": name, "revision": options.revision}
+    if Path(name).is_file():
+        reader = READERS.get(Path(name).suffix)
+        if reader is None:
+            raise InputError(f"--dataset {name}: expected one of {', '.join(READERS)}")
+        where = {"path": reader, "data_files": {options.split: name}}
+    try:
+        yield from load_dataset(
+            **where, name=options.configuration, split=options.split, streaming=True
+        )
+    except (ValueError, OSError) as error:
+        # datasets and the hub's client raise these for what they cannot find, reach or read.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"--dataset {name}: {reason} (check --dataset, --configuration, --split, --revision)"
+        ) from None
+
+
+class MixtureOptions(Options):
+    """Options of ``corpus mixture``."""
+
+    documents: list[Path] = Field(min_length=1, description="Documents folders to put together.")
+    output: Path = Field(description="Documents folder to write.")
+
+
+def mix(options: MixtureOptions) -> None:
+    """Write several documents folders as one, in the given order; duplicates across them stay.
+
+    An id gets the number of its folder in front: 2-1234.
+    """
+    reports = [read_json(folder / "report.json") for folder in options.documents]
+    total = Report(source=" + ".join(str(report["source"]) for report in reports))
+    characters: Counter[str] = Counter()
+    with atomic_dir(options.output) as output:
+        with open_for_writing(output) as file:
+            for number, folder in enumerate(options.documents, start=1):
+                path = existing(folder / FILE, "documents file")
+                prefix = ID_FIRST + f"{number}-".encode()
+                for line in progress(read_lines(path), f"folder {number}"):
+                    if not line.startswith(ID_FIRST):
+                        raise InputError(f'{path}: expected lines that begin with {{"id": "...')
+                    file.write(prefix + line[len(ID_FIRST) :] + b"\n")
+                characters.update(read_json(folder / "characters.json"))
+        for report in reports:
+            total.pages += report["pages"]
+            total.documents += report["documents"]
+            total.warnings += report["warnings"]
+            for reason, count in report["dropped"].items():
+                total.dropped[reason] = total.dropped.get(reason, 0) + count
+        finish(output, total, characters)

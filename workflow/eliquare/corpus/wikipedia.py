@@ -1,0 +1,353 @@
+"""Articles of a MediaWiki dump as documents.
+
+WikiExtractor (AGPL) runs as its own program: the decompressed and checked dump goes into its
+standard input, its articles come line by line out of its standard output, so that nothing but the
+result touches the disk and memory stays constant.
+"""
+
+import contextlib
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import regex
+from pydantic import Field
+
+from eliquare.corpus.documents import (
+    CorpusOptions,
+    Document,
+    Report,
+    read_blocks,
+    read_lines,
+    write,
+)
+from eliquare.io import InputError, progress
+
+PROGRAM = [sys.executable, "-m", "wikiextractor.WikiExtractor"]
+
+
+class DumpOptions(CorpusOptions):
+    """Options of ``corpus documents``."""
+
+    dump: Path = Field(
+        description="Dump (pages-articles): .xml, .xml.bz2, .xml.gz, .xml.xz or .xml.zst."
+    )
+    expand_templates: bool = Field(
+        False,
+        description="Expand templates, which takes a second pass and much longer; by default they "
+        "are dropped.",
+    )
+
+
+def extract(options: DumpOptions) -> None:
+    """Write the documents folder of a dump."""
+    report = Report(source=options.dump.name)
+    with contextlib.closing(articles(options, report)) as lines:
+        items = progress(lines, "documents", unit="articles")
+        write(options, items, report, to_document=to_document, drop_lists=True)
+
+
+def articles(options: DumpOptions, report: Report) -> Generator[bytes, None, None]:
+    """Yield WikiExtractor's output lines, in the order of the dump.
+
+    Adds redirects and pages of other namespaces to ``report``. Raises InputError if the dump
+    cannot be used, and where WikiExtractor fails.
+    """
+    dump = options.dump
+    arguments = ["--json", "-q", "-o", "-", "--processes", str(options.processes)]
+    with tempfile.TemporaryDirectory(prefix="eliquare-") as folder:
+        if options.expand_templates:
+            definitions = Path(folder) / "templates.xml"
+            save_templates(dump, definitions)
+            arguments += ["--templates", str(definitions)]
+        else:
+            arguments += ["--no-templates"]
+        checked = CheckedDump(dump)
+        count = 0
+        for line in through_program([*PROGRAM, "/dev/stdin", *arguments], checked):
+            count += 1
+            yield line
+    report.pages += checked.redirects + checked.other_namespaces
+    report.dropped["redirect"] += checked.redirects
+    report.dropped["other_namespace"] += checked.other_namespaces
+    if not checked.closed:
+        cut = checked.opened_pages - checked.pages
+        report.warn(
+            f"{dump}: ends without </mediawiki>; its {checked.pages:,} complete pages are used, "
+            f"{cut} truncated page(s) left out"
+        )
+    if missing := checked.pages - checked.redirects - checked.other_namespaces - count:
+        report.warn(f"{dump}: WikiExtractor returned {missing:,} articles fewer than there are")
+
+
+def to_document(line: bytes) -> Document:
+    """Return the document in one line of WikiExtractor's output."""
+    article = json.loads(line)
+    return Document(article["id"], article["title"], clean(article["text"]))
+
+
+# The program beside us.
+
+
+def through_program(command: list[str], blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Feed blocks to a program's input and yield its output's lines; errors of both are raised."""
+    program = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # so that its workers can be stopped with it
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    assert program.stderr is not None
+    problems: list[Exception] = []
+    complaints: list[str] = []
+    threads = [
+        threading.Thread(target=feed, args=(program, program.stdin, blocks, problems), daemon=True),
+        threading.Thread(
+            target=listen, args=(program, program.stderr, complaints, problems), daemon=True
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from program.stdout
+        for thread in threads:
+            thread.join()
+        if program.wait() and not problems:
+            last = complaints[-1] if complaints else "no message"
+            problems.append(
+                InputError(f"WikiExtractor failed with exit code {program.returncode}: {last}")
+            )
+        if problems:
+            raise problems[0]
+    finally:
+        kill(program)
+
+
+def feed(
+    program: subprocess.Popen[bytes],
+    stdin: IO[bytes],
+    blocks: Iterable[bytes],
+    problems: list[Exception],
+) -> None:
+    """Write blocks to the program; if one cannot be had, remember why and stop the program."""
+    try:
+        for block in blocks:
+            stdin.write(block)
+        stdin.close()
+    except (BrokenPipeError, ValueError):
+        return  # the program ended or was stopped: whoever reads its output says why
+    except Exception as problem:
+        problems.append(problem)
+        kill(program)
+
+
+def listen(
+    program: subprocess.Popen[bytes],
+    stderr: IO[bytes],
+    complaints: list[str],
+    problems: list[Exception],
+) -> None:
+    """Keep the last lines of the program's errors.
+
+    A worker of WikiExtractor that dies leaves the others waiting for ever; its traceback is the
+    only sign, so that ends the program.
+    """
+    in_traceback = False
+    for raw in stderr:
+        line = raw.decode(errors="replace").rstrip()
+        if not line:
+            continue
+        complaints[:] = [*complaints[-20:], line]
+        if in_traceback and not line.startswith(" "):
+            problems.append(InputError(f"WikiExtractor failed: {line}"))
+            kill(program)
+            return
+        in_traceback = in_traceback or line.startswith("Traceback")
+
+
+def kill(program: subprocess.Popen[bytes]) -> None:
+    """End the program and its workers, if they still run."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
+# The XML, checked and counted as it streams by.
+
+# A wiki's text is escaped inside the XML, so whatever looks like one of these tags is one.
+TAG = re.compile(rb"<page>|</page>|</mediawiki>|<ns>(-?\d+)</ns>|<redirect\b")
+SCHEMA = re.compile(rb"/export-([0-9.]+)/")
+NAMESPACE_10 = re.compile(rb"<ns>10</ns>")
+HEADER_BYTES = 1 << 16
+
+
+class CheckedDump:
+    """Iterates over the bytes of a dump and counts its pages; a dump of no use raises InputError.
+
+    Attributes:
+        pages: Complete pages.
+        opened_pages: Pages that begin; one more than ``pages`` if the dump is truncated.
+        redirects: Articles that only lead to another one.
+        other_namespaces: Pages that are no articles (talk, templates, categories, ...).
+        closed: Whether ``</mediawiki>`` was seen.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pages = self.opened_pages = self.redirects = self.other_namespaces = 0
+        self.closed = False
+        self._lines = 0
+        self._namespace: bytes | None = None
+        self._redirect = False
+        self._schema = "unknown"
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield blocks of complete lines; the rest of a truncated last line is not passed on."""
+        rest = b""
+        first = True
+        for block in read_blocks(self.path):
+            rest += block
+            if first and len(rest) < HEADER_BYTES and b"</siteinfo>" not in rest:
+                continue
+            if first:
+                rest = self._check_header(rest)
+                first = False
+            end = rest.rfind(b"\n") + 1
+            complete, rest = rest[:end], rest[end:]
+            yield self._checked(complete)
+        if first:
+            rest = self._check_header(rest)
+        if b"</page>" in rest or b"</mediawiki>" in rest:
+            yield self._checked(rest)
+
+    def _check_header(self, head: bytes) -> bytes:
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:200]:
+            raise InputError(
+                f"{self.path}: is UTF-16; Wikipedia dumps are UTF-8: convert it with "
+                "iconv -f UTF-16 -t UTF-8"
+            )
+        head = head.removeprefix(b"\xef\xbb\xbf")
+        start = re.sub(rb"^\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*", b"", head, flags=re.DOTALL)
+        if not start.startswith(b"<mediawiki"):
+            raise InputError(
+                f"{self.path}: is not a MediaWiki dump: expected XML that begins with <mediawiki"
+            )
+        if schema := SCHEMA.search(start[:2000]):
+            self._schema = schema[1].decode()
+        before_pages = start.partition(b"<page>")[0]
+        if b"</siteinfo>" not in before_pages:
+            raise InputError(
+                f"{self.path}: has no <siteinfo> before its pages; expected a complete "
+                "pages-articles dump"
+            )
+        return head
+
+    def _checked(self, block: bytes) -> bytes:
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = self._lines + block.count(b"\n", 0, error.start) + 1
+            raise InputError(
+                f"{self.path}, line {line}: is not UTF-8; Wikipedia dumps are UTF-8: fetch it again"
+            ) from None
+        self._lines += block.count(b"\n")
+        for match in TAG.finditer(block):
+            tag = match[0]
+            if tag == b"<page>":
+                self.opened_pages += 1
+                self._namespace, self._redirect = None, False
+            elif tag == b"</page>":
+                self._count_page()
+            elif tag == b"</mediawiki>":
+                self.closed = True
+            elif tag == b"<redirect":
+                self._redirect = True
+            else:
+                self._namespace = match[1]
+        return block
+
+    def _count_page(self) -> None:
+        if self._namespace is None:
+            raise InputError(
+                f"{self.path}: schema {self._schema}: page {self.opened_pages} has no <ns>, so "
+                "articles cannot be told from other pages; schema 0.6 or newer is needed: fetch "
+                "a newer dump"
+            )
+        self.pages += 1
+        if self._namespace != b"0":
+            self.other_namespaces += 1
+        elif self._redirect:
+            self.redirects += 1
+
+
+def save_templates(dump: Path, path: Path) -> None:
+    """Copy the dump's template pages to a file that WikiExtractor reads with ``--templates``."""
+    page: list[bytes] = []
+    with path.open("wb") as file:
+        for line in read_lines(dump):
+            if line.strip() == b"<page>":
+                page = []
+            page.append(line + b"\n")
+            if line.strip() == b"</page>":
+                if any(map(NAMESPACE_10.search, page[:4])):
+                    file.writelines(page)
+                page = []
+
+
+# The text of an article without what WikiExtractor leaves behind.
+
+# What to replace, by what, in texts that hold one of these; most texts hold none.
+RULES = [
+    (regex.compile(pattern, regex.MULTILINE), new, signs)
+    for signs, pattern, new in [
+        # Placeholders for formulas and code are words of no language.
+        (("formula_", "codice_"), r"(?<![A-Za-z0-9_])(?:formula|codice)_\d+", ""),
+        # HTML that was never closed in the article.
+        (
+            ("<",),
+            r"</?(?:table|tr|td|th|div|span|font|center|br|hr|p|b|i|u|s|big|small|sub|sup|ref"
+            r"|nowiki|noinclude|includeonly|onlyinclude|gallery|blockquote|li|ul|ol|dl|dd|dt|code"
+            r"|tt)\b[^<>\n]*>",
+            " ",
+        ),
+        # Links and files that were never closed, or closed once too often.
+        (("[[",), r"\[\[[^\[\]|\n]*:[^\[\]|\n]*\.\w{3,4}(?:\|[^\[\]\n]*)?(?:\]\]|$)", ""),
+        (("[[",), r"\[\[(?:[^\[\]|\n]*\|)?([^\[\]|\n]*)\]\]", r"\1"),
+        # Brackets that a dropped template has emptied: "(, )", and the start of "(; 1650)".
+        (("(", "（"), r"([（(])\s*[,;:、，；]+(?:\s*[,;:、，；])*\s*", r"\1"),
+        ((")", "）"), r"(?<=\w)\s*[,;、，；]+\s*(?=[)）])", ""),
+        # ASCII "()" straight after a word is a function call.
+        (("(", "（"), r"（\s*）|(?<![^\s\p{P}])\(\s*(?:\(\s*\)\s*)*\)", ""),
+        (("  ", " \u00a0"), r" +(?=[ \u00a0])", ""),
+        ((" ,", " .", " ;", " :", " !", " ?", " )"), r" +(?=[,.;:!?)](?:\s|$))", ""),
+    ]
+]
+TABLE_STARTS = ("{|", "|", "!")
+TABLE_LINE = regex.compile(r"\s*(?:\{\||\|[-}+]|[|!](?!=)).*")
+
+
+def clean(extracted: str) -> str:
+    """Return clean text: entities as characters, no emptied brackets, no remains of markup."""
+    text = html.unescape(extracted).replace("\r", "")
+    for pattern, new, signs in RULES:
+        if any(sign in text for sign in signs):
+            text = pattern.sub(new, text)
+    lines = (line.strip() for line in text.split("\n"))
+    return "\n".join(
+        line
+        for line in lines
+        if line and not (line.startswith(TABLE_STARTS) and TABLE_LINE.fullmatch(line))
+    )
