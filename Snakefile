@@ -1,7 +1,8 @@
+# `snakemake` at the top of a clone runs workflow/Snakefile.
 include: "workflow/Snakefile"
 
 
-# An included rule is never what runs when nothing is asked for; this one is.
+# Snakemake takes its default target from the first file alone.
 rule default:
     input:
         rules.all.input,

@@ -83,6 +83,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     "extension": {
         "extend": Stage("eliquare.extension.extend:extend", 2, "add tokens for a language"),
         "tokenize": Stage("eliquare.extension.alignment:tokenize", 1, "tokenize text twice"),
+        "mask": Stage("eliquare.extension.alignment:mask", 1, "masks for two tokenizers"),
         "report": Stage("eliquare.extension.report:report", 1, "report what an extension changed"),
         "distill": Stage("eliquare.extension.distill:distill", 3, "distil across two tokenizers"),
     },

@@ -1,243 +1,277 @@
-# The completed configuration, and what rules ask of it by their wildcards.
+# The settings, the paths that follow from them, and what rules ask of both.
 
+import json
+import os
 import re
+import sys
+from functools import partial
+from pathlib import Path
 
-from eliquare import settings
-from eliquare.commands import Commands, launcher, options, quoted
-from eliquare.layout import DUMPS, FULL, Layout
-from eliquare.settings_entries import check_files
-from eliquare.settings_shared import check_shared
-from eliquare.stage import Failure, InputError, version
+from eliquare import resources as job_resources
+from eliquare.cli import version
+from eliquare.config import checks, load, options
+from eliquare.config.model import (
+    Benchmark,
+    Demo,
+    DocumentFilter,
+    ExtensionRule,
+    Masking,
+    SelectionRule,
+)
+from eliquare.io import InputError
+from eliquare.paths import DUMPS, FULL, Paths
+from snakemake.exceptions import WorkflowError
+
+# Stages run with this Python and this package, also where neither is activated or installed.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=str(Path(workflow.source_path("../eliquare/__init__.py")).parents[1]),
+)
+if workflow.remote_exec:
+    # A compute node often has no internet: a file that is not on the disk is an error at once.
+    os.environ.update(HF_HUB_OFFLINE="1")
 
 
 def read_settings():
-    source = ", ".join(map(str, workflow.overwrite_configfiles)) or "config/config.yaml"
+    source = ", ".join(map(str, workflow.configfiles)) or "config"
     try:
-        completed = settings.complete(config, source)
-        check_files(completed, source)
+        settings = load.complete(config, source)
+        checks.check_files(settings, source)
         if workflow.is_main_process:
-            check_shared(completed, source, Path("results"))
-        return completed
+            checks.check_shared(settings, source, Path("results"))
     except InputError as error:
-        # A mistake in the configuration is the user's to mend: one line, and no traceback.
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)
+        # The user's to fix, so there is no traceback: one line for each mistake.
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    return settings
 
 
-config = read_settings()
-layout = Layout(config)
-commands = Commands(layout)
-
-# What clones share through an output cache, whatever the software. Only where --cache asks for it:
-# Snakemake warns of every rule that is marked and not asked for.
-SHARED = "omit-software" if workflow.workflow_settings.cache is not None else None
-if workflow.workflow_settings.cache == []:
-    # --cache alone is an empty list, which Snakemake does not hand on to the jobs of a cluster.
-    workflow.workflow_settings.cache = ["articles"]
-
-PREPARED = "results/corpora/{corpus}/{teacher}/{vocabulary}"
+settings = read_settings()
+paths = Paths(settings)
 
 
-def one_of(names):
-    """A wildcard constraint: one of these names, or nothing at all."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+# In the rules, <results> and <logs> stand for these folders.
+pathvars:
+    results=str(paths.results),
+    logs="logs/smoke" if settings.smoke else "logs",
 
 
-def by_source(kind):
-    return [
-        code
-        for code, entry in config["languages"].items()
-        if entry["corpus"]["source"] == kind
-    ]
+onstart:
+    # Not run by a dry run, a lint or a report, nor by the jobs' own Snakemake.
+    from earlier_jobs import begin
 
-
-def teachers_from(*sources):
-    return [
-        name for name, entry in config["teachers"].items() if entry["source"] in sources
-    ]
-
-
-def checkpoints(training_of):
-    """The options of a masked training that change nothing of its result.
-
-    Snakemake leaves a parameter that is made from resources out of what it compares with the last
-    run.
-    """
-    return (
-        lambda wildcards, resources: "--checkpoint-minutes"
-        f" {training_of(wildcards)['checkpoint_minutes']}"
+    workflow.globals["run_lock"] = begin(
+        not workflow.local_exec, workflow.overwrite_workdir
     )
+
+
+def one_of(*names):
+    """Return a wildcard constraint: one of these names, or nothing at all."""
+    return "|".join(re.escape(name) for some in names for name in some) or "(?!)"
+
+
+# What clones share through an output cache. Snakemake lets a rule have a place in the cache or a
+# benchmark file, so the costs of these steps are not known then.
+SHARED = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else False
+
+
+def unless_shared(benchmark):
+    return None if SHARED else benchmark
+
+
+# Memory and time of jobs
+
+# The most minutes that a job may ask for on this cluster; None on one machine.
+LONGEST_JOB = getattr(
+    (workflow.resource_settings.default_resources or {}).get("longest_job"),
+    "value",
+    None,
+)
+memory = job_resources.memory
+minutes = partial(job_resources.minutes, longest=LONGEST_JOB)
+training_memory = job_resources.training_memory
+stored_parameters = job_resources.stored_parameters
+training_minutes = partial(
+    job_resources.training_minutes,
+    max_length=settings.sequences.max_length,
+    longest=LONGEST_JOB,
+)
+
+
+def execution(training, resources):
+    """Return the options of a training that change nothing of its result.
+
+    On a cluster it saves its state and ends by itself two minutes before its job's time is over.
+    """
+    words = f"{options.execution(training)} --threads {training.threads}"
+    if LONGEST_JOB and resources.runtime:
+        words += f" --max-minutes {max(resources.runtime - 2, 1)}"
+    return words
+
+
+def requeue(wildcards, resources):
+    """Return what follows a training's command: after exit code 75 (state saved) back in the queue.
+
+    Where Slurm does not allow that, the job counts as failed, and the profile's retries submit it.
+    """
+    if not LONGEST_JOB:
+        return ""
+    again = 'if [ $code = 75 ] && scontrol requeue "$SLURM_JOB_ID"; then sleep 60; fi'
+    return f"|| {{ code=$?; {again}; exit $code; }}"
 
 
 # Corpora
 
+PAGES = "pages-articles.xml.bz2"
+DEMO = "resources/demo"
+
+
+def languages_from(source):
+    return [
+        code
+        for code, entry in settings.languages.items()
+        if entry.corpus.source == source
+    ]
+
 
 def corpus_of(wildcards):
-    return config["languages"][wildcards.corpus]["corpus"]
+    return settings.languages[wildcards.corpus].corpus
 
 
 def mirror_of(wildcards):
-    """The mirror of a wiki, from the first language that takes it."""
-    for code in by_source("dump"):
-        entry = config["languages"][code]["corpus"]
-        if layout.wiki(code) == wildcards.wiki and entry["date"] == wildcards.date:
-            return entry["mirror"]
+    """Return the mirror of a wiki: that of the first language that takes it."""
+    for code in languages_from("dump"):
+        if (
+            str(paths.dump(code))
+            == f"{DUMPS}/{wildcards.wiki}-{wildcards.date}-{PAGES}"
+        ):
+            return settings.languages[code].corpus.mirror
     raise ValueError(f"no language takes {wildcards.wiki} of {wildcards.date}")
 
 
-def generated_mirror(wildcards):
-    """The demo's mirror is made by the workflow itself; any other is there before."""
-    mirror = mirror_of(wildcards)
-    if "world" not in config or mirror != "resources/demo/mirror":
+def demo_mirror(wildcards):
+    """Return the dump in the demo's mirror, which the workflow writes; other mirrors are there."""
+    if settings.demo is None or mirror_of(wildcards) != f"{DEMO}/mirror":
         return []
-    name = f"{wildcards.wiki}-{wildcards.date}-pages-articles.xml.bz2"
-    return f"{mirror}/{wildcards.wiki}/{wildcards.date}/{name}"
+    wiki, date = wildcards.wiki, wildcards.date
+    return f"{DEMO}/mirror/{wiki}/{date}/{wiki}-{date}-{PAGES}"
 
 
-def tokenizer_of(wildcards):
-    return layout.tokenizer(wildcards.corpus, wildcards.teacher, wildcards.vocabulary)
-
-
-def tokenizer_before(wildcards):
-    """The tokenizer that an amplified one adds sub-words to."""
-    return layout.tokenizer(
-        wildcards.corpus,
-        wildcards.teacher,
-        layout.amplified_from(wildcards.vocabulary),
+def sequences_options(wildcards):
+    known = wildcards.corpus in settings.languages
+    return options.words(
+        {
+            "language": wildcards.corpus if known else None,
+            "max_length": settings.sequences.max_length,
+            "validation_fraction": settings.sequences.validation_fraction,
+        }
     )
 
 
-# Vocabularies
+# Vocabularies and tasks
 
 
-def rule_of(wildcards):
-    return config["vocabularies"][wildcards.vocabulary]
-
-
-def corpora_together(wildcards):
-    """The corpus itself, and those whose sub-words stay beside its own."""
-    others = rule_of(wildcards).get("languages", [])
+def corpora_of_vocabulary(wildcards):
+    """Return the corpus itself, and those whose tokens stay beside its own."""
+    others = settings.vocabularies[wildcards.vocabulary].languages
     return list(dict.fromkeys([wildcards.corpus, *others]))
 
 
-def full_counts(wildcards):
-    return layout.prepared(wildcards.corpus, wildcards.teacher, FULL) / "counts"
+def training_texts(language):
+    """Return the training file of each of the experiment's tasks in a language, by name."""
+    return {name: settings.tasks[name].train for name in paths.tasks([language])}
 
 
-def texts_of_tasks(language):
-    """The training text of each of the experiment's tasks in a language, by the task's name."""
-    return {
-        name: config["tasks"][name]["train"]
-        for name in config["experiment"]["tasks"]
-        if config["tasks"][name]["language"] == language
-    }
+def named_texts(language):
+    """Return the option with those files."""
+    texts = training_texts(language)
+    return options.words({"tasks": [f"{name}={file}" for name, file in texts.items()]})
 
 
-def options_of_tasks(language):
-    """Those texts as options."""
-    texts = texts_of_tasks(language)
-    return options({"task": [f"{name}={file}" for name, file in texts.items()]})
+def task_files(language):
+    """Return all files of the experiment's tasks in a language."""
+    tasks = [settings.tasks[name] for name in paths.tasks([language])]
+    files = [
+        file for task in tasks for file in (task.train, task.validation, task.test)
+    ]
+    return list(dict.fromkeys(filter(None, files)))
 
 
-# Models
+# Models and trainings
 
 
-def local_files(entry):
-    """A model's files on this machine are inputs; what a hub has is pinned by its commit."""
-    files = Path(entry["model"]).glob("*")
-    return sorted(str(file) for file in files if file.is_file())
-
-
-def teacher_of(wildcards):
-    return config["teachers"][wildcards.teacher]
-
-
-def pretraining_data(part):
-    return (
-        lambda wildcards: layout.prepared(
-            teacher_of(wildcards)["corpus"], wildcards.teacher, FULL
-        )
-        / part
-    )
-
-
-def conditioning_data(part):
-    return (
-        lambda wildcards: layout.prepared(wildcards.corpus, wildcards.teacher, FULL)
-        / part
-    )
-
-
-def recipe_of(wildcards):
-    return config["students"][wildcards.student]
-
-
-def distillation_teacher(wildcards):
-    return layout.teacher(
-        wildcards.corpus,
-        recipe_of(wildcards)["teacher"],
-        layout.taught_with(wildcards.student),
-    )
-
-
-def model_to_start_from(wildcards):
-    """The teacher, or the teacher with new sub-words."""
-    return layout.teacher(
-        wildcards.corpus,
-        recipe_of(wildcards)["teacher"],
-        layout.vocabulary_of(wildcards.student),
-    )
-
-
-# Distillation
-
-
-def student_before_its_cut(wildcards):
-    """The distilled student that one of vocabulary `post` is cut from."""
-    of = recipe_of(wildcards)["of"]
-    return layout.student(of, layout.corpus_of(of, wildcards.language), "distilled")
-
-
-def amplified_students():
+def teachers_from(*sources):
     return [
-        name
-        for name, recipe in config["students"].items()
-        if recipe["vocabulary"] == "amplified"
+        name for name, teacher in settings.teachers.items() if teacher.source in sources
     ]
 
 
-def other_students():
-    return [name for name in config["students"] if name not in amplified_students()]
-
-
-def distillation_data(part):
-    return (
-        lambda wildcards: layout.prepared(
-            wildcards.corpus,
-            recipe_of(wildcards)["teacher"],
-            layout.vocabulary_of(wildcards.student),
-        )
-        / part
+def local_files(model):
+    """Return the files of a model on this machine; a hub's are pinned by their commit."""
+    return sorted(
+        str(file) for file in Path(model or "").glob("*") if model and file.is_file()
     )
 
 
-# Tasks
+def source_of(entry):
+    return options.words({"model": entry.model, "revision": entry.revision})
 
 
-def task_of(wildcards):
-    return config["tasks"][wildcards.task]
+def teacher_training(wildcards):
+    return settings.teachers[wildcards.teacher].training
 
 
-def task_files(wildcards):
-    return [
-        task_of(wildcards)[split]
-        for split in ("train", "validation", "test")
-        if split in task_of(wildcards)
-    ]
+def new_parameters(wildcards):
+    teacher = settings.teachers[wildcards.teacher]
+    return job_resources.new_parameters(teacher, teacher.vocab_size)
 
 
-def measuring_threads():
-    """All cores of one machine, so that nothing else runs beside a measurement there."""
-    # A Slurm job has the cores that it asked for, and is told "all" of those of its node.
-    machine = workflow.resource_settings.cores if workflow.is_main_process else None
-    return machine or config["measuring"]["threads"]
+def pretraining_data(wildcards, part):
+    corpus = settings.teachers[wildcards.teacher].corpus
+    return paths.prepared(corpus, wildcards.teacher, FULL) / part
+
+
+def recipe(wildcards):
+    return settings.students[wildcards.student]
+
+
+def distillation_data(wildcards, part):
+    vocabulary = paths.vocabulary_of(wildcards.student)
+    return (
+        paths.prepared(wildcards.corpus, recipe(wildcards).teacher, vocabulary) / part
+    )
+
+
+def original_student(wildcards):
+    """Return the distilled student that a reduced one comes from."""
+    original = paths.original_of(wildcards.student)
+    corpus = paths.corpus_of(original, wildcards.language)
+    return paths.student(original, corpus, "distilled")
+
+
+def students_that(have):
+    return [name for name, student in settings.students.items() if have(student)]
+
+
+# Evaluation
+
+
+def finetuning_minutes(wildcards, input, attempt):
+    tasks = [settings.tasks[name] for name in paths.tasks([wildcards.language])]
+    return job_resources.finetuning_minutes(
+        attempt,
+        input.model,
+        input.files,
+        max(task.finetuning.num_train_epochs for task in tasks),
+        len(settings.experiment.seeds),
+        longest=LONGEST_JOB,
+    )
+
+
+def all_cores():
+    """Return the cores of this machine that Snakemake may use; 1 where jobs run elsewhere."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return 1

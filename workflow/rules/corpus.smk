@@ -1,13 +1,34 @@
-# From the host to sequences: dump, documents, sequences, counts, masking.
+# From the host to masked sequences: dump, documents, sequences with their counts, masking.
+
+if settings.demo:
+    from demo_languages import world
+
+    rule write_demo:
+        output:
+            [f"{DEMO}/{file}" for file in world.files()],
+        log:
+            "logs/write_demo.log",
+        localrule: True
+        conda:
+            "../../envs/eliquare.yaml"
+        params:
+            version=world.VERSION,
+            options=options.words(settings.demo, Demo),
+        message:
+            "Write the demo's invented languages"
+        shell:
+            "python -m demo_languages {params.options} --output resources/demo > {log} 2>&1"
 
 
-rule dump:
+rule download_dump:
     input:
-        generated_mirror,
+        demo_mirror,
     output:
-        f"{DUMPS}/{{wiki}}-{{date}}-pages-articles.xml.bz2",
+        f"{DUMPS}/{{wiki}}-{{date}}-{PAGES}",
     log:
-        "logs/dump/{wiki}-{date}.log",
+        "logs/download_dump/{wiki}-{date}.log",
+    benchmark:
+        unless_shared("results/costs/download_dump/{wiki}-{date}.tsv")
     wildcard_constraints:
         wiki="[a-z0-9_]+",
         date="latest|[0-9]+",
@@ -16,216 +37,224 @@ rule dump:
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.corpus.dump"),
-        # An output cache tells results apart by parameters and inputs, and not by wildcards.
-        wiki=lambda wildcards: wildcards.wiki,
-        date=lambda wildcards: wildcards.date,
+        version=version("corpus", "dump"),
+        # An output cache tells results apart by parameters and inputs, not by wildcards.
+        wiki=lambda wc: wc.wiki,
+        date=lambda wc: wc.date,
         mirror=mirror_of,
+    message:
+        "Download the dump of {wildcards.wiki}"
     shell:
-        "python -m eliquare.corpus.dump --wiki {params.wiki} --date {params.date}"
+        "python -m eliquare corpus dump --wiki {params.wiki} --date {params.date}"
         " --mirror {params.mirror:q} --output {output} > {log} 2>&1"
 
 
-rule articles:
+rule extract_documents:
     input:
-        lambda wildcards: layout.dump(wildcards.corpus),
+        lambda wc: paths.dump(wc.corpus),
     output:
-        directory("results/corpora/{corpus}/documents"),
+        directory("<results>/corpora/{corpus}/documents"),
     log:
-        "logs/articles/{corpus}.log",
+        "<logs>/extract_documents/{corpus}.log",
+    benchmark:
+        unless_shared("<results>/costs/extract_documents/{corpus}.tsv")
     wildcard_constraints:
-        corpus=one_of(by_source("dump")),
+        corpus=one_of(languages_from("dump")),
     cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
     resources:
-        mem_mb=memory(4000, 0.1, of="*"),
-        runtime=minutes(30, 0.05, of="*"),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 0.1, *input),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
     params:
-        version=version("eliquare.corpus.articles"),
-        options=lambda wildcards: commands.filter(
-            wildcards.corpus, "expand_templates", "max_documents"
+        version=version("corpus", "documents"),
+        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+        templates=lambda wc: options.words(
+            {"expand_templates": corpus_of(wc).expand_templates}
         ),
+    message:
+        "Read the documents of the dump: {wildcards.corpus}"
     shell:
-        "python -m eliquare.corpus.articles --dump {input} {params.options}"
+        "python -m eliquare corpus documents --dump {input:q} {params.templates} {params.options}"
         " --processes {threads} --output {output} > {log} 2>&1"
 
 
-rule texts:
+rule read_text:
     input:
-        lambda wildcards: corpus_of(wildcards)["files"],
+        lambda wc: corpus_of(wc).files,
     output:
-        directory("results/corpora/{corpus}/documents"),
+        directory("<results>/corpora/{corpus}/documents"),
     log:
-        "logs/texts/{corpus}.log",
+        "<logs>/read_text/{corpus}.log",
+    benchmark:
+        unless_shared("<results>/costs/read_text/{corpus}.tsv")
     wildcard_constraints:
-        corpus=one_of(by_source("text")),
+        corpus=one_of(languages_from("text")),
     cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
     resources:
-        mem_mb=memory(4000, 0.1, of="*"),
-        runtime=minutes(30, 0.05, of="*"),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 0.1, *input),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
     params:
-        version=version("eliquare.corpus.text"),
-        files=lambda wildcards, input: options({"file": list(input)}),
-        options=lambda wildcards: commands.filter(wildcards.corpus, "document"),
+        version=version("corpus", "text"),
+        document=lambda wc: corpus_of(wc).document,
+        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+    message:
+        "Read the documents of the text files: {wildcards.corpus}"
     shell:
-        "python -m eliquare.corpus.text {params.files} {params.options}"
-        " --processes {threads} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus text --files {input:q} --document {params.document}"
+        " {params.options} --processes {threads} --output {output} > {log} 2>&1"
 
 
-rule dataset:
+rule read_dataset:
     output:
-        directory("results/corpora/{corpus}/documents"),
+        directory("<results>/corpora/{corpus}/documents"),
     log:
-        "logs/dataset/{corpus}.log",
+        "<logs>/read_dataset/{corpus}.log",
+    benchmark:
+        unless_shared("<results>/costs/read_dataset/{corpus}.tsv")
     wildcard_constraints:
-        corpus=one_of(by_source("dataset")),
+        corpus=one_of(languages_from("dataset")),
     cache: SHARED
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.corpus.dataset"),
-        options=lambda wildcards: commands.filter(
-            wildcards.corpus, "dataset", "configuration", "split", "column", "revision"
+        version=version("corpus", "dataset"),
+        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+        dataset=lambda wc: options.words(
+            corpus_of(wc).model_dump(
+                include={"dataset", "configuration", "split", "column", "revision"}
+            )
         ),
+    message:
+        "Read the documents of the dataset: {wildcards.corpus}"
     shell:
-        "python -m eliquare.corpus.dataset {params.options} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus dataset {params.dataset} {params.options} --output {output}"
+        " > {log} 2>&1"
 
 
-rule mixture:
+rule mix:
     input:
-        lambda wildcards: [
-            layout.documents(code) for code in config["mixtures"][wildcards.corpus]
-        ],
+        lambda wc: [paths.documents(code) for code in settings.mixtures[wc.corpus]],
     output:
-        directory("results/corpora/{corpus}/documents"),
+        directory("<results>/corpora/{corpus}/documents"),
     log:
-        "logs/mixture/{corpus}.log",
+        "<logs>/mix/{corpus}.log",
+    benchmark:
+        unless_shared("<results>/costs/mix/{corpus}.tsv")
     wildcard_constraints:
-        corpus=one_of(config["mixtures"]),
+        corpus=one_of(settings.mixtures),
     cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=memory(2000),
-        runtime=minutes(30, 0.02, of="*"),
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
     params:
-        version=version("eliquare.corpus.mixture"),
-        documents=lambda wildcards, input: options({"documents": list(input)}),
+        version=version("corpus", "mixture"),
+    message:
+        "Mix the documents of several languages: {wildcards.corpus}"
     shell:
-        "python -m eliquare.corpus.mixture {params.documents} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus mixture --documents {input} --output {output} > {log} 2>&1"
 
 
-rule sequences:
+rule tokenize:
     input:
-        documents="results/corpora/{corpus}/documents",
-        tokenizer=tokenizer_of,
+        documents="<results>/corpora/{corpus}/documents",
+        tokenizer=lambda wc: paths.tokenizer(wc.corpus, wc.teacher, wc.vocabulary),
     output:
-        directory(f"{PREPARED}/sequences"),
+        sequences=directory(
+            "<results>/corpora/{corpus}/{teacher}/{vocabulary}/sequences"
+        ),
+        counts=directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/counts"),
     log:
-        "logs/sequences/{corpus}-{teacher}-{vocabulary}.log",
+        "<logs>/tokenize/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        unless_shared("<results>/costs/tokenize/{corpus}-{teacher}-{vocabulary}.tsv")
     wildcard_constraints:
-        vocabulary=one_of([FULL, *config["vocabularies"]]),
+        vocabulary=one_of([FULL], settings.vocabularies),
     cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(30, 0.05, of=["documents"]),
+        mem_mb=lambda wc, attempt: memory(attempt, 4000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, input.documents),
     params:
-        version=version("eliquare.corpus.sequences"),
-        language=lambda wildcards: (
-            f"--language {wildcards.corpus}"
-            if wildcards.corpus in config["languages"]
-            else ""
-        ),
-        max_length=config["sequences"]["max_length"],
-        validation_share=config["sequences"]["validation_share"],
+        version=version("corpus", "tokenize"),
+        room="corpus",
+        options=sequences_options,
+        teacher="",
+    message:
+        "Tokenize {wildcards.corpus} for {wildcards.teacher}, vocabulary {wildcards.vocabulary}"
     shell:
-        "python -m eliquare.corpus.sequences --documents {input.documents}"
-        " --tokenizer {input.tokenizer} {params.language} --max-length {params.max_length}"
-        " --validation-share {params.validation_share} --threads {threads}"
+        "python -m eliquare {params.room} tokenize --documents {input.documents}"
+        " --tokenizer {input.tokenizer} {params.teacher} {params.options} --threads {threads}"
+        " --output {output.sequences} --counts {output.counts} > {log} 2>&1"
+
+
+# An extended vocabulary: the same text with the student's tokenizer and with its teacher's.
+use rule tokenize as tokenize_extended with:
+    input:
+        documents="<results>/corpora/{corpus}/documents",
+        tokenizer=lambda wc: paths.tokenizer(wc.corpus, wc.teacher, wc.vocabulary),
+        teacher=lambda wc: paths.tokenizer(
+            wc.corpus, wc.teacher, paths.extended_from(wc.vocabulary)
+        ),
+    benchmark:
+        unless_shared(
+            "<results>/costs/tokenize_extended/{corpus}-{teacher}-{vocabulary}.tsv"
+        )
+    wildcard_constraints:
+        vocabulary=one_of(settings.extensions),
+    resources:
+        mem_mb=lambda wc, attempt: memory(attempt, 4000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 60, 0.5, input.documents),
+    params:
+        version=version("extension", "tokenize"),
+        room="extension",
+        teacher=lambda wc, input: f"--teacher-tokenizer {input.teacher}",
+
+
+rule fix_masks:
+    input:
+        sequences="<results>/corpora/{corpus}/{teacher}/{vocabulary}/sequences",
+        counts="<results>/corpora/{corpus}/{teacher}/{vocabulary}/counts",
+        tokenizer=lambda wc: paths.tokenizer(wc.corpus, wc.teacher, wc.vocabulary),
+    output:
+        directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/masking"),
+    log:
+        "<logs>/fix_masks/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/fix_masks/{corpus}-{teacher}-{vocabulary}.tsv"
+    wildcard_constraints:
+        vocabulary=one_of([FULL], settings.vocabularies),
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.01, input.sequences),
+    params:
+        version=version("corpus", "mask"),
+        room="corpus",
+        options=options.words(settings.masking, Masking),
+    message:
+        "Fix the masks of {wildcards.corpus} for {wildcards.teacher}, {wildcards.vocabulary}"
+    shell:
+        "python -m eliquare {params.room} mask --sequences {input.sequences}"
+        " --counts {input.counts} --tokenizer {input.tokenizer} {params.options}"
         " --output {output} > {log} 2>&1"
 
 
-# The same text in the tokenizers of an amplified student and of its teacher.
-rule paired_sequences:
-    input:
-        documents="results/corpora/{corpus}/documents",
-        tokenizer=tokenizer_of,
-        teacher=tokenizer_before,
-    output:
-        directory(f"{PREPARED}/sequences"),
-    log:
-        "logs/sequences/{corpus}-{teacher}-{vocabulary}.log",
+use rule fix_masks as fix_masks_extended with:
+    benchmark:
+        "<results>/costs/fix_masks_extended/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
-        vocabulary=one_of(config["amplifications"]),
-    conda:
-        "../../envs/eliquare.yaml"
-    threads: 8
-    resources:
-        mem_mb=memory(4000),
-        runtime=minutes(60, 0.5, of=["documents"]),
+        vocabulary=one_of(settings.extensions),
     params:
-        version=version("eliquare.corpus.paired"),
-        language=lambda wildcards: (
-            f"--language {wildcards.corpus}"
-            if wildcards.corpus in config["languages"]
-            else ""
-        ),
-        max_length=config["sequences"]["max_length"],
-        validation_share=config["sequences"]["validation_share"],
-    shell:
-        "python -m eliquare.corpus.paired --documents {input.documents}"
-        " --tokenizer {input.tokenizer} --teacher-tokenizer {input.teacher} {params.language}"
-        " --max-length {params.max_length} --validation-share {params.validation_share}"
-        " --threads {threads} --output {output} > {log} 2>&1"
-
-
-rule counts:
-    input:
-        sequences=f"{PREPARED}/sequences",
-        tokenizer=tokenizer_of,
-    output:
-        directory(f"{PREPARED}/counts"),
-    log:
-        "logs/counts/{corpus}-{teacher}-{vocabulary}.log",
-    cache: SHARED
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=minutes(30, 0.01, of=["sequences"]),
-    params:
-        version=version("eliquare.corpus.counts"),
-    shell:
-        "python -m eliquare.corpus.counts --sequences {input.sequences}"
-        " --tokenizer {input.tokenizer} --output {output} > {log} 2>&1"
-
-
-rule masking:
-    input:
-        sequences=f"{PREPARED}/sequences",
-        counts=f"{PREPARED}/counts",
-        tokenizer=tokenizer_of,
-    output:
-        directory(f"{PREPARED}/masking"),
-    log:
-        "logs/masking/{corpus}-{teacher}-{vocabulary}.log",
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=minutes(30, 0.01, of=["sequences"]),
-    params:
-        version=version("eliquare.masking"),
-        options=commands.masking(),
-    shell:
-        "python -m eliquare.masking --sequences {input.sequences} --counts {input.counts}"
-        " --tokenizer {input.tokenizer} {params.options} --output {output} > {log} 2>&1"
+        version=version("extension", "mask"),
+        room="extension",

@@ -1,136 +1,105 @@
-# The one expensive step, and the cut afterwards.
+# The one expensive step, and the reduction of a student after it.
 
 
-rule distilled_student:
+rule distill:
     input:
-        teacher=distillation_teacher,
-        others=lambda wildcards: layout.other_teachers(
-            wildcards.student, wildcards.corpus
-        ),
-        student="results/students/{student}/{corpus}/initial",
-        sequences=distillation_data("sequences"),
-        masking=distillation_data("masking"),
-        tried=tried_student,
+        teachers=lambda wc: paths.teacher_models(wc.student, wc.corpus),
+        student="<results>/students/{student}/{corpus}/initial",
+        sequences=lambda wc: distillation_data(wc, "sequences"),
+        masking=lambda wc: distillation_data(wc, "masking"),
     output:
-        directory("results/students/{student}/{corpus}/distilled"),
+        directory("<results>/students/{student}/{corpus}/distilled"),
     log:
-        "logs/distilled_student/{student}-{corpus}.log",
+        "<logs>/distill/{student}-{corpus}.log",
+    benchmark:
+        "<results>/costs/distill/{student}-{corpus}.tsv"
     wildcard_constraints:
-        student=one_of(other_students()),
+        student=one_of(students_that(lambda student: not student.extension)),
     conda:
         "../../envs/eliquare.yaml"
-    threads: cores(recipe_training)
+    threads: lambda wc: recipe(wc).training.threads * recipe(wc).training.gpus
     resources:
-        **shares_of_teacher_pass(whole=True),
-        gpu=processes(recipe_training),
-        processes=processes(recipe_training),
+        gpu=lambda wc: recipe(wc).training.gpus,
         nodes=1,
-        mem_mb=for_the_group(training_memory(recipe_training, ["teacher", "student"])),
-        runtime=for_the_group(training_minutes(recipe_training, ["teacher", "student"])),
-    params:
-        version=version("eliquare.distillation.training"),
-        launcher=lambda wildcards: launcher(recipe_of(wildcards)["training"]),
-        options=lambda wildcards: commands.distillation(
-            wildcards.student, wildcards.corpus
+        mem_mb=lambda wc, input, attempt: training_memory(
+            attempt, recipe(wc).training, *input.teachers, input.student
         ),
-        checkpoints=checkpoints(recipe_training),
-        beside=beside,
+        runtime=lambda wc, input, attempt: training_minutes(
+            attempt,
+            recipe(wc).training,
+            input.sequences,
+            [stored_parameters(model) for model in (*input.teachers, input.student)],
+        ),
+    params:
+        version=version("distillation", "distill"),
+        room="distillation",
+        options=lambda wc: options.distillation(settings, wc.student),
+        launcher=lambda wc: options.launcher(recipe(wc).training),
+        threads=lambda wc, resources: recipe(wc).training.threads,
+        execution=lambda wc, resources: execution(recipe(wc).training, resources),
+        requeue=requeue,
+    message:
+        "Distill {wildcards.student} on {wildcards.corpus}"
     shell:
-        THREADS_OF_A_PROCESS
-        + "{params.launcher} eliquare.distillation.training --teacher {input.teacher}"
-        " --student {input.student} --sequences {input.sequences} --masking {input.masking}"
-        " {params.options} {params.beside} {params.checkpoints}"
-        " --threads $OMP_NUM_THREADS --output {output}"
-        + STOP_IN_TIME
-        + " > {log} 2>&1"
-        + GO_ON_LATER
+        "OMP_NUM_THREADS={params.threads} {params.launcher} {params.room} distill"
+        " --teachers {input.teachers} --student {input.student} --sequences {input.sequences}"
+        " --masking {input.masking} {params.options} {params.execution} --output {output}"
+        " > {log} 2>&1 {params.requeue}"
 
 
-# A student with new sub-words cuts the text otherwise than its teacher.
-rule amplified_student:
-    input:
-        teacher=distillation_teacher,
-        student="results/students/{student}/{corpus}/initial",
-        sequences=distillation_data("sequences"),
-        masking=distillation_data("masking"),
-        tried=tried_student,
-    output:
-        directory("results/students/{student}/{corpus}/distilled"),
-    log:
-        "logs/distilled_student/{student}-{corpus}.log",
+# A student with an extended vocabulary segments the text differently from its teacher.
+use rule distill as distill_extended with:
+    benchmark:
+        "<results>/costs/distill_extended/{student}-{corpus}.tsv"
     wildcard_constraints:
-        student=one_of(amplified_students()),
-    conda:
-        "../../envs/eliquare.yaml"
-    threads: cores(recipe_training)
-    resources:
-        gpu=processes(recipe_training),
-        processes=processes(recipe_training),
-        nodes=1,
-        mem_mb=training_memory(recipe_training, ["teacher", "student"]),
-        runtime=training_minutes(recipe_training, ["teacher", "student"]),
+        student=one_of(students_that(lambda student: student.extension)),
     params:
-        version=version("eliquare.distillation.paired"),
-        launcher=lambda wildcards: launcher(recipe_of(wildcards)["training"]),
-        options=lambda wildcards: commands.distillation(
-            wildcards.student, wildcards.corpus
+        version=version("extension", "distill"),
+        room="extension",
+
+
+use rule reduce_teacher as reduce_student with:
+    input:
+        model=original_student,
+        vocabulary=lambda wc: paths.vocabulary_file(
+            wc.language, recipe(wc).teacher, recipe(wc).vocabulary
         ),
-        checkpoints=checkpoints(recipe_training),
-    shell:
-        THREADS_OF_A_PROCESS
-        + "{params.launcher} eliquare.distillation.paired --teacher {input.teacher}"
-        " --student {input.student} --sequences {input.sequences} --masking {input.masking}"
-        " {params.options} {params.checkpoints} --threads $OMP_NUM_THREADS --output {output}"
-        + STOP_IN_TIME
-        + " > {log} 2>&1"
-        + GO_ON_LATER
-
-
-rule reduced_student:
-    input:
-        model=student_before_its_cut,
-        kept=lambda wildcards: layout.prepared(
-            wildcards.language,
-            recipe_of(wildcards)["teacher"],
-            recipe_of(wildcards)["rule"],
-        )
-        / "kept.csv",
-        documents="results/corpora/{language}/documents",
+        documents="<results>/corpora/{language}/documents",
     output:
-        directory("results/students/{student}/{language}/reduced"),
+        directory("<results>/students/{student}/{language}/reduced"),
     log:
-        "logs/reduced_student/{student}-{language}.log",
+        "<logs>/reduce_student/{student}-{language}.log",
+    benchmark:
+        "<results>/costs/reduce_student/{student}-{language}.tsv"
+    wildcard_constraints:
+        student=one_of(students_that(lambda student: student.reduced_from)),
+    message:
+        "Reduce {wildcards.student} to {wildcards.language}"
+
+
+# A step of its own, so that one more task does not make the student itself again.
+rule verify_student:
+    input:
+        model=original_student,
+        reduced="<results>/students/{student}/{language}/reduced",
+        documents="<results>/corpora/{language}/documents",
+        tasks=lambda wc: training_texts(wc.language).values(),
+    output:
+        "<results>/students/{student}/{language}/verification.json",
+    log:
+        "<logs>/verify_student/{student}-{language}.log",
+    benchmark:
+        "<results>/costs/verify_student/{student}-{language}.tsv"
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=memory(2000, 3, of=["model"]),
-        runtime=minutes(30),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 2, input.model),
+        runtime=lambda wc, attempt: minutes(attempt, 30),
     params:
-        version=version("eliquare.vocabulary.reduce"),
+        version=version("vocabulary", "verify"),
+        tasks=lambda wc: named_texts(wc.language),
+    message:
+        "Verify that reducing {wildcards.student} changed nothing for {wildcards.language}"
     shell:
-        "python -m eliquare.vocabulary.reduce --model {input.model} --keep {input.kept}"
-        " --sample {input.documents} --output {output} > {log} 2>&1"
-
-
-# A step of its own: one more task to compare on makes the student itself not again.
-rule verified_student:
-    input:
-        model=student_before_its_cut,
-        reduced="results/students/{student}/{language}/reduced",
-        documents="results/corpora/{language}/documents",
-        tasks=lambda wildcards: texts_of_tasks(wildcards.language).values(),
-    output:
-        "results/students/{student}/{language}/verification.json",
-    log:
-        "logs/verified_student/{student}-{language}.log",
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(2000, 2, of=["model"]),
-        runtime=minutes(30),
-    params:
-        version=version("eliquare.vocabulary.verify"),
-        tasks=lambda wildcards: options_of_tasks(wildcards.language),
-    shell:
-        "python -m eliquare.vocabulary.verify --model {input.model} --reduced {input.reduced}"
+        "python -m eliquare vocabulary verify --model {input.model} --reduced {input.reduced}"
         " --sample {input.documents} {params.tasks} --output {output} > {log} 2>&1"

@@ -1,13 +1,15 @@
-# Teachers, other systems, and students at their start.
+# Teachers, other systems, and students before their distillation.
 
 
 rule fetch_teacher:
     input:
-        lambda wildcards: local_files(teacher_of(wildcards)),
+        lambda wc: local_files(settings.teachers[wc.teacher].model),
     output:
-        directory("results/teachers/{teacher}/model"),
+        directory("<results>/teachers/{teacher}/model"),
     log:
-        "logs/fetch_teacher/{teacher}.log",
+        "<logs>/fetch_teacher/{teacher}.log",
+    benchmark:
+        unless_shared("<results>/costs/fetch_teacher/{teacher}.tsv")
     wildcard_constraints:
         teacher=one_of(teachers_from("hub", "folder")),
     cache: SHARED
@@ -15,160 +17,152 @@ rule fetch_teacher:
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.models.fetch"),
-        options=lambda wildcards: options(
-            {key: teacher_of(wildcards).get(key) for key in ("model", "revision")}
-        ),
+        version=version("models", "fetch"),
+        source=lambda wc: source_of(settings.teachers[wc.teacher]),
+    message:
+        "Fetch {wildcards.teacher}"
     shell:
-        "python -m eliquare.models.fetch {params.options} --output {output} > {log} 2>&1"
+        "python -m eliquare models fetch {params.source} --output {output} > {log} 2>&1"
 
 
-rule fetch_system:
+use rule fetch_teacher as fetch_system with:
     input:
-        lambda wildcards: local_files(config["systems"][wildcards.system]),
+        lambda wc: local_files(settings.systems[wc.system].model),
     output:
-        directory("results/systems/{system}/model"),
+        directory("<results>/systems/{system}/model"),
     log:
-        "logs/fetch_system/{system}.log",
+        "<logs>/fetch_system/{system}.log",
+    benchmark:
+        unless_shared("<results>/costs/fetch_system/{system}.tsv")
     wildcard_constraints:
-        system=one_of(config["systems"]),
-    cache: SHARED
-    localrule: True
-    conda:
-        "../../envs/eliquare.yaml"
+        system=one_of(settings.systems),
     params:
-        version=version("eliquare.models.fetch"),
-        options=lambda wildcards: options(
-            {
-                key: config["systems"][wildcards.system].get(key)
-                for key in ("model", "revision")
-            }
-        ),
-    shell:
-        "python -m eliquare.models.fetch {params.options} --any-model --output {output}"
-        " > {log} 2>&1"
+        source=lambda wc: f"{source_of(settings.systems[wc.system])} --any-model",
+    message:
+        "Fetch {wildcards.system}"
 
 
-rule teacher_tokenizer:
+rule train_tokenizer:
     input:
-        lambda wildcards: layout.documents(teacher_of(wildcards)["corpus"]),
+        lambda wc: paths.documents(settings.teachers[wc.teacher].corpus),
     output:
-        directory("results/teachers/{teacher}/tokenizer"),
+        directory("<results>/teachers/{teacher}/tokenizer"),
     log:
-        "logs/teacher_tokenizer/{teacher}.log",
+        "<logs>/train_tokenizer/{teacher}.log",
+    benchmark:
+        "<results>/costs/train_tokenizer/{teacher}.tsv"
     wildcard_constraints:
         teacher=one_of(teachers_from("pretrain")),
     conda:
         "../../envs/eliquare.yaml"
     threads: 2
     resources:
-        mem_mb=memory(4000, 4, of="*"),
-        runtime=minutes(60, 0.1, of="*"),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 4, *input),
+        runtime=lambda wc, input, attempt: minutes(attempt, 60, 0.1, *input),
     params:
-        version=version("eliquare.models.tokenizer"),
-        options=lambda wildcards: options(
-            {
-                "kind": teacher_of(wildcards)["tokenizer"],
-                "vocabulary_size": teacher_of(wildcards)["vocabulary_size"],
-            }
-        ),
+        version=version("models", "tokenizer"),
+        kind=lambda wc: settings.teachers[wc.teacher].tokenizer,
+        vocab_size=lambda wc: settings.teachers[wc.teacher].vocab_size,
+    message:
+        "Train the tokenizer of {wildcards.teacher}"
     shell:
-        "python -m eliquare.models.tokenizer --documents {input} {params.options}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare models tokenizer --documents {input} --tokenizer {params.kind}"
+        " --vocab-size {params.vocab_size} --output {output} > {log} 2>&1"
 
 
-rule pretrained_teacher:
+rule pretrain_teacher:
     input:
-        tokenizer="results/teachers/{teacher}/tokenizer",
-        sequences=pretraining_data("sequences"),
-        masking=pretraining_data("masking"),
-        tried=tried_teacher,
+        tokenizer="<results>/teachers/{teacher}/tokenizer",
+        sequences=lambda wc: pretraining_data(wc, "sequences"),
+        masking=lambda wc: pretraining_data(wc, "masking"),
     output:
-        directory("results/teachers/{teacher}/model"),
+        directory("<results>/teachers/{teacher}/model"),
     log:
-        "logs/pretrained_teacher/{teacher}.log",
+        "<logs>/pretrain_teacher/{teacher}.log",
+    benchmark:
+        "<results>/costs/pretrain_teacher/{teacher}.tsv"
     wildcard_constraints:
         teacher=one_of(teachers_from("pretrain")),
     conda:
         "../../envs/eliquare.yaml"
-    threads: cores(teacher_training)
+    threads: lambda wc: teacher_training(wc).threads * teacher_training(wc).gpus
     resources:
-        gpu=processes(teacher_training),
-        processes=processes(teacher_training),
+        gpu=lambda wc: teacher_training(wc).gpus,
         nodes=1,
-        mem_mb=training_memory(teacher_training, []),
-        runtime=training_minutes(teacher_training, []),
-    params:
-        version=version("eliquare.models.mlm"),
-        launcher=lambda wildcards: launcher(teacher_of(wildcards)["training"]),
-        options=lambda wildcards: commands.teacher(wildcards.teacher),
-        checkpoints=checkpoints(teacher_training),
-    shell:
-        THREADS_OF_A_PROCESS
-        + "{params.launcher} eliquare.models.mlm --tokenizer {input.tokenizer}"
-        " --sequences {input.sequences} --masking {input.masking} {params.options}"
-        " {params.checkpoints} --threads $OMP_NUM_THREADS --output {output}"
-        + STOP_IN_TIME
-        + " > {log} 2>&1"
-        + GO_ON_LATER
-
-
-rule conditioned_teacher:
-    input:
-        model=lambda wildcards: layout.teacher(
-            wildcards.corpus, teacher_of(wildcards)["teacher"]
+        mem_mb=lambda wc, attempt: training_memory(attempt, teacher_training(wc)),
+        runtime=lambda wc, input, attempt: training_minutes(
+            attempt, teacher_training(wc), input.sequences, [new_parameters(wc)]
         ),
-        sequences=conditioning_data("sequences"),
-        masking=conditioning_data("masking"),
-        tried=tried_teacher,
-    output:
-        directory("results/corpora/{corpus}/{teacher}/full/model"),
-    log:
-        "logs/conditioned_teacher/{corpus}-{teacher}.log",
-    wildcard_constraints:
-        teacher=one_of(teachers_from("condition")),
-    conda:
-        "../../envs/eliquare.yaml"
-    threads: cores(teacher_training)
-    resources:
-        gpu=processes(teacher_training),
-        processes=processes(teacher_training),
-        nodes=1,
-        mem_mb=training_memory(teacher_training, ["model"]),
-        runtime=training_minutes(teacher_training, ["model"]),
     params:
-        version=version("eliquare.models.mlm"),
-        launcher=lambda wildcards: launcher(teacher_of(wildcards)["training"]),
-        options=lambda wildcards: commands.teacher(wildcards.teacher),
-        checkpoints=checkpoints(teacher_training),
+        version=version("models", "pretrain"),
+        start=lambda wc, input: f"--tokenizer {input.tokenizer}",
+        options=lambda wc: options.pretraining(settings.teachers[wc.teacher]),
+        launcher=lambda wc: options.launcher(teacher_training(wc)),
+        threads=lambda wc, resources: teacher_training(wc).threads,
+        execution=lambda wc, resources: execution(teacher_training(wc), resources),
+        requeue=requeue,
+    message:
+        "Pre-train {wildcards.teacher}"
     shell:
-        THREADS_OF_A_PROCESS
-        + "{params.launcher} eliquare.models.mlm --model {input.model} --sequences {input.sequences}"
-        " --masking {input.masking} {params.options}"
-        " {params.checkpoints} --threads $OMP_NUM_THREADS --output {output}"
-        + STOP_IN_TIME
-        + " > {log} 2>&1"
-        + GO_ON_LATER
+        "OMP_NUM_THREADS={params.threads} {params.launcher} models pretrain {params.start}"
+        " --sequences {input.sequences} --masking {input.masking} {params.options}"
+        " {params.execution} --output {output} > {log} 2>&1 {params.requeue}"
 
 
-rule initial_student:
+use rule pretrain_teacher as adapt_teacher with:
     input:
-        model_to_start_from,
+        model=lambda wc: paths.teacher(wc.corpus, settings.teachers[wc.teacher].teacher),
+        sequences=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "sequences",
+        masking=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "masking",
     output:
-        directory("results/students/{student}/{corpus}/initial"),
+        directory("<results>/corpora/{corpus}/{teacher}/full/model"),
     log:
-        "logs/initial_student/{student}-{corpus}.log",
-    # Before distillations, so that those that share a teacher find all students of their group.
-    priority: 1
+        "<logs>/adapt_teacher/{corpus}-{teacher}.log",
+    benchmark:
+        "<results>/costs/adapt_teacher/{corpus}-{teacher}.tsv"
+    wildcard_constraints:
+        teacher=one_of(teachers_from("adapt")),
+    resources:
+        gpu=lambda wc: teacher_training(wc).gpus,
+        nodes=1,
+        mem_mb=lambda wc, input, attempt: training_memory(
+            attempt, teacher_training(wc), input.model
+        ),
+        runtime=lambda wc, input, attempt: training_minutes(
+            attempt,
+            teacher_training(wc),
+            input.sequences,
+            [stored_parameters(input.model)],
+        ),
+    params:
+        start=lambda wc, input: f"--model {input.model}",
+    message:
+        "Adapt {wildcards.teacher} to {wildcards.corpus}"
+
+
+rule initialize_student:
+    input:
+        lambda wc: paths.teacher(
+            wc.corpus,
+            settings.students[wc.student].teacher,
+            paths.vocabulary_of(wc.student),
+        ),
+    output:
+        directory("<results>/students/{student}/{corpus}/initial"),
+    log:
+        "<logs>/initialize_student/{student}-{corpus}.log",
+    benchmark:
+        "<results>/costs/initialize_student/{student}-{corpus}.tsv"
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        **shares_of_teacher_pass(whole=False),
-        mem_mb=memory(2000, 3, of="*"),
-        runtime=minutes(30),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 3, *input),
+        runtime=lambda wc, attempt: minutes(attempt, 30),
     params:
-        version=version("eliquare.models.student"),
-        options=lambda wildcards: commands.student(wildcards.student),
+        version=version("models", "student"),
+        options=lambda wc: options.student(settings.students[wc.student]),
+    message:
+        "Initialize {wildcards.student} for {wildcards.corpus}"
     shell:
-        "python -m eliquare.models.student --teacher {input} {params.options}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare models student --teacher {input} {params.options} --output {output}"
+        " > {log} 2>&1"

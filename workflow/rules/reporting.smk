@@ -1,116 +1,136 @@
-# What people read: tables, plots, released models, the report.
-
-import json
-
-EXPERIMENT = str(layout.experiment())
+# What people read: tables, figures, released models, the report.
 
 
-rule settings:
+rule freeze_config:
     output:
-        f"{EXPERIMENT}/settings.json",
+        paths.settings_file(),
     log:
-        f"logs/settings/{config['name']}.log",
+        f"<logs>/freeze_config/{settings.name}.log",
     localrule: True
     params:
-        text=json.dumps(config, sort_keys=True, ensure_ascii=False, indent=1),
+        text=json.dumps(
+            load.dump(settings), sort_keys=True, ensure_ascii=False, indent=1
+        ),
+    message:
+        "Write down the completed settings"
     run:
         Path(output[0]).write_text(f"{params.text}\n", encoding="utf-8")
 
 
 rule tables:
     input:
-        published="resources/published.csv",
-        settings=f"{EXPERIMENT}/settings.json",
-        finetuned=[layout.finetuned(*run) for run in layout.runs()],
-        measured=[layout.measured(*pair) for pair in layout.pairs()],
-        vocabularies=[
-            layout.vocabulary_report(*cut) for cut in layout.vocabulary_rules()
-        ],
+        settings=paths.settings_file(),
+        scores=[paths.scores(*pair) for pair in paths.evaluations()],
+        benchmarks=[paths.benchmark(*pair) for pair in paths.pairs()],
+        vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
     output:
-        directory(f"{EXPERIMENT}/tables"),
+        report(
+            directory(f"<results>/{settings.name}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
-        f"logs/tables/{config['name']}.log",
+        f"<logs>/tables/{settings.name}.log",
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.reporting.tables"),
+        version=version("reporting", "tables"),
+        results=lambda wc: paths.results,
+    message:
+        "Write the tables"
     shell:
-        "python -m eliquare.reporting.tables --settings {input.settings} --results results"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare reporting tables --settings {input.settings}"
+        " --results {params.results} --output {output} > {log} 2>&1"
 
 
-rule plots:
+rule figures:
     input:
-        settings=f"{EXPERIMENT}/settings.json",
-        finetuned=[layout.finetuned(*run) for run in layout.runs()],
-        measured=[layout.measured(*pair) for pair in layout.pairs()],
-        models=[layout.model(system, language) for language, system in layout.pairs()],
+        settings=paths.settings_file(),
+        scores=[paths.scores(*pair) for pair in paths.evaluations()],
+        benchmarks=[paths.benchmark(*pair) for pair in paths.pairs()],
+        models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
-        directory(f"{EXPERIMENT}/plots"),
+        report(
+            directory(f"<results>/{settings.name}/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
-        f"logs/plots/{config['name']}.log",
+        f"<logs>/figures/{settings.name}.log",
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.reporting.plots"),
+        version=version("reporting", "figures"),
+        results=lambda wc: paths.results,
+    message:
+        "Draw the figures"
     shell:
-        "python -m eliquare.reporting.plots --settings {input.settings} --results results"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare reporting figures --settings {input.settings}"
+        " --results {params.results} --output {output} > {log} 2>&1"
 
 
-rule released_model:
+rule release:
     input:
-        template="workflow/report/card.md.j2",
-        settings=f"{EXPERIMENT}/settings.json",
-        model=lambda wildcards: layout.model(wildcards.student, wildcards.language),
-        finetuned=lambda wildcards: [
-            layout.finetuned(*run) for run in layout.runs([wildcards.language])
+        settings=paths.settings_file(),
+        model=lambda wc: paths.model(wc.student, wc.language),
+        scores=lambda wc: [
+            paths.scores(*pair) for pair in paths.evaluations([wc.language])
         ],
-        measured=lambda wildcards: [
-            layout.measured(*pair) for pair in layout.pairs([wildcards.language])
+        benchmarks=lambda wc: [
+            paths.benchmark(*pair) for pair in paths.pairs([wc.language])
         ],
-        documents=lambda wildcards: [
-            layout.documents(code)
-            for code in layout.learned_from(wildcards.student, wildcards.language)
-        ],
+        documents=lambda wc: map(
+            paths.documents, paths.training_languages(wc.student, wc.language)
+        ),
     output:
-        directory(f"{EXPERIMENT}/models/{{student}}-{{language}}"),
+        directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),
     log:
-        f"logs/released_model/{config['name']}-{{student}}-{{language}}.log",
+        f"<logs>/release/{settings.name}-{{student}}-{{language}}.log",
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.reporting.release"),
+        version=version("reporting", "release"),
+        results=lambda wc: paths.results,
+    message:
+        "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
-        "python -m eliquare.reporting.release --settings {input.settings} --results results"
-        " --system {wildcards.student} --language {wildcards.language} --model {input.model}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare reporting release --settings {input.settings}"
+        " --results {params.results} --system {wildcards.student}"
+        " --language {wildcards.language} --model {input.model} --output {output} > {log} 2>&1"
 
 
 rule report:
     input:
-        template="workflow/report/report.html.j2",
-        style="workflow/report/style.css",
-        settings=f"{EXPERIMENT}/settings.json",
-        tables=f"{EXPERIMENT}/tables",
-        plots=f"{EXPERIMENT}/plots",
-        documents=[layout.documents(code) for code in config["experiment"]["languages"]],
-        vocabularies=[
-            layout.vocabulary_report(*cut) for cut in layout.vocabulary_rules()
-        ],
-        verifications=[layout.verification(*pair) for pair in layout.cut_afterwards()],
+        settings=paths.settings_file(),
+        tables=f"<results>/{settings.name}/tables",
+        figures=f"<results>/{settings.name}/figures",
+        documents=[paths.documents(code) for code in settings.experiment.languages],
+        vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
+        verifications=[paths.verification(*pair) for pair in paths.reductions()],
     output:
-        f"{EXPERIMENT}/report.html",
+        report(
+            f"<results>/{settings.name}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
     log:
-        f"logs/report/{config['name']}.log",
+        f"<logs>/report/{settings.name}.log",
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
     params:
-        version=version("eliquare.reporting.report"),
+        version=version("reporting", "report"),
+        results=lambda wc: paths.results,
+    message:
+        "Write the report"
     shell:
-        "python -m eliquare.reporting.report --settings {input.settings} --results results"
-        " --tables {input.tables} --plots {input.plots} --output {output} > {log} 2>&1"
+        "python -m eliquare reporting report --settings {input.settings}"
+        " --results {params.results} --tables {input.tables} --figures {input.figures}"
+        " --output {output} > {log} 2>&1"

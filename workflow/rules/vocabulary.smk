@@ -1,158 +1,171 @@
-# Which sub-words stay for a language, and the report of what cutting did.
+# The tokens that stay or are new for a language, and the reports of what that changed.
 
 
-rule kept:
+rule select_vocabulary:
     input:
-        teacher=lambda wildcards: layout.tokenizer(
-            wildcards.corpus, wildcards.teacher, FULL
+        tokenizer=lambda wc: paths.tokenizer(wc.corpus, wc.teacher, FULL),
+        counts=lambda wc: [
+            paths.prepared(corpus, wc.teacher, FULL) / "counts"
+            for corpus in corpora_of_vocabulary(wc)
+        ],
+        documents=lambda wc: map(paths.documents, corpora_of_vocabulary(wc)),
+        files=lambda wc: filter(
+            None,
+            [
+                settings.vocabularies[wc.vocabulary].tokens,
+                settings.vocabularies[wc.vocabulary].always_keep,
+            ],
         ),
-        counts=lambda wildcards: [
-            layout.prepared(corpus, wildcards.teacher, FULL) / "counts"
-            for corpus in corpora_together(wildcards)
-        ],
-        documents=lambda wildcards: [
-            layout.documents(corpus) for corpus in corpora_together(wildcards)
-        ],
-        lists=lambda wildcards: [
-            rule_of(wildcards)[key]
-            for key in ("list", "always_keep")
-            if key in rule_of(wildcards)
-        ],
     output:
-        "results/corpora/{corpus}/{teacher}/{vocabulary}/kept.csv",
+        "<results>/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.csv",
     log:
-        "logs/kept/{corpus}-{teacher}-{vocabulary}.log",
+        "<logs>/select_vocabulary/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/select_vocabulary/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
-        vocabulary=one_of(config["vocabularies"]),
+        vocabulary=one_of(settings.vocabularies),
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=memory(2000),
-        runtime=minutes(30),
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, attempt: minutes(attempt, 30),
     params:
-        version=version("eliquare.vocabulary.select"),
-        corpora=lambda wildcards, input: options(
-            {
-                "counts": list(input.counts),
-                "characters": [
-                    f"{folder}/characters.json" for folder in input.documents
-                ],
-            }
+        version=version("vocabulary", "select"),
+        characters=lambda wc, input: [
+            f"{folder}/characters.json" for folder in input.documents
+        ],
+        options=lambda wc: options.words(
+            settings.vocabularies[wc.vocabulary], SelectionRule
         ),
-        options=lambda wildcards: commands.vocabulary(wildcards.vocabulary),
+    message:
+        "Select the tokens of {wildcards.teacher} for {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
-        "python -m eliquare.vocabulary.select --model {input.teacher} {params.corpora}"
+        "python -m eliquare vocabulary select --model {input.tokenizer} --counts {input.counts}"
+        " --characters {params.characters} {params.options} --output {output} > {log} 2>&1"
+
+
+rule reduce_teacher:
+    input:
+        model=lambda wc: paths.teacher(wc.corpus, wc.teacher),
+        vocabulary=lambda wc: paths.vocabulary_file(
+            wc.corpus, wc.teacher, wc.vocabulary
+        ),
+        documents="<results>/corpora/{corpus}/documents",
+    output:
+        directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/model"),
+    log:
+        "<logs>/reduce_teacher/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/reduce_teacher/{corpus}-{teacher}-{vocabulary}.tsv"
+    wildcard_constraints:
+        vocabulary=one_of(settings.vocabularies),
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 3, input.model),
+        runtime=lambda wc, attempt: minutes(attempt, 30),
+    params:
+        version=version("vocabulary", "reduce"),
+    message:
+        "Reduce {wildcards.teacher} to {wildcards.corpus}: {wildcards.vocabulary}"
+    shell:
+        "python -m eliquare vocabulary reduce --model {input.model}"
+        " --vocabulary {input.vocabulary} --sample {input.documents} --output {output}"
+        " > {log} 2>&1"
+
+
+rule extend_teacher:
+    input:
+        model=lambda wc: paths.teacher(
+            wc.corpus, wc.teacher, paths.extended_from(wc.vocabulary)
+        ),
+        documents="<results>/corpora/{corpus}/documents",
+        vectors=lambda wc: settings.extensions[wc.vocabulary].vectors or [],
+    output:
+        directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/model"),
+    log:
+        "<logs>/extend_teacher/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/extend_teacher/{corpus}-{teacher}-{vocabulary}.tsv"
+    wildcard_constraints:
+        vocabulary=one_of(settings.extensions),
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 4, input.model),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.2, input.documents),
+    params:
+        version=version("extension", "extend"),
+        options=lambda wc: options.words(
+            settings.extensions[wc.vocabulary], ExtensionRule
+        ),
+    message:
+        "Extend {wildcards.teacher} with tokens of {wildcards.corpus}: {wildcards.vocabulary}"
+    shell:
+        "python -m eliquare extension extend --model {input.model} --documents {input.documents}"
         " {params.options} --output {output} > {log} 2>&1"
-
-
-rule reduced_teacher:
-    input:
-        model=lambda wildcards: layout.teacher(wildcards.corpus, wildcards.teacher),
-        kept=lambda wildcards: layout.prepared(
-            wildcards.corpus, wildcards.teacher, wildcards.vocabulary
-        )
-        / "kept.csv",
-        documents="results/corpora/{corpus}/documents",
-    output:
-        directory("results/corpora/{corpus}/{teacher}/{vocabulary}/model"),
-    log:
-        "logs/reduced_teacher/{corpus}-{teacher}-{vocabulary}.log",
-    wildcard_constraints:
-        vocabulary=one_of(config["vocabularies"]),
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(2000, 3, of=["model"]),
-        runtime=minutes(30),
-    params:
-        version=version("eliquare.vocabulary.reduce"),
-    shell:
-        "python -m eliquare.vocabulary.reduce --model {input.model} --keep {input.kept}"
-        " --sample {input.documents} --output {output} > {log} 2>&1"
-
-
-rule amplified_teacher:
-    input:
-        model=lambda wildcards: layout.teacher(
-            wildcards.corpus,
-            wildcards.teacher,
-            layout.amplified_from(wildcards.vocabulary),
-        ),
-        documents="results/corpora/{corpus}/documents",
-        vectors=lambda wildcards: (
-            config["amplifications"][wildcards.vocabulary]["vectors"] or []
-        ),
-    output:
-        directory("results/corpora/{corpus}/{teacher}/{vocabulary}/model"),
-    log:
-        "logs/amplified_teacher/{corpus}-{teacher}-{vocabulary}.log",
-    wildcard_constraints:
-        vocabulary=one_of(config["amplifications"]),
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(4000, 4, of=["model"]),
-        runtime=minutes(30, 0.2, of=["documents"]),
-    params:
-        version=version("eliquare.vocabulary.amplify"),
-        options=lambda wildcards: commands.amplification(wildcards.vocabulary),
-    shell:
-        "python -m eliquare.vocabulary.amplify --model {input.model} --documents {input.documents}"
-        " {params.options} --output {output} > {log} 2>&1"
-
-
-rule amplified_report:
-    input:
-        teacher=lambda wildcards: layout.teacher(wildcards.corpus, wildcards.teacher),
-        amplified="results/corpora/{corpus}/{teacher}/{vocabulary}/model",
-        documents="results/corpora/{corpus}/documents",
-        tasks=lambda wildcards: texts_of_tasks(wildcards.corpus).values(),
-    output:
-        "results/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
-    log:
-        "logs/amplified_report/{corpus}-{teacher}-{vocabulary}.log",
-    wildcard_constraints:
-        vocabulary=one_of(config["amplifications"]),
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=memory(2000),
-        runtime=minutes(30),
-    params:
-        version=version("eliquare.vocabulary.amplified_report"),
-        tasks=lambda wildcards: options_of_tasks(wildcards.corpus),
-    shell:
-        "python -m eliquare.vocabulary.amplified_report --model {input.teacher}"
-        " --amplified {input.amplified} --documents {input.documents} {params.tasks}"
-        " --output {output} > {log} 2>&1"
 
 
 rule vocabulary_report:
     input:
-        teacher=lambda wildcards: layout.teacher(wildcards.corpus, wildcards.teacher),
-        reduced="results/corpora/{corpus}/{teacher}/{vocabulary}/model",
-        kept=lambda wildcards: layout.prepared(
-            wildcards.corpus, wildcards.teacher, wildcards.vocabulary
-        )
-        / "kept.csv",
-        counts=full_counts,
-        documents="results/corpora/{corpus}/documents",
-        tasks=lambda wildcards: texts_of_tasks(wildcards.corpus).values(),
+        teacher=lambda wc: paths.teacher(wc.corpus, wc.teacher),
+        reduced="<results>/corpora/{corpus}/{teacher}/{vocabulary}/model",
+        vocabulary=lambda wc: paths.vocabulary_file(
+            wc.corpus, wc.teacher, wc.vocabulary
+        ),
+        counts=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "counts",
+        documents="<results>/corpora/{corpus}/documents",
+        tasks=lambda wc: training_texts(wc.corpus).values(),
     output:
-        "results/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
+        "<results>/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
     log:
-        "logs/vocabulary_report/{corpus}-{teacher}-{vocabulary}.log",
+        "<logs>/vocabulary_report/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/vocabulary_report/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
-        vocabulary=one_of(config["vocabularies"]),
+        vocabulary=one_of(settings.vocabularies),
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=memory(2000, 3, of=["teacher", "reduced"]),
-        runtime=minutes(30, 0.02, of=["documents"]),
+        mem_mb=lambda wc, input, attempt: memory(
+            attempt, 2000, 3, input.teacher, input.reduced
+        ),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, input.documents),
     params:
-        version=version("eliquare.vocabulary.report"),
-        tasks=lambda wildcards: options_of_tasks(wildcards.corpus),
+        version=version("vocabulary", "report"),
+        tasks=lambda wc: named_texts(wc.corpus),
+    message:
+        "Report the reduced vocabulary: {wildcards.corpus}, {wildcards.teacher}"
     shell:
-        "python -m eliquare.vocabulary.report --model {input.teacher} --reduced {input.reduced}"
-        " --kept {input.kept} --counts {input.counts} --documents {input.documents}"
+        "python -m eliquare vocabulary report --model {input.teacher} --reduced {input.reduced}"
+        " --vocabulary {input.vocabulary} --counts {input.counts} --documents {input.documents}"
         " {params.tasks} --output {output} > {log} 2>&1"
+
+
+rule extension_report:
+    input:
+        teacher=lambda wc: paths.teacher(wc.corpus, wc.teacher),
+        extended="<results>/corpora/{corpus}/{teacher}/{vocabulary}/model",
+        documents="<results>/corpora/{corpus}/documents",
+        tasks=lambda wc: training_texts(wc.corpus).values(),
+    output:
+        "<results>/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
+    log:
+        "<logs>/extension_report/{corpus}-{teacher}-{vocabulary}.log",
+    benchmark:
+        "<results>/costs/extension_report/{corpus}-{teacher}-{vocabulary}.tsv"
+    wildcard_constraints:
+        vocabulary=one_of(settings.extensions),
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, attempt: minutes(attempt, 30),
+    params:
+        version=version("extension", "report"),
+        tasks=lambda wc: named_texts(wc.corpus),
+    message:
+        "Report the extended vocabulary: {wildcards.corpus}, {wildcards.teacher}"
+    shell:
+        "python -m eliquare extension report --model {input.teacher} --extended {input.extended}"
+        " --documents {input.documents} {params.tasks} --output {output} > {log} 2>&1"

@@ -1,0 +1,61 @@
+# Each system on all tasks of a language with all seeds, in one program; its size and speed.
+
+
+rule finetune:
+    input:
+        model=lambda wc: paths.model(wc.system, wc.language),
+        files=lambda wc: task_files(wc.language),
+    output:
+        f"<results>/{settings.name}/scores/{{language}}/{{system}}.json",
+    log:
+        "<logs>/finetune/{language}-{system}.log",
+    benchmark:
+        "<results>/costs/finetune/{language}-{system}.tsv"
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        gpu=1,
+        nodes=1,
+        mem_mb=lambda wc, input, attempt: memory(attempt, 3000, 6, input.model),
+        runtime=finetuning_minutes,
+    params:
+        version=version("evaluation", "finetune"),
+        tasks=lambda wc: options.tasks(settings, wc.language),
+        seeds=settings.experiment.seeds,
+        store=str(paths.store()),
+    message:
+        "Fine-tune {wildcards.system} on the tasks in {wildcards.language}"
+    # A result there with the same settings and inputs is taken over: a new seed or task costs itself.
+    shell:
+        "OMP_NUM_THREADS=1 python -m eliquare evaluation finetune --model {input.model}"
+        " --system {wildcards.system} --language {wildcards.language} {params.tasks}"
+        " --seeds {params.seeds} --store {params.store} --threads 1 --output {output}"
+        " > {log} 2>&1"
+
+
+rule benchmark:
+    input:
+        lambda wc: paths.model(wc.system, wc.language),
+    output:
+        "<results>/benchmarks/{language}/{system}.json",
+    log:
+        "<logs>/benchmark/{language}-{system}.log",
+    benchmark:
+        "<results>/costs/benchmark/{language}-{system}.tsv"
+    conda:
+        "../../envs/eliquare.yaml"
+    # On one machine all cores, so that nothing else runs beside it.
+    threads: max(all_cores(), settings.benchmark.threads)
+    resources:
+        gpu=1,
+        nodes=1,
+        mem_mb=lambda wc, input, attempt: memory(attempt, 3000, 6, *input),
+        runtime=lambda wc, attempt: minutes(attempt, 60),
+    params:
+        version=version("evaluation", "benchmark"),
+        options=options.words(settings.benchmark, Benchmark),
+    message:
+        "Measure size and speed of {wildcards.system} for {wildcards.language}"
+    shell:
+        "python -m eliquare evaluation benchmark --model {input} --language {wildcards.language}"
+        " --system {wildcards.system} {params.options} --output {output} > {log} 2>&1"
