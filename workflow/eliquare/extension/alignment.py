@@ -1,0 +1,405 @@
+"""One text in two tokenizers, a student's and a teacher's: common spans, masks on both sides.
+
+A span is the smallest stretch of characters that begins and ends between two tokens on both sides;
+a special token around the text ([CLS], [SEP]) is a span of its own. A sequence ends between two
+spans and has at most ``max_length`` tokens on both sides. Beside the columns of
+``eliquare.corpus.sequences`` there are the teacher's ids, and for each span its number of tokens on
+either side; ``shared.npy`` has for each student id the teacher's id of the same token, or -1.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from eliquare.corpus import masking, sequences
+from eliquare.corpus.documents import read
+from eliquare.corpus.masking import IGNORE_INDEX, Masking, rows_column
+from eliquare.corpus.sequences import SIDES, Split, column
+from eliquare.corpus.tokenization import CorpusTokenizer, EncodedDocuments, Units, integer_type
+from eliquare.io import InputError, atomic_dir, progress, read_json, write_json
+
+Ints = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+SHARED = "shared.npy"
+
+logger = logging.getLogger(__name__)
+
+# --- Masks on both sides ---------------------------------------------------------------------
+
+
+class AlignedSequence(NamedTuple):
+    """One sequence on both sides: ids[length], and the number of tokens of each span, in order."""
+
+    input_ids: Ints
+    teacher_input_ids: Ints
+    spans: Ints
+    teacher_spans: Ints
+
+
+class MaskedSequence(NamedTuple):
+    """A masked sequence on both sides.
+
+    ``labels`` are the student's, IGNORE_INDEX where nothing is predicted; ``same[spans]`` says
+    whether a span is one token on both sides, and the same one.
+    """
+
+    input_ids: Ints
+    labels: Ints
+    teacher_input_ids: Ints
+    spans: Ints
+    teacher_spans: Ints
+    same: Bools
+
+
+@dataclass(frozen=True)
+class MaskAligner:
+    """Puts the student's masks on the teacher's tokens.
+
+    ``to_teacher[student id]`` is the teacher's id of the same token, or -1.
+    """
+
+    to_teacher: Ints
+    mask_id: int
+    teacher_mask_id: int
+
+    @classmethod
+    def load(cls, sequences: str | Path, mask_id: int) -> "MaskAligner":
+        """Return the aligner of a folder of sequences in two tokenizers.
+
+        ``mask_id`` is the student's. Raises InputError for sequences in one tokenizer.
+        """
+        shared = Path(sequences) / SHARED
+        if not shared.exists():
+            raise InputError(
+                f"{sequences}: sequences in one tokenizer; make them with `extension tokenize` for "
+                "a student whose tokenizer is not its teacher's"
+            )
+        teacher = read_json(shared.with_name("report.json"))["teacher"]
+        return cls(np.load(shared), mask_id, teacher["mask_id"])
+
+    def masking(self, masking: Masking) -> Masking:
+        """Return the masking whose random tokens are those that both sides have."""
+        ids = masking.random_ids
+        return replace(masking, random_ids=ids[self.to_teacher[ids] >= 0])
+
+    def draw_batch(
+        self, masking: Masking, rows: Mapping[str, Sequence[Ints]], epoch: int, numbers: Sequence[int]
+    ) -> list[MaskedSequence]:
+        """Mask several sequences, given by the columns of AlignedSequence and their numbers."""
+        drawn = masking.draw_batch(rows["input_ids"], epoch, numbers)
+        columns = (rows[name] for name in AlignedSequence._fields)
+        return [
+            self.align(AlignedSequence(*values), masked, labels)
+            for values, masked, labels in zip(zip(*columns, strict=True), *drawn, strict=True)
+        ]
+
+    def align(self, sequence: AlignedSequence, masked: Ints, labels: Ints) -> MaskedSequence:
+        """Make the masks of a student's sequence full spans, and put them on both sides.
+
+        A span with a drawn token is drawn in full, and treated as its first drawn token: all its
+        tokens become the mask, on both sides; or all become one random token, which both have; or
+        all stay. All tokens of a drawn span are predicted. ``masked[length]`` and
+        ``labels[length]`` are as ``Masking.draw`` gives them.
+        """
+        spans = np.repeat(np.arange(len(sequence.spans)), sequence.spans)
+        teacher_spans = np.repeat(np.arange(len(sequence.spans)), sequence.teacher_spans)
+        places = np.flatnonzero(labels != IGNORE_INDEX)
+        drawn, first = np.unique(spans[places], return_index=True)
+        tokens = masked[places[first]]
+        stays = tokens == sequence.input_ids[places[first]]
+
+        is_drawn = np.zeros(len(sequence.spans), dtype=bool)
+        is_drawn[drawn] = True
+        # What each span becomes on either side; -1 where it stays.
+        new, teacher_new = np.full((2, len(sequence.spans)), -1, dtype=np.int64)
+        new[drawn] = np.where(stays, -1, tokens)
+        of_teacher = np.where(tokens == self.mask_id, self.teacher_mask_id, self.to_teacher[tokens])
+        teacher_new[drawn] = np.where(stays, -1, of_teacher)
+        ids = sequence.input_ids.astype(np.int64)
+        teacher_ids = sequence.teacher_input_ids.astype(np.int64)
+        return MaskedSequence(
+            np.where(new[spans] >= 0, new[spans], ids),
+            np.where(is_drawn[spans], ids, IGNORE_INDEX),
+            np.where(teacher_new[teacher_spans] >= 0, teacher_new[teacher_spans], teacher_ids),
+            sequence.spans,
+            sequence.teacher_spans,
+            same_tokens(sequence, self.to_teacher),
+        )
+
+
+def same_tokens(sequence: AlignedSequence, to_teacher: Ints) -> Bools:
+    """Return for each span whether it is one token on both sides, and the same one."""
+    first, teacher_first = (
+        np.cumsum(sizes, dtype=np.int64) - sizes
+        for sizes in (sequence.spans, sequence.teacher_spans)
+    )
+    single = (sequence.spans == 1) & (sequence.teacher_spans == 1)
+    teacher_ids = to_teacher[sequence.input_ids[first]]
+    result: Bools = single & (teacher_ids == sequence.teacher_input_ids[teacher_first])
+    return result
+
+
+# --- Common spans ------------------------------------------------------------------------------
+
+
+class Encoded(NamedTuple):
+    """The tokens of several texts in one tokenizer: ids, character offsets, their text's number."""
+
+    ids: Ints
+    starts: Ints
+    ends: Ints
+    texts: Ints
+
+    @classmethod
+    def of(cls, backend: Tokenizer, texts: Sequence[str]) -> "Encoded":
+        """Encode the texts, without special tokens."""
+        encodings = backend.encode_batch(list(texts), add_special_tokens=False)
+        offsets = np.array([pair for e in encodings for pair in e.offsets], dtype=np.int64)
+        starts, ends = offsets.reshape(-1, 2).T
+        ids = np.array([token for e in encodings for token in e.ids], dtype=np.int64)
+        numbers = np.repeat(np.arange(len(encodings)), [len(e.ids) for e in encodings])
+        return cls(ids, starts, ends, numbers)
+
+    def where(self, chosen: Bools) -> "Encoded":
+        """Return the chosen tokens only."""
+        return Encoded(*(column[chosen] for column in self))
+
+
+def common_spans(student: Encoded, teacher: Encoded) -> tuple[Ints, Ints]:
+    """Return the number of each token's span, on both sides, counted through all texts.
+
+    Both sides have tokens of the same texts. A token may begin a span where none before it reaches
+    further than its start: byte-level tokens that share one character do not.
+    """
+    stride = 1 + max(int(side.ends.max(initial=0)) for side in (student, teacher))
+    begins = []
+    for side in (student, teacher):
+        first = np.diff(side.texts, prepend=-1) != 0
+        keys = side.texts * stride + np.where(first, 0, side.starts)
+        reached = np.maximum.accumulate(side.texts * stride + side.ends)
+        places = np.flatnonzero(first | (keys >= np.concatenate([[0], reached[:-1]])))
+        places = places[np.diff(keys[places], prepend=-1) != 0]
+        begins.append((keys[places], places))
+    (keys, places), (teacher_keys, teacher_places) = begins
+    _, common, teacher_common = np.intersect1d(
+        keys, teacher_keys, assume_unique=True, return_indices=True
+    )
+    numbers = []
+    for side, begin in ((student, places[common]), (teacher, teacher_places[teacher_common])):
+        is_begin = np.zeros(len(side.ids), dtype=np.int64)
+        is_begin[begin] = 1
+        numbers.append(np.cumsum(is_begin) - 1)
+    return numbers[0], numbers[1]
+
+
+def sentence_starts(student: Encoded, begins: Sequence[Sequence[int]]) -> Bools:
+    """Return whether a sentence begins at each token; ``begins`` are characters in each text."""
+    stride = 1 + max(int(student.ends.max(initial=0)), max(map(max, begins), default=0))
+    wanted = np.array([text * stride + c for text, each in enumerate(begins) for c in each])
+    places = np.searchsorted(student.texts * stride + student.starts, wanted)
+    inside = places[places < len(student.ids)]
+    inside = inside[student.texts[inside] == wanted[: len(inside)] // stride]
+    result = np.zeros(len(student.ids), dtype=bool)
+    result[inside] = True
+    return result
+
+
+# --- Stages ----------------------------------------------------------------------------------
+
+
+class TokenizeOptions(sequences.TokenizeOptions):
+    """Options of ``extension tokenize``."""
+
+    teacher_tokenizer: Path = Field(description="Model folder of the teacher.")
+
+
+def tokenize(options: TokenizeOptions) -> None:
+    """Turn documents into sequences of the student's tokenizer, the teacher's tokens beside them.
+
+    The documents divide as those of ``corpus tokenize`` do.
+    """
+    sequences.use_threads(options.threads)
+    encode = AlignedEncoder.load(
+        options.tokenizer, options.teacher_tokenizer, options.max_length
+    )
+    split = Split.fit_documents(options.documents, options.validation_fraction)
+    documents = progress(read(options.documents), "tokenize", unit="documents")
+    student, teacher = encode.student, encode.teacher
+    columns = sequences.schema(
+        {
+            "input_ids": [integer_type(len(student.tokens)).name],
+            "length": "uint16",
+            "document": "uint32",
+            "sentence_starts": ["uint16"],
+            "teacher_input_ids": [integer_type(len(teacher.tokens)).name],
+            "spans": ["uint16"],
+            "teacher_spans": ["uint16"],
+        }
+    )
+    with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
+        tallies, counter = sequences.write(
+            documents, student, encode, columns, split, options, folder
+        )
+        report = sequences.report(options, student, tallies) | {
+            "teacher": {
+                "vocabulary": len(teacher.tokens),
+                "mask_id": teacher.mask_id,
+                "tokens": encode.teacher_tokens,
+            },
+            "spans": {"all": encode.spans, "same_share": encode.same / max(encode.spans, 1)},
+        }
+        np.save(folder / SHARED, encode.to_teacher)
+        write_json(folder / "report.json", report)
+        counter.result().save(counts)
+    train, validation = (f"{tallies[side].sequences:,}" for side in SIDES)
+    logger.info(
+        "%s: %s sequences to train on, %s to validate on; %.1f%% of the spans are the same token "
+        "on both sides",
+        options.output,
+        train,
+        validation,
+        100 * encode.same / max(encode.spans, 1),
+    )
+
+
+@dataclass
+class AlignedEncoder:
+    """Encodes documents on both sides, for ``corpus.sequences.write``, and counts how they compare.
+
+    ``to_teacher[student id]`` is the teacher's id of the same token, or -1; ``room`` is the tokens
+    of a sequence on either side, without the special tokens, of which both sides have as many.
+    """
+
+    student: CorpusTokenizer
+    teacher: CorpusTokenizer
+    to_teacher: Ints
+    room: int
+    spans: int = 0
+    same: int = 0
+    teacher_tokens: int = 0
+
+    @classmethod
+    def load(cls, student: Path, teacher: Path, max_length: int) -> "AlignedEncoder":
+        """Load both tokenizers; raise InputError where they cannot be used beside each other."""
+        loaded = []
+        for folder in (student, teacher):
+            loaded.append(sequences.load_checked(folder, max_length))
+            if loaded[-1].mask_id is None:
+                raise InputError(f"{folder}: the tokenizer has no mask token")
+        mine, theirs = (each.around for each in loaded)
+        if (len(mine.prefix), len(mine.suffix)) != (len(theirs.prefix), len(theirs.suffix)):
+            raise InputError(
+                f"{student}: its special tokens around a text are not as many as those of "
+                f"{teacher}; use a student whose tokenizer was extended from its teacher's"
+            )
+        ids = {token: index for index, token in enumerate(loaded[1].tokens) if token}
+        to_teacher = np.array([ids.get(token, -1) for token in loaded[0].tokens], dtype=np.int64)
+        return cls(loaded[0], loaded[1], to_teacher, max_length - mine.size)
+
+    def __call__(
+        self, sentences: list[list[str]], numbers: NDArray[np.int64]
+    ) -> tuple[EncodedDocuments, list[pa.Array]]:
+        """Encode documents, given as sentences; return the student's tokens and the columns.
+
+        ``numbers[documents]`` are their numbers in the corpus. Spans of more than ``room`` tokens
+        on a side are left out.
+        """
+        units = Units.of(self.student.backend, sentences)
+        sides = [Encoded.of(each.backend, units.texts) for each in (self.student, self.teacher)]
+        both = np.intersect1d(sides[0].texts, sides[1].texts)
+        mine, theirs = (side.where(np.isin(side.texts, both)) for side in sides)
+        spans, teacher_spans = common_spans(mine, theirs)
+        sizes, teacher_sizes = np.bincount(spans), np.bincount(teacher_spans)
+        fits = (sizes <= self.room) & (teacher_sizes <= self.room)
+        owners = np.array(units.owners, dtype=np.int64)[mine.texts[np.cumsum(sizes) - sizes]][fits]
+        text = AlignedSequence(
+            mine.ids[fits[spans]],
+            theirs.ids[fits[teacher_spans]],
+            sizes[fits],
+            teacher_sizes[fits],
+        )
+        is_start = sentence_starts(mine, units.begins)[fits[spans]]
+        lengths = np.bincount(owners, weights=text.spans, minlength=len(sentences))
+        encoded = EncodedDocuments(text.input_ids, is_start, lengths.astype(np.int64))
+        if not len(owners):
+            return encoded, []
+        self.spans += len(text.spans)
+        self.same += int(same_tokens(text, self.to_teacher).sum())
+        self.teacher_tokens += len(text.teacher_input_ids)
+        return encoded, self._columns(text, is_start, owners, numbers)
+
+    def _columns(
+        self, text: AlignedSequence, is_start: Bools, owners: Ints, numbers: Ints
+    ) -> list[pa.Array]:
+        """Divide the documents into sequences of as many spans as have room on both sides."""
+        ends, teacher_ends = (
+            np.concatenate([[0], np.cumsum(each)]) for each in (text.spans, text.teacher_spans)
+        )
+        around, teacher_around = self.student.around, self.teacher.around
+        prefix, suffix = np.ones(len(around.prefix), int), np.ones(len(around.suffix), int)
+        documents, starts, rows = [], [], []
+        begin = 0
+        while begin < len(owners):
+            end = np.searchsorted(owners, owners[begin], side="right")
+            for total in (ends, teacher_ends):
+                last = np.searchsorted(total, total[begin] + self.room, side="right") - 1
+                end = min(end, last)
+            mine, theirs = (slice(total[begin], total[end]) for total in (ends, teacher_ends))
+            parts = (
+                (around.prefix, text.input_ids[mine], around.suffix),
+                (teacher_around.prefix, text.teacher_input_ids[theirs], teacher_around.suffix),
+                (prefix, text.spans[begin:end], suffix),
+                (prefix, text.teacher_spans[begin:end], suffix),
+            )
+            rows.append(AlignedSequence(*map(np.concatenate, parts)))
+            starts.append(np.flatnonzero(is_start[mine]) + len(prefix))
+            documents.append(numbers[owners[begin]])
+            begin = end
+        input_ids, teacher_input_ids, spans, teacher_spans = zip(*rows, strict=True)
+        lengths = [len(each) for each in input_ids]
+        return [
+            rows_column(input_ids, integer_type(len(self.student.tokens))),
+            column(np.array(lengths, dtype=np.uint16)),
+            column(np.array(documents, dtype=np.uint32)),
+            rows_column(starts, np.uint16),
+            rows_column(teacher_input_ids, integer_type(len(self.teacher.tokens))),
+            rows_column(spans, np.uint16),
+            rows_column(teacher_spans, np.uint16),
+        ]
+
+
+def mask(options: masking.MaskOptions) -> None:
+    """Write the masking weights, and a validation set whose masks are fixed on both sides."""
+    plain = Masking.from_counts(options, CorpusTokenizer.load(options.tokenizer))
+    aligner = MaskAligner.load(options.sequences, plain.mask_id)
+    path = options.sequences / "validation.arrow"
+    sample = masking.sample_sequences(path, options.max_validation_sequences)
+    numbers = [number for number, _ in sample]
+    rows = aligned_columns(sequences.open_sequences(path))[numbers]
+    items = aligner.draw_batch(aligner.masking(plain), rows, masking.VALIDATION_EPOCH, numbers)
+    columns = {
+        name: rows_column(
+            [getattr(item, name) for item in items], np.uint32 if "ids" in name else np.uint16
+        )
+        for name in MaskedSequence._fields
+        if name != "labels"
+    }
+    columns["labels"] = rows_column([item.labels for item in items], np.int32)
+    columns["length"] = column(np.array([len(item.labels) for item in items], dtype=np.uint16))
+    with atomic_dir(options.output) as folder:
+        plain.save(folder, columns)
+    drawn = sum(int(np.count_nonzero(item.labels != IGNORE_INDEX)) for item in items)
+    logger.info("%s: %d validation sequences, %d masked tokens", options.output, len(items), drawn)
+
+
+def aligned_columns(dataset: Any) -> Any:
+    """Return the columns of AlignedSequence of a dataset, as arrays."""
+    return dataset.select_columns(list(AlignedSequence._fields)).with_format("numpy")

@@ -1,0 +1,265 @@
+"""Give a masked language model new, longer tokens for a language (VocabAmp).
+
+Singh, De Clercq and Lefever 2023 describe the step and leave it to others. The new tokens are
+learnt in the tokenizer's own kind; words that need none are segmented as before. Nothing is
+trained.
+"""
+
+import csv
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy import sparse
+from tokenizers import Tokenizer
+
+from eliquare.cli import Options
+from eliquare.config.model import ExtensionRule
+from eliquare.corpus.documents import read, sample_texts
+from eliquare.extension import embeddings
+from eliquare.extension.learn import (
+    LearnedTokens,
+    Words,
+    extend_tokenizer,
+    learn_tokens,
+    old_tokens,
+    segment,
+)
+from eliquare.io import Failure, InputError, atomic_dir, progress, provenance, write_json
+from eliquare.models.hub import local_folder
+from eliquare.models.loading import load_fast_tokenizer, load_model, quiet
+from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.tokenizer import Description
+
+MIN_GAIN = 2e-5
+# Texts that auxiliary vectors are learnt from, spread over the corpus.
+VECTOR_TEXTS = 20_000
+CARD = """---
+library_name: transformers
+pipeline_tag: fill-mask
+base_model: {name}
+tags: [vocabulary-extension]
+---
+
+# {name} with {new:,} new tokens
+
+The masked language model {name} with {new:,} longer tokens for one language. A word of the text has
+{fertility_after:.2f} tokens, and had {fertility_before:.2f} before. Nothing was trained: the new
+tokens start as mixtures of old ones, and are of use only after more training.
+
+`new_tokens.csv` lists them, `extension.json` says what they do to the text, and `provenance.json`
+what the model was made from. The terms of {name} hold for this model too.
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class ExtendOptions(Options, ExtensionRule):
+    """Options of ``extension extend``."""
+
+    model: str = Field(description="Model folder, or a hub id.")
+    documents: Path = Field(description="Documents folder of the language.")
+    output: Path = Field(description="Model folder to write.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExtendOptions":
+        if self.num_tokens is not None and self.min_gain is not None:
+            raise ValueError("give either --num-tokens or --min-gain, and not both")
+        if self.vectors and self.initialization != "similar":
+            raise ValueError("--vectors: belongs to --initialization similar")
+        return self
+
+
+def extend(options: ExtendOptions) -> None:
+    """Learn the tokens, extend tokenizer and model, write them with a report."""
+    quiet()
+    folder = local_folder(options.model)
+    tokenizer, model = load_fast_tokenizer(folder), load_model(folder)
+    old = tokenizer_json.describe(tokenizer)
+    size = len(tokenizer_json.list_tokens(old))
+    if model.config.vocab_size < size:
+        raise InputError(
+            f"{folder}: {size:,} tokens in the tokenizer, {model.config.vocab_size:,} rows in the "
+            "model"
+        )
+    texts = (document.text for document in read(options.documents))
+    words = Words.read(
+        tokenizer_json.backend_of(old), progress(texts, "words", unit="documents")
+    )
+
+    kept, base = base_tokenizer(old, options.method)
+    # A replacement ends with as many tokens as an extension would have.
+    replaced = size - len(kept)
+    learned = learn(options, words, base, replaced)
+    new = with_tokens(base, learned, options.method)
+    backend = tokenizer_json.backend_of(new)
+    text = words.compare(backend)
+    if options.method == "extension":
+        require_same_segmentation(words, backend, set(tokenizer_json.list_tokens(old)))
+
+    copied, mixtures, without_vector = initial_rows(options, words, old, new)
+    new_size = len(tokenizer_json.list_tokens(new))
+    extended = embeddings.resize(model, kept, new_size, copied, mixtures)
+    report = {
+        "tokenizer": tokenizer_json.kind_of(old),
+        "method": options.method,
+        "initialization": options.initialization,
+        "tokens": {
+            "before": size,
+            "after": new_size,
+            "new": new_size - len(copied),
+            "new_for_characters": len(learned.characters),
+            "pruned": len(learned.pruned),
+            "without_vector": without_vector,
+        },
+        "parameters": {"before": model.num_parameters(), "after": extended.num_parameters()},
+        "words": words.written,
+        "text": text,
+        "curve": [
+            {"added": added - replaced, "fertility": tokens / words.written}
+            for added, tokens in learned.curve
+            if added >= replaced
+        ],
+    }
+    inputs = {"model": folder, "documents": options.documents / "documents.jsonl.zst"}
+    if options.vectors:
+        inputs["vectors"] = Path(options.vectors)
+    rule = options.model_dump(include=set(ExtensionRule.model_fields))
+    with atomic_dir(options.output) as partial:
+        tokenizer_json.save_tokenizer(tokenizer, new, partial)
+        extended.save_pretrained(partial)
+        write_json(partial / "extension.json", report)
+        write_new_tokens(partial / "new_tokens.csv", old, new, learned.uses)
+        write_json(partial / "provenance.json", provenance(rule, inputs))
+        card = CARD.format(name=folder.resolve().name, new=new_size - len(copied), **text)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+    logger.info(
+        "%s: %s new tokens, %.3f tokens per word became %.3f",
+        options.output,
+        f"{new_size - len(copied):,}",
+        text["fertility_before"],
+        text["fertility_after"],
+    )
+
+
+def base_tokenizer(old: Description, method: str) -> tuple[list[int], Description]:
+    """Return ids and tokenizer to start from: all of the old, or its characters and specials."""
+    names = tokenizer_json.list_tokens(old)
+    if method == "extension":
+        return list(range(len(names))), old
+    kept = tokenizer_json.protected_ids(old) | {
+        token_id
+        for token_id, name in enumerate(names)
+        if name == tokenizer_json.WORD_START or len(tokenizer_json.characters_of(old, name)) == 1
+    }
+    ordered = sorted({*kept, *tokenizer_json.closing_ids(old, sorted(kept))})
+    return ordered, tokenizer_json.reduce(old, ordered)
+
+
+def learn(
+    options: ExtendOptions, words: Words, base: Description, replaced: int
+) -> LearnedTokens:
+    """Learn the new tokens of ``base``, ``replaced`` of them in the place of old ones.
+
+    Raises InputError where the text asks for none.
+    """
+    if options.method == "replacement":
+        words = words.segmented_by(tokenizer_json.backend_of(base))
+    wanted = None if options.num_tokens is None else options.num_tokens + replaced
+    min_gain = options.min_gain or MIN_GAIN
+    learned = learn_tokens(base, words, wanted, min_gain, options.min_frequency)
+    if not learned.tokens:
+        raise InputError(
+            f"{options.documents}: no new token occurs {options.min_frequency} times and shortens "
+            "the text; give more text, or lower --min-frequency or --min-gain"
+        )
+    if wanted is not None and len(learned.tokens) < wanted:
+        logger.warning(
+            "%s tokens added, not %s: the others occur fewer than %d times, or do not shorten the "
+            "text",
+            f"{len(learned.tokens) - replaced:,}",
+            f"{options.num_tokens:,}",
+            options.min_frequency,
+        )
+    return learned
+
+
+def with_tokens(base: Description, learned: LearnedTokens, method: str) -> Description:
+    """Return the base with the new tokens; a replaced Unigram tokenizer gets scores from text."""
+    tokens = [*learned.characters, *learned.tokens]
+    scores = None
+    if method == "replacement" and tokenizer_json.kind_of(base) == "Unigram":
+        names = {name for name, _ in base["model"]["vocab"]}
+        special = {token["content"] for token in base["added_tokens"]}
+        total = learned.uses.total()
+        scores = {
+            name: round(float(np.log(max(learned.uses[name], 0.5) / total)), 6)
+            for name in (names | set(tokens)) - special
+        }
+    return extend_tokenizer(base, tokens, learned.merges, scores)
+
+
+def require_same_segmentation(words: Words, backend: Tokenizer, old: set[str]) -> None:
+    """Raise Failure where a word without a new token is segmented otherwise than before."""
+    for word, before in words.segmentations.items():
+        after = segment(backend, word)
+        if after != before and old.issuperset(after):
+            raise Failure(
+                f"{word!r} needs no new token, but its segmentation {before} became {after}; "
+                "nothing was written"
+            )
+
+
+def initial_rows(
+    options: ExtendOptions, words: Words, old: Description, new: Description
+) -> tuple[dict[int, int], sparse.csr_matrix, int]:
+    """Return the rows that are copied (new id: old id), and mixtures[new, old] for all others.
+
+    Also returns how many new tokens had no auxiliary vector and took the mean instead.
+    """
+    ids = {name: token_id for token_id, name in enumerate(tokenizer_json.list_tokens(old))}
+    names = tokenizer_json.list_tokens(new)
+    copied = {token_id: ids[name] for token_id, name in enumerate(names) if name in ids}
+    fresh = [name for name in names if name not in ids]
+    backend = tokenizer_json.backend_of(old)
+    prefix = tokenizer_json.continuation_prefix(old)
+    sources = []
+    for name in fresh:
+        bare = name.removeprefix(prefix)
+        # A character that was known at the start of words only.
+        alone = len(bare) == 1 and bare in ids
+        tokens = [bare] if alone else old_tokens(backend, old, name)
+        sources.append([ids[token] for token in tokens])
+    weights = np.ones(len(ids))
+    if options.initialization == "weighted":
+        uses = Counter[str]()
+        for word, tokens_of_word in words.segmentations.items():
+            for token in tokens_of_word:
+                uses[token] += words.counts[word]
+        weights = embeddings.rarity_weights(np.array([uses[name] for name in ids], dtype=float))
+    mixtures = embeddings.average_weights(sources, weights)
+    if options.initialization != "similar":
+        return copied, mixtures, 0
+    if options.vectors:
+        vectors = embeddings.read_vectors(options.vectors)
+    else:
+        texts = sample_texts(options.documents, VECTOR_TEXTS)
+        vectors = embeddings.learn_vectors(tokenizer_json.backend_of(new), names, texts)
+    protected = tokenizer_json.protected_ids(old)
+    shared = {name: token_id for name, token_id in ids.items() if token_id not in protected}
+    return copied, *embeddings.similarity_weights(fresh, shared, vectors, mixtures)
+
+
+def write_new_tokens(path: Path, old: Description, new: Description, uses: Counter[str]) -> None:
+    """Write each new token: id, uses in the text, the old tokens of its characters."""
+    known = set(tokenizer_json.list_tokens(old))
+    backend = tokenizer_json.backend_of(old)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["token_id", "token", "occurrences", "old_tokens"])
+        for token_id, name in enumerate(tokenizer_json.list_tokens(new)):
+            if name not in known:
+                old_names = " ".join(old_tokens(backend, old, name))
+                writer.writerow([token_id, name, uses[name], old_names])

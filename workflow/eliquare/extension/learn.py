@@ -1,0 +1,483 @@
+"""Learn the new tokens that a corpus asks for, and add them to a tokenizer of its own kind.
+
+Neighbouring tokens are joined, the most frequent pair first, as byte-pair encoding does (Sennrich
+et al. 2016), but from the tokens of an existing tokenizer instead of characters. A word that needs
+no new token must be segmented as before. What each kind of tokenizer needs for that:
+
+- WordPiece takes the longest token that fits, from the front. If the new segmentation of a word
+  holds no new token, each of its tokens was the longest old one. A new token may leave a rest that
+  no token fits, which makes the whole word [UNK]: so every character that any token holds after a
+  word's start gets a token of its own there.
+- Unigram takes the path of the highest score. The score of a new token is that of its best old path
+  and a little more for each token that it saves: so the new segmentation is an old best one in
+  which runs of tokens are replaced, and as many as possible.
+- BPE applies merges in their order. The new ones come after all old ones and make tokens that no
+  old merge takes, so that they join what the old ones leave.
+"""
+
+import copy
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from tokenizers import Tokenizer
+
+from eliquare.io import InputError, progress
+from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.tokenizer import Description
+
+# About a million distinct words of a language with spaces.
+MAX_CHARACTERS = 10_000_000
+CURVE_POINTS = 40
+PRUNING_ROUNDS = 5
+# Tokens learnt beyond the number asked for, since pruning takes some away.
+SURPLUS = 1.05
+# Far below the differences between scores, far above the rounding of their sums.
+SCORE_PER_SAVED_TOKEN = 1e-4
+
+# --- The words of a corpus -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Words:
+    """The distinct words of a corpus: the tokens of each, and how often each occurs.
+
+    A word is what the tokenizer's normalizer and pre-tokenizer hand to its model, so a written word
+    with a hyphen may be several. ``written`` counts the words between spaces: whole phrases in
+    languages that are written without.
+    """
+
+    segmentations: dict[str, tuple[str, ...]]
+    counts: Counter[str]
+    written: int
+
+    @classmethod
+    def read(
+        cls, backend: Tokenizer, texts: Iterable[str], max_characters: int = MAX_CHARACTERS
+    ) -> "Words":
+        """Count and segment the words of the texts, in an order that depends on them alone."""
+        written, total = count_written(texts, max_characters)
+        counts: Counter[str] = Counter()
+        for word, count in written.items():
+            for part in pre_tokenize(backend, word):
+                counts[part] += count
+        ordered = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
+        return cls({word: segment(backend, word) for word in ordered}, ordered, total)
+
+    def segmented_by(self, backend: Tokenizer) -> "Words":
+        """Return the same words in the tokens of another tokenizer."""
+        return Words({w: segment(backend, w) for w in self.counts}, self.counts, self.written)
+
+    def compare(self, backend: Tokenizer) -> dict[str, float]:
+        """Return fertility before and after, and the shares of running words that changed length.
+
+        "after" is with ``backend``. Raises InputError where there are no words.
+        """
+        if not self.written:
+            raise InputError("the documents hold no words")
+        before = after = shorter = longer = 0
+        for word, old in self.segmentations.items():
+            count, new = self.counts[word], segment(backend, word)
+            before += count * len(old)
+            after += count * len(new)
+            shorter += count * (len(new) < len(old))
+            longer += count * (len(new) > len(old))
+        running = self.counts.total()
+        return {
+            "fertility_before": before / self.written,
+            "fertility_after": after / self.written,
+            "words_shortened": shorter / running,
+            "words_lengthened": longer / running,
+        }
+
+
+def count_written(texts: Iterable[str], max_characters: int) -> tuple[Counter[str], int]:
+    """Return the words between spaces with their counts, and how many there are in all.
+
+    When the distinct words have twice ``max_characters`` together, the most frequent ones with
+    ``max_characters`` stay and the others are forgotten, so that memory does not grow with the
+    corpus: neither where it has ever more words, nor where a word is a whole phrase.
+    """
+    counts: Counter[str] = Counter()
+    total = held = 0
+    for text in texts:
+        words = text.split()
+        total += len(words)
+        held += sum(len(word) for word in set(words) if word not in counts)
+        counts.update(words)
+        if held > 2 * max_characters:
+            ordered = counts.most_common()
+            ends = accumulate(len(word) for word, _ in ordered)
+            fitting = sum(1 for end in ends if end <= max_characters)
+            counts = Counter(dict(ordered[:fitting]))
+            held = sum(map(len, counts))
+    return counts, total
+
+
+def pre_tokenize(backend: Tokenizer, written: str) -> Iterator[str]:
+    """Yield the parts of a written word that the model segments, as inside a line."""
+    text = f" {written}"
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is None:
+        yield text
+        return
+    for part, _ in backend.pre_tokenizer.pre_tokenize_str(text):
+        yield part
+
+
+def segment(backend: Tokenizer, word: str) -> tuple[str, ...]:
+    """Return the tokens of one such word, the unknown one by its own name."""
+    model = backend.model
+    return tuple(model.id_to_token(token.id) for token in model.tokenize(word))
+
+
+# --- Joining neighbours ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Two neighbours that became one token, and how many tokens fewer the text has for it."""
+
+    left: str
+    right: str
+    result: str
+    saved: int
+
+
+class MergeLearner:
+    """Segmented words whose most frequent neighbours are joined step by step.
+
+    Ties go to the pair that is first in the order of code points. Time and memory are linear in the
+    words; each step touches only the words that hold its pair.
+    """
+
+    def __init__(
+        self,
+        words: Iterable[tuple[tuple[str, ...], int]],
+        join: Callable[[str, str], str],
+        known: Collection[str],
+        closed: Collection[str] = (),
+        min_frequency: int = 1,
+    ):
+        """Count the pairs of the words, given as (tokens, occurrences).
+
+        Pairs are not joined to a token in ``known``, nor with one in ``closed``, nor where they
+        occur fewer than ``min_frequency`` times.
+        """
+        self.join = join
+        self.known = known
+        self.min_frequency = min_frequency
+        self.words: list[list[str]] = []
+        self.counts: list[int] = []
+        self.uses: Counter[str] = Counter()
+        self.num_tokens = 0
+        self.created: dict[str, None] = {}
+        self.in_use: set[str] = set()
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._places: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for tokens, count in words:
+            self.num_tokens += count * len(tokens)
+            for token in tokens:
+                self.uses[token] += count
+            for run in split_at(tokens, closed):
+                for pair in pairwise(run):
+                    self._pairs[pair] += count
+                    self._places[pair].add(len(self.words))
+                self.words.append(run)
+                self.counts.append(count)
+        self._heap = [(-count, *pair) for pair, count in self._pairs.items()]
+        heapq.heapify(self._heap)
+
+    def peek(self) -> int:
+        """Return how often the next pair occurs; 0 where none is left."""
+        while self._heap:
+            count, left, right = self._heap[0]
+            frequent = -count == self._pairs[left, right] >= self.min_frequency
+            if frequent and self.join(left, right) not in self.known:
+                return -count
+            heapq.heappop(self._heap)
+        return 0
+
+    def step(self) -> Merge | None:
+        """Join the most frequent pair everywhere; return None where no pair is left to join."""
+        if not self.peek():
+            return None
+        _, left, right = heapq.heappop(self._heap)
+        result = self.join(left, right)
+        changed: dict[tuple[str, str], None] = {}
+        saved = 0
+        for index in sorted(self._places.pop((left, right))):
+            old, count = self.words[index], self.counts[index]
+            new = joined(old, left, right, result)
+            if len(new) == len(old):
+                continue
+            saved += count * (len(old) - len(new))
+            for pair in pairwise(old):
+                self._pairs[pair] -= count
+                changed[pair] = None
+            for pair in pairwise(new):
+                self._pairs[pair] += count
+                self._places[pair].add(index)
+                changed[pair] = None
+            self.words[index] = new
+        for pair in changed:
+            if self._pairs[pair] > 0:
+                heapq.heappush(self._heap, (-self._pairs[pair], *pair))
+        self.num_tokens -= saved
+        self.created[result] = None
+        self.uses[result] += saved
+        for token in (left, right):
+            self.uses[token] -= saved
+        for token in (left, right, result):
+            used = token in self.created and self.uses[token] >= self.min_frequency
+            (self.in_use.add if used else self.in_use.discard)(token)
+        return Merge(left, right, result, saved)
+
+
+def split_at(tokens: Iterable[str], closed: Collection[str]) -> list[list[str]]:
+    """Return the runs of two or more tokens between those that cannot be joined."""
+    runs: list[list[str]] = [[]]
+    for token in tokens:
+        if token in closed:
+            runs.append([])
+        else:
+            runs[-1].append(token)
+    return [run for run in runs if len(run) > 1]
+
+
+def joined(tokens: list[str], left: str, right: str, result: str) -> list[str]:
+    """Replace each left and right beside each other, from the front."""
+    new, index = [], 0
+    while index < len(tokens):
+        if tokens[index] == left and tokens[index + 1 : index + 2] == [right]:
+            new.append(result)
+            index += 2
+        else:
+            new.append(tokens[index])
+            index += 1
+    return new
+
+
+# --- Learning and pruning --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LearnedTokens:
+    """New tokens in the order of learning, and what adding them step by step does.
+
+    ``characters`` are those that WordPiece needs beside them, ``merges`` those that make them in
+    BPE; ``uses`` says how often each token occurs in the segmented corpus; ``pruned`` made more of
+    the text longer than shorter; ``curve`` has (tokens added, tokens of the text).
+    """
+
+    tokens: list[str]
+    characters: list[str]
+    merges: list[Merge]
+    uses: Counter[str]
+    pruned: list[str]
+    curve: list[tuple[int, int]]
+
+
+def learn_tokens(
+    description: Description,
+    words: Words,
+    num_tokens: int | None,
+    min_gain: float,
+    min_frequency: int,
+) -> LearnedTokens:
+    """Join tokens until ``num_tokens`` new ones are in use, or until one more saves too little.
+
+    ``min_gain`` is the share of the text's tokens that the last one must save; it decides where
+    ``num_tokens`` is None. ``min_frequency`` is how often a new token must occur. A token that is
+    only part of longer new ones is neither counted nor added, except to BPE, whose merges need it.
+    """
+    learner = MergeLearner(
+        ((tokens, words.counts[word]) for word, tokens in words.segmentations.items()),
+        joiner(description),
+        set(tokenizer_json.list_tokens(description)),
+        closed_tokens(description),
+        min_frequency,
+    )
+    is_bpe = tokenizer_json.kind_of(description) == "BPE"
+    tokens = learner.created if is_bpe else learner.in_use
+    least_saved = max(min_gain * learner.num_tokens, 1)
+    wanted = num_tokens if num_tokens is None or is_bpe else round(SURPLUS * num_tokens) + 1
+    merges: list[Merge] = []
+    curve = [(0, learner.num_tokens)]
+    steps = progress(iter(learner.step, None), "new tokens", total=wanted)
+    while learner.peek() >= least_saved if wanted is None else len(tokens) < wanted:
+        merge = next(steps, None)
+        if merge is None:
+            break
+        merges.append(merge)
+        curve.append((len(tokens), learner.num_tokens))
+    ordered = [token for token in learner.created if token in tokens]
+    curve = thinned([point for point in curve if num_tokens is None or point[0] <= num_tokens])
+    if is_bpe:
+        # Its merges segment the text exactly as they were learnt.
+        return LearnedTokens(ordered, [], merges, learner.uses, [], curve)
+    characters = missing_characters(description)
+    ordered, uses, pruned = prune(
+        description, words, ordered, characters, min_frequency, num_tokens
+    )
+    return LearnedTokens(ordered, characters, [], uses, pruned, curve)
+
+
+def prune(
+    description: Description,
+    words: Words,
+    tokens: list[str],
+    characters: list[str],
+    min_frequency: int,
+    num_tokens: int | None,
+) -> tuple[list[str], Counter[str], list[str]]:
+    """Keep the tokens that pay when the text is really segmented with them, ``num_tokens`` at most.
+
+    WordPiece may cut a word into more tokens than before where a new one ends at a bad place, and
+    Unigram and WordPiece may not use a token at all. A token goes if it is used fewer than
+    ``min_frequency`` times, or if the words that hold it became longer by more than they became
+    shorter. Returns the tokens that stay, the uses of each, and those that did harm.
+    """
+    uses: Counter[str] = Counter()
+    harmful: list[str] = []
+    for round_ in range(PRUNING_ROUNDS):
+        backend = tokenizer_json.backend_of(extend_tokenizer(description, [*characters, *tokens]))
+        candidates = set(tokens)
+        saved: Counter[str] = Counter()
+        uses = Counter()
+        for word, old in words.segmentations.items():
+            if len(old) < 2:
+                continue
+            new, count = segment(backend, word), words.counts[word]
+            for token in candidates.intersection(new):
+                uses[token] += count * new.count(token)
+                saved[token] += count * (len(old) - len(new))
+        bad = {token for token in tokens if uses[token] < min_frequency or saved[token] <= 0}
+        harmful += [token for token in tokens if token in bad and uses[token] >= min_frequency]
+        tokens = [token for token in tokens if token not in bad]
+        too_many = num_tokens is not None and len(tokens) > num_tokens
+        if too_many and (not bad or round_ == PRUNING_ROUNDS - 1):
+            tokens = tokens[:num_tokens]
+        elif not bad:
+            break
+    return tokens, uses, harmful
+
+
+def thinned(curve: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return about CURVE_POINTS points of the curve, the first and the last among them."""
+    # The number in use can fall for a step; only a new height is a point.
+    heights = list(accumulate((added for added, _ in curve), max))
+    rising = [p for p, before in zip(curve, [-1, *heights], strict=False) if p[0] > before]
+    chosen = rising[:: max(1, -(-len(rising) // CURVE_POINTS))]
+    return chosen if chosen[-1] == rising[-1] else [*chosen, rising[-1]]
+
+
+# --- Adding tokens to a tokenizer ------------------------------------------------------------
+
+
+def joiner(description: Description) -> Callable[[str, str], str]:
+    """Return how two neighbours are written as one token."""
+    prefix = tokenizer_json.continuation_prefix(description)
+    return lambda left, right: left + right.removeprefix(prefix)
+
+
+def closed_tokens(description: Description) -> set[str]:
+    """Return the tokens that nothing is joined with: special, added, bytes, the unknown one."""
+    model = description["model"]
+    if model["type"] == "BPE" and not model.get("byte_fallback"):
+        # The 256 bytes of a byte-level tokenizer are protected, and are what it joins.
+        return {token["content"] for token in description["added_tokens"]}
+    tokens = tokenizer_json.list_tokens(description)
+    return {tokens[token_id] for token_id in tokenizer_json.protected_ids(description)}
+
+
+def missing_characters(description: Description) -> list[str]:
+    """Return WordPiece's characters that occur inside words but are no token there, in order."""
+    if tokenizer_json.kind_of(description) != "WordPiece":
+        return []
+    prefix = tokenizer_json.continuation_prefix(description)
+    vocabulary = tokenizer_json.model_vocabulary(description)
+    inside: set[str] = set()
+    for token in vocabulary.keys() - closed_tokens(description):
+        inside.update(token[len(prefix) if token.startswith(prefix) else 1 :])
+    return sorted(prefix + c for c in inside if prefix + c not in vocabulary)
+
+
+def old_tokens(backend: Tokenizer, description: Description, token: str) -> list[str]:
+    """Return the tokens into which a tokenizer segments the characters of a token, in its place.
+
+    The first token of one from inside a word is one from inside a word, too.
+    """
+    prefix = tokenizer_json.continuation_prefix(description)
+    if tokenizer_json.kind_of(description) != "WordPiece" or not token.startswith(prefix):
+        return list(segment(backend, token))
+    vocabulary = tokenizer_json.model_vocabulary(description)
+    tokens, begin = [], len(prefix)
+    while begin < len(token):
+        ends = range(len(token), begin, -1)
+        end = next((end for end in ends if prefix + token[begin:end] in vocabulary), None)
+        if end is None:
+            return [description["model"]["unk_token"]]
+        tokens.append(prefix + token[begin:end])
+        begin = end
+    return tokens
+
+
+def extend_tokenizer(
+    description: Description,
+    tokens: Sequence[str],
+    merges: Iterable[Merge] = (),
+    scores: dict[str, float] | None = None,
+) -> Description:
+    """Return the tokenizer with ``tokens`` added in their order, their ids after all old ones.
+
+    BPE needs the ``merges`` that make them, in order. Unigram takes ``scores`` where they are
+    given, for old tokens too; by default new tokens get theirs from their best old path and old
+    ones keep their own. Raises InputError for a token that the tokenizer has already.
+    """
+    result = copy.deepcopy(description)
+    model = result["model"]
+    names = tokenizer_json.list_tokens(description)
+    repeated = [token for token, uses in Counter([*names, *tokens]).items() if uses > 1]
+    if repeated:
+        raise InputError(f"the tokenizer has the token {repeated[0]!r} already")
+    if model["type"] == "Unigram":
+        lowest = min(score for _, score in model["vocab"])
+        # Added tokens beyond the list would move when it grows: they become part of it.
+        model["vocab"] += [[token, lowest] for token in names[len(model["vocab"]) :]]
+        new = path_scores(description, tokens) if scores is None else scores
+        model["vocab"] = [[token, (scores or {}).get(token, old)] for token, old in model["vocab"]]
+        model["vocab"] += [[token, new[token]] for token in tokens]
+        return result
+    model["vocab"] = {token: token_id for token_id, token in enumerate([*names, *tokens])}
+    if model["type"] == "BPE":
+        as_text = bool(model["merges"]) and isinstance(model["merges"][0], str)
+        pairs = [[merge.left, merge.right] for merge in merges]
+        model["merges"] += [" ".join(pair) for pair in pairs] if as_text else pairs
+    return result
+
+
+def path_scores(description: Description, tokens: Iterable[str]) -> dict[str, float]:
+    """Return the score of each new token of a Unigram tokenizer: see the module's head.
+
+    Where a character of some old token is no token itself, no new score falls below the lowest old
+    one: tokenizers takes the score of such a character from the lowest of all.
+    """
+    model = description["model"]
+    scores: dict[str, float] = dict(model["vocab"])
+    backend = tokenizer_json.backend_of(description)
+    added = {token["content"] for token in description["added_tokens"]}
+    complete = all(c in scores for token in scores if token not in added for c in token)
+    lowest = float("-inf") if complete else min(scores.values())
+    result = {}
+    for token in tokens:
+        path = backend.model.tokenize(token)
+        if any(part.id == model.get("unk_id") for part in path):
+            raise InputError(f"the new token {token!r} has characters that no old token covers")
+        score = sum(scores[part.value] for part in path) + SCORE_PER_SAVED_TOKEN * (len(path) - 1)
+        # tokenizers reads a number of few digits exactly, and one of many perhaps not.
+        result[token] = round(max(score, lowest), 6)
+    return result
