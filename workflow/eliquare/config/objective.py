@@ -10,7 +10,15 @@ import math
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 Positions = Literal["all", "masked"]
 
@@ -56,6 +64,30 @@ class Weight(Settings):
             raise ValueError("expected weights of 0 or more")
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe all ways to write a weight."""
+        number = {"type": "number", "minimum": 0}
+        shape = {"enum": ["linear", "cosine"], "default": "linear"}
+        ends = {"from": number, "to": number, "shape": shape}
+        points = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+        ways: list[tuple[dict[str, Any], list[str]]] = [
+            (ends, ["from", "to"]),
+            ({"points": points, "shape": shape}, ["points"]),
+        ]
+        schedules = [
+            {
+                "type": "object",
+                "properties": properties,
+                "required": required,
+                "additionalProperties": False,
+            }
+            for properties, required in ways
+        ]
+        return {"anyOf": [number, *schedules]}
+
     @model_serializer
     def _shortest(self) -> float | dict[str, Any]:
         """Write a constant weight as a number, so that all ways to write it are one."""
@@ -94,12 +126,24 @@ class Term(Settings):
     """One term of the objective."""
 
     on_logits: ClassVar[bool] = False
-    weight: Weight = Field(description="Weight of the term: a number or a schedule.")
+    weight: Weight = Field(
+        Weight(points=[[0.0, 1.0], [1.0, 1.0]]),
+        description="Weight of the term: a number or a schedule.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _from_weight(cls, value: Any) -> Any:
         return as_term(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe a term as its weight alone, or as a mapping; a preset may give the weight."""
+        settings = handler.resolve_ref_schema(handler(core_schema))
+        weight = settings["properties"]["weight"]
+        return {"anyOf": [{"$ref": weight["$ref"]}, settings]}
 
 
 class KL(Term):
