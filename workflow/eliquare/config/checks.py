@@ -69,13 +69,8 @@ FILE_KEYS = (
 )
 
 
-def problems(configuration: Configuration, named: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield every problem of a completed configuration.
-
-    ``named`` is the configuration as mappings, with the entries that could not be used: their names
-    exist.
-    """
-    yield from unknown_names(configuration, named)
+def problems(configuration: Configuration) -> Iterator[Problem]:
+    """Yield what does not belong together in a completed configuration."""
     yield from taken_names(configuration)
     masking = configuration.masking
     if masking.mask_replace_prob + masking.random_replace_prob > 1:
@@ -113,7 +108,11 @@ def problems(configuration: Configuration, named: Mapping[str, Any]) -> Iterator
 
 
 def unknown_names(configuration: Configuration, named: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for every name that refers to nothing."""
+    """Yield a problem for every name that refers to nothing.
+
+    ``named`` is the configuration as mappings, with the entries that could not be used: their
+    names exist.
+    """
 
     def names(*sections: str) -> set[str]:
         return {str(name) for section in sections for name in named.get(section) or {}}
@@ -334,8 +333,9 @@ def several_teachers_problems(
     if student.extension is not None:
         yield where, "a student with an extension has one teacher"
     if student.vocabulary is not None:
+        own = root(configuration, student.teacher)
         for name in student.teachers:
-            if root(configuration, name) != root(configuration, student.teacher):
+            if name in configuration.teachers and root(configuration, name) != own:
                 yield (
                     where,
                     f"{name} is not reduced to the vocabulary of {student.teacher}; teachers with "
@@ -500,14 +500,11 @@ def made_by(
         ]
         found[f"students.{name}"] = student, parts
     for name, system in configuration.systems.items():
-        found[f"systems.{name}"] = (
-            system,
-            [
-                paths.results / "systems" / name / "model",
-                *(paths.benchmark(language, name) for language in configuration.languages),
-                *(paths.store() / task / name for task in configuration.tasks),
-            ],
-        )
+        places = [paths.benchmark(language, name) for language in configuration.languages]
+        places += [paths.store() / task / name for task in configuration.tasks]
+        if system.model is not None:
+            places.append(paths.results / "systems" / name / "model")
+        found[f"systems.{name}"] = system, places
     for name, task in configuration.tasks.items():
         compared = configuration.experiment.systems
         found[f"tasks.{name}"] = task, [paths.store() / name / system for system in compared]

@@ -5,7 +5,7 @@ are reported by the validation. Nothing changes the mapping that it is given.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from eliquare.config.errors import Path, suggestion
@@ -261,24 +261,26 @@ def at_most(values: Values, key: str, limit: int, default: int | None = None) ->
         values[key] = min(value, limit)
 
 
-# Where a value was written
+# Where a mistake was made
 
 
-def is_written(path: Path, written: Mapping[str, Any]) -> bool:
-    """Return whether a value was written at its path, and not taken over from another entry.
+def inherited(problem: Problem, problems: Collection[Problem], written: Mapping[str, Any]) -> bool:
+    """Return whether a problem is also one of the entry that this one took the value from.
 
-    A student takes over keys of the one that it extends or is reduced from, a task those of
-    ``finetuning``; a mistake in them is one of the place where they were written.
+    A student takes keys of the one that it extends or is reduced from, a task those of
+    ``finetuning``; a mistake in them is reported where it was made.
     """
-    if path[:1] not in (("students",), ("tasks",)):
-        return True
-    # Terms of an objective are written in several ways: what counts is the term.
-    depth = 4 if path[2:3] == ("objective",) else len(path)
-    value: Any = written
-    for key in path[:depth]:
-        if isinstance(value, Mapping) and key not in value:
-            return False
-        if not isinstance(value, Mapping):
+    path, message = problem
+    if path[:1] == ("tasks",) and path[2:3] == ("finetuning",):
+        return (path[2:], message) in problems
+    if path[:1] != ("students",) or len(path) < 2:
+        return False
+    students = section(dict(written), "students")
+    name, seen = str(path[1]), set()
+    while name not in seen:
+        seen.add(name)
+        if name != path[1] and (("students", name, *path[2:]), message) in problems:
             return True
-        value = value[key]
-    return True
+        entry = mapping(students.get(name))
+        name = str(entry.get("extends") or entry.get("reduced_from") or base_name(name))
+    return False

@@ -42,16 +42,17 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     written, problems = readable(with_bases(raw, source))
     derived, more = derive.derived(written)
     configuration, refused = validate(derived)
-    # What an entry took over from another is reported once, where it was written.
-    problems += more + ([each for each in refused if is_written(each, written)] or refused)
+    problems += more + refused
     if configuration is not None:
         broken = [path for path, _ in problems]
+        problems += checks.unknown_names(configuration, derived)
+        # In an entry without the values that were refused, more may be amiss than the user wrote.
         problems += [
-            (path, message)
-            for path, message in checks.problems(configuration, derived)
-            if is_written((path[:2], message), written)
-            and not any(related(path, other) for other in broken)
+            problem
+            for problem in checks.problems(configuration)
+            if not any(related(problem[0], path) for path in broken)
         ]
+    problems = [each for each in problems if not derive.inherited(each, problems, written)]
     if problems or configuration is None:
         raise InputError("\n".join(lines(problems, source)))
     return configuration
@@ -133,9 +134,7 @@ def readable(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if isinstance(value, Mapping):
             kept = {}
             for key, inner in value.items():
-                text = (
-                    key if isinstance(key, str) else {False: "no", True: "yes"}.get(key, str(key))
-                )
+                text = key if isinstance(key, str) else yaml_word(key)
                 kept[text] = copied(inner, (*path, text))
                 if text != key:
                     message = f'YAML reads the key {text} as {key!r}: write it in quotes, "{text}"'
@@ -149,6 +148,13 @@ def readable(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         return copy.deepcopy(value)
 
     return copied(raw, ()), problems
+
+
+def yaml_word(value: Any) -> str:
+    """Return the word that YAML reads as this value."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 # Validation
@@ -174,12 +180,6 @@ def validate(derived: dict[str, Any]) -> tuple[Configuration | None, list[Proble
             drop(usable, path[:2] if message == MISSING else path)
         if usable == before:
             return None, problems
-
-
-def is_written(problem: Problem, written: Mapping[str, Any]) -> bool:
-    """Return whether what a problem is about was written where the problem says."""
-    path, message = problem
-    return derive.is_written(path[:-1] if message == MISSING else path, written)
 
 
 def drop(value: Any, path: KeyPath) -> None:

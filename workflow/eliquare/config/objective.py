@@ -319,6 +319,18 @@ class Objective(Settings):
         found = {name: getattr(self, name) for name in self.TERMS}
         return {name: term for name, term in found.items() if term and term.weight.mean > 0}
 
+    def in_words(self) -> str:
+        """Return the terms with their weights and settings, as one line for people."""
+        words = []
+        for name, term in self.terms().items():
+            weights = [weight for _, weight in term.weight.points]
+            ends = weights[:1] if term.weight.constant else weights
+            settings = term.model_dump(exclude={"weight"}, exclude_none=True)
+            details = ", ".join(f"{key} {value}" for key, value in settings.items())
+            number = " to ".join(f"{weight:g}" for weight in ends)
+            words.append(f"{number} {name}" + (f" ({details})" if details else ""))
+        return " + ".join(words)
+
     def written_out(self) -> dict[str, Any]:
         """Return the objective in full without its preset, alike for all ways to write it."""
         terms = {

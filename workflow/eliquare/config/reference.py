@@ -171,7 +171,7 @@ def presets() -> str:
     """Return the table of the objectives from the literature."""
     rows = ["| preset | terms | source |", "|---|---|---|"]
     for name, (source, terms) in PRESETS.items():
-        words = in_words(Objective.model_validate({"preset": name})) if terms else ""
+        words = Objective.model_validate({"preset": name}).in_words() if terms else ""
         rows.append(row(f"`{name}`", words, source))
     return "\n".join(rows) + "\n"
 
@@ -179,22 +179,6 @@ def presets() -> str:
 def row(*cells: str) -> str:
     """Return a row of a Markdown table."""
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def in_words(objective: Objective) -> str:
-    """Return the terms of an objective with their weights and settings, as one line."""
-    words = []
-    for name, term in objective.terms().items():
-        weights = [weight for _, weight in term.weight.points]
-        ends = weights[:1] if term.weight.constant else weights
-        settings = term.model_dump(exclude={"weight"}, exclude_none=True)
-        details = ", ".join(f"{key} {value}" for key, value in settings.items())
-        words.append(
-            " to ".join(f"{weight:g}" for weight in ends)
-            + f" {name}"
-            + (f" ({details})" if details else "")
-        )
-    return " + ".join(words)
 
 
 def sections(

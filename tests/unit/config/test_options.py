@@ -1,0 +1,131 @@
+"""Options of stages: made from the models, as the command line reads them."""
+
+import json
+import shlex
+
+import pytest
+
+from eliquare import cli
+from eliquare.config import model, options
+from eliquare.config.load import complete
+
+
+def parsed(words: str) -> dict[str, list[str]]:
+    """Return the values of each option."""
+    found: dict[str, list[str]] = {}
+    for word in shlex.split(words):
+        if word.startswith("--"):
+            found[word] = []
+        else:
+            found[list(found)[-1]].append(word)
+    return found
+
+
+def names_of(*models) -> set[str]:
+    return {cli.option_name(key) for each in models for key in each.model_fields}
+
+
+@pytest.fixture
+def settings(small):
+    small["students"]["full"] |= {"freeze": ["positions"], "teachers": {"big": 2, "again": 1}}
+    small["teachers"]["again"] = {"source": "folder", "model": "m"}
+    small["students"]["post"]["vocabulary"] = "sentences"
+    del small["students"]["pre"]["vocabulary"]
+    return complete(small)
+
+
+def test_words_are_sorted_quoted_and_leave_out_what_is_not_given():
+    values = {
+        "to_b": True,
+        "a": None,
+        "c": [],
+        "d": ["x y", 1],
+        "e": False,
+        "f": {"z": 1, "k": "ä"},
+    }
+    words = options.words(values)
+    assert words == '--d \'x y\' 1 --no-e --f \'{"k": "ä", "z": 1}\' --to-b'
+    assert options.words({"b": 1, "a": 2}, without=["a"]) == "--b 1"
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        model.DocumentFilter,
+        model.Masking,
+        model.SelectionRule,
+        model.ExtensionRule,
+        model.Benchmark,
+        model.StudentShape,
+        model.Shape,
+        model.Training,
+    ],
+)
+def test_options_come_from_the_models_and_are_read_back(of):
+    """What the command line reads is the settings that the options were made from."""
+
+    class Of(of, cli.Options):
+        pass
+
+    def stage(options: Of) -> None:
+        """Do nothing."""
+
+    value = of()
+    words = options.words(value, of)
+    assert set(parsed(words)) <= {
+        name.replace("--", prefix, 1) for name in names_of(of) for prefix in ("--", "--no-")
+    }
+    read = cli.parse(stage, "eliquare test", shlex.split(words))
+    assert read.model_dump(mode="json") == value.model_dump(mode="json")
+
+
+def test_a_distillation_is_told_all_that_decides_its_result(settings):
+    found = parsed(options.distillation(settings, "full"))
+    training = names_of(model.Training) - {cli.option_name(key) for key in model.EXECUTION_KEYS}
+    assert set(found) <= training | {
+        "--objective",
+        "--freeze",
+        "--data-fraction",
+        "--teacher-weights",
+        "--no-torch-compile",
+    }
+    assert {"--gpus", "--seed", "--num-train-epochs"} <= set(found)
+    assert json.loads(found["--objective"][0]) == settings.students["full"].objective.written_out()
+    # The weights of its own teacher, then of the others by name.
+    assert found["--teacher-weights"] == ["2.0", "1.0"]
+    assert found["--freeze"] == ["positions"]
+    execution = parsed(options.execution(settings.students["full"].training))
+    assert set(execution) == {"--checkpoint-minutes"}
+
+
+def test_a_student_reduced_afterwards_and_its_label_change_no_options(small):
+    before = options.distillation(complete(small), "full")
+    small["students"]["full"]["label"] = "Another"
+    small["students"]["full"]["training"] |= {"threads": 7, "checkpoint_minutes": 1}
+    small["students"]["full"]["objective"] = {"preset": "distilbert", "mlm": {"weight": 2}}
+    assert options.distillation(complete(small), "full") == before
+    small["students"]["full"]["training"]["gpus"] = 2
+    assert options.distillation(complete(small), "full") != before
+
+
+def test_a_teacher_is_told_its_shape_only_if_it_has_none_yet(small):
+    training = {"max_steps": 1}
+    small["teachers"]["adapted"] = {"source": "adapt", "teacher": "big", "training": training}
+    teachers = complete(small).teachers
+    assert "--hidden-size" in parsed(options.pretraining(teachers["big"]))
+    adapted = parsed(options.pretraining(teachers["adapted"]))
+    assert "--hidden-size" not in adapted
+    assert adapted["--max-steps"] == ["1"]
+
+
+def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
+    (task,) = map(json.loads, parsed(options.tasks(settings, "sw"))["--tasks"])
+    assert task["name"] == "pairs"
+    assert task["finetuning"]["num_train_epochs"] == 3
+    assert set(task) <= {"name", "finetuning", *model.TaskData.model_fields}
+    assert set(task["finetuning"]) <= set(model.Finetuning.model_fields)
+
+
+def test_several_gpus_are_several_processes():
+    assert options.launcher(model.Training()) == "python -m eliquare"
+    assert "--nproc-per-node 4 -m eliquare" in options.launcher(model.Training(gpus=4))

@@ -1,0 +1,531 @@
+"""The configuration: what is filled in, and one line with file, key and fix for each mistake."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from eliquare.config import checks
+from eliquare.config.load import base_name, complete, dump, load, restore
+from eliquare.io import InputError
+from eliquare.paths import Paths
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+
+
+def changed(config: dict, path: str, value) -> dict:
+    """Return the configuration with one key set; a value of ... removes it."""
+    *parents, last = path.split("/")
+    place = config
+    for key in parents:
+        place = place.setdefault(key, {})
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+def errors_of(config, source="mine.yaml") -> list[str]:
+    with pytest.raises(InputError) as caught:
+        complete(config, source)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{source}: ") for line in lines)
+    return [line.removeprefix(f"{source}: ") for line in lines]
+
+
+# What is changed in the small configuration, the key that is reported, and parts of the message.
+MISTAKES = {
+    # what is unknown, missing or of another type
+    "unknown key": ("students/full/temprature", 2.0, "students.full.temprature", "unknown"),
+    "misspelt key": ("students/full/vocabulry", "pre", "students.full.vocabulry", "'vocabulary'"),
+    "misspelt section": ("student", {}, "student", "'students'"),
+    "missing key": ("languages/sl/corpus", ..., "languages.sl.corpus", "missing"),
+    "missing section": ("teachers", ..., "teachers", "missing"),
+    "empty section": ("students", None, "students", "write {}"),
+    "bad name": ("students/Big Model", {}, "students.Big Model", "small letters"),
+    "bad choice": ("tasks/names/kind", "pos", "tasks.names.kind", "'upos', 'ner'"),
+    "text for a number": (
+        "students/full/num_hidden_layers",
+        "2",
+        "students.full.num_hidden_layers",
+        "write 2 without quotes",
+    ),
+    "2.0 for a whole number": (
+        "students/full/num_hidden_layers",
+        2.0,
+        "students.full.num_hidden_layers",
+        "a whole number, found 2.0",
+    ),
+    "not finite": (
+        "students/full/training/learning_rate",
+        float("nan"),
+        "students.full.training.learning_rate",
+        "nan",
+    ),
+    "out of bounds": ("masking/mlm_probability", 1.5, "masking.mlm_probability", "1.5"),
+    "repeated": ("experiment/systems", ["full", "full"], "experiment.systems", "'full'"),
+    "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both", "'sl'"),
+    "no hash": ("teachers/big/revision", "main", "teachers.big.revision", "'main'", "hexadecimal"),
+    # how YAML reads
+    "no as a key": ("mixtures", {False: ["sl", "sw"], "both": ["sl", "sw"]}, "mixtures", '"no"'),
+    "no in a list": ("mixtures/both", ["sl", False], "mixtures.both.1", "bare no", "in quotes"),
+    "no as a value": ("tasks/names/language", False, "tasks.names.language", "bare no"),
+    "5e-4": (
+        "students/full/training/learning_rate",
+        "5e-4",
+        "students.full.training.learning_rate",
+        "write 5.0e-4",
+    ),
+    "1.0e3": (
+        "students/full/training/learning_rate",
+        "1.0e3",
+        "students.full.training.learning_rate",
+        "write 1.0e+3",
+    ),
+    "date as a number": (
+        "languages/sw/corpus/date",
+        20230501,
+        "languages.sw.corpus.date",
+        '"20230501"',
+    ),
+    "date as a date": (
+        "languages/sw/corpus/date",
+        yaml.safe_load("2023-05-01"),
+        "languages.sw.corpus.date",
+        '"20230501"',
+    ),
+    "layers by number": (
+        "students/full/objective",
+        {"hidden": {"layers": {1: 2}}},
+        "students.full.objective.hidden.layers",
+        '"1"',
+    ),
+    # names
+    "no such language": ("tasks/names/language", "sk", "tasks.names.language", "'sk'"),
+    "no such member": ("mixtures/both", ["sl", "sk"], "mixtures.both", "'sk'"),
+    "no such teacher": ("students/full/teacher", "bgi", "students.full.teacher", "'big'"),
+    "no such vocabulary": (
+        "students/pre/vocabulary",
+        "sentence",
+        "students.pre.vocabulary",
+        "mean 'sentences'",
+    ),
+    "no such extension": (
+        "students/new",
+        {"extends": "full", "extension": "x"},
+        "students.new.extension",
+    ),
+    "no such system": ("experiment/systems", ["big", "ful"], "experiment.systems", "mean 'full'"),
+    "no such task": ("experiment/tasks", ["name"], "experiment.tasks", "mean 'names'"),
+    "no such place": ("students/full/languages", ["sk"], "students.full.languages", "'sk'"),
+    "no such baseline": ("experiment/baseline", "mbert", "experiment.baseline", "'mbert'"),
+    "released, not compared": ("experiment/release", ["big"], "experiment.release", "'big'"),
+    "no such student": ("students/pre/extends", "fulll", "students.pre.extends", "mean 'full'"),
+    "no such original": ("students/post/reduced_from", "fu", "students.post.reduced_from", "'fu'"),
+    "task elsewhere": (
+        "experiment",
+        {"systems": ["big"], "languages": ["sw"], "tasks": ["names"]},
+        "experiment.tasks",
+        "names",
+        "'sl'",
+    ),
+    "two of a name": ("students/big", {"extends": "full"}, "students.big", "teachers.big"),
+    "mixture and language": ("mixtures/sl", ["sl", "sw"], "mixtures.sl", "languages.sl"),
+    "taken name": ("vocabularies/full", {"top_k": 9}, "vocabularies.full", "taken"),
+    "folder of all": ("name", "students", "name", "students"),
+    "vocabulary and extension": ("extensions", {"sentences": {}}, "extensions.sentences"),
+    "a seed by hand": ("students/full@2", {"extends": "full"}, "students.full@2", "seeds"),
+    # what belongs together
+    "steps and epochs": ("students/full/training/max_steps", 5, "students.full.training", "both"),
+    "no budget": ("students/full/training", {}, "students.full.training", "max_steps"),
+    "no teacher": ("students/full/teacher", ..., "students.full.teacher", "missing"),
+    "untrained teacher": (
+        "teachers/big/training",
+        {"max_steps": 0},
+        "teachers.big.training.max_steps",
+    ),
+    "extends itself": ("students/full/extends", "full", "students.full.extends", "itself"),
+    "reduced to nothing": ("students/post/vocabulary", ..., "students.post.vocabulary", "missing"),
+    "reduced twice": ("students/post/reduced_from", "pre", "students.post.reduced_from", "pre"),
+    "num_tokens and min_gain": (
+        "extensions",
+        {"longer": {"num_tokens": 5, "min_gain": 0.1}},
+        "extensions.longer",
+        "not both",
+    ),
+    "vectors unused": (
+        "extensions",
+        {"longer": {"vectors": "v.txt"}},
+        "extensions.longer.vectors",
+        "similar",
+    ),
+    "too many layers": (
+        "students/full/num_hidden_layers",
+        5,
+        "students.full.num_hidden_layers",
+        "teacher has 4",
+    ),
+    "2n-1 too deep": (
+        "students/full/num_hidden_layers",
+        3,
+        "students.full.initialization",
+        "layer 5",
+    ),
+    "heads": (
+        "students/full/num_attention_heads",
+        5,
+        "students.full.hidden_size",
+        "no multiple of 5",
+    ),
+    "another width": (
+        "students/full/hidden_size",
+        32,
+        "students.full.hidden_size",
+        "initialization: blank",
+    ),
+    "too long": ("sequences/max_length", 1024, "teachers.big.max_position_embeddings", "1024"),
+    "misspelt term": ("students/full/objective", {"hiden": 1}, "students.full.objective.hiden"),
+    "misspelt setting": (
+        "students/full/objective",
+        {"kl": {"direktion": "jsd"}},
+        "students.full.objective.kl.direktion",
+        "'direction'",
+    ),
+    "misspelt preset": (
+        "students/full/objective",
+        {"preset": "tiny"},
+        "students.full.objective.preset",
+        "'tinybert'",
+    ),
+    "weight of text": (
+        "students/full/objective",
+        {"kl": "much"},
+        "students.full.objective.kl.weight",
+        "'much'",
+    ),
+    "nothing to learn": (
+        "students/full/objective",
+        dict.fromkeys(("kl", "cosine", "mlm"), 0),
+        "students.full.objective",
+        "nothing to train for",
+    ),
+    "a teacher alone": ("students/full/teachers", {"big": 1}, "students.full.teachers", "least 2"),
+    "unknown teachers": (
+        "students/full/teachers",
+        {"big": 1, "b": 2},
+        "students.full.teachers",
+        "'b'",
+    ),
+    "two rules": ("vocabularies/sentences/top_k", 5, "vocabularies.sentences", "exactly one"),
+    "no rule": ("vocabularies/sentences", {"always_keep": "k.txt"}, "vocabularies.sentences"),
+    "no files": ("languages/sl/corpus/files", ..., "languages.sl.corpus", "'files'"),
+    "files of a dump": ("languages/sw/corpus/files", ["a"], "languages.sw.corpus.files", "remove"),
+    "no revision": (
+        "teachers/hub",
+        {"source": "hub", "model": "a/b"},
+        "teachers.hub",
+        "'revision'",
+    ),
+    "shape of a folder": (
+        "teachers/there",
+        {"source": "folder", "model": "m", "hidden_size": 8},
+        "teachers.there.hidden_size",
+        "remove",
+    ),
+    "recipe of a reduced one": (
+        "students/post/num_hidden_layers",
+        3,
+        "students.post.num_hidden_layers",
+        "`reduced_from`",
+    ),
+    "unpinned system": ("systems/hub", {"model": "a/b"}, "systems.hub", "revision"),
+    "system of nothing": ("systems/only", {"teacher": "big"}, "systems.only", "vocabulary"),
+    "pair without column": ("tasks/pairs/text_pair_column", ..., "tasks.pairs", "text_pair_column"),
+    "column without pair": (
+        "tasks/names/text_pair_column",
+        "b",
+        "tasks.names.text_pair_column",
+        "remove",
+    ),
+    "masks": (
+        "masking",
+        {"mask_replace_prob": 0.8, "random_replace_prob": 0.3},
+        "masking",
+        "more than 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_each_mistake_is_one_line_with_file_key_and_fix(small, name):
+    path, value, key, *said = MISTAKES[name]
+    lines = errors_of(changed(small, path, value))
+    (line,) = [line for line in lines if line.startswith(f"{key}: ")]
+    for part in said:
+        assert part in line
+    # A mistake has no consequences that are reported as mistakes of their own, but in its names.
+    assert all("there is no" in other for other in lines if other != line)
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once(small):
+    for path, value in (
+        ("students/full/temprature", 2.0),
+        ("students/pre/vocabulary", "sentence"),
+        ("teachers/big/training/max_steps", "10"),
+        ("masking/mlm_probability", 1.5),
+        ("tasks/pairs/text_pair_column", ...),
+        ("experiment/baseline", "mbert"),
+        ("languages/sl/corpus/source", ...),
+    ):
+        changed(small, path, value)
+    keys = {line.partition(": ")[0] for line in errors_of(small)}
+    assert keys == {
+        "students.full.temprature",
+        "students.pre.vocabulary",
+        "teachers.big.training.max_steps",
+        "masking.mlm_probability",
+        "tasks.pairs",
+        "experiment.baseline",
+        "languages.sl.corpus.source",
+    }
+
+
+@pytest.mark.parametrize("by", ["extends", "reduced_from"])
+def test_a_mistake_that_others_take_over_is_reported_where_it_was_made(small, by):
+    small["students"] = {
+        "full": {"teacher": "big", "training": {"max_steps": "ten"}, "num_hidden_layers": 9},
+        "other": {by: "full", "vocabulary": "sentences"},
+    }
+    small["finetuning"]["max_length"] = 2
+    small["experiment"]["systems"] = ["full", "other"]
+    keys = [line.partition(": ")[0] for line in errors_of(small)]
+    assert sorted(keys) == ["finetuning.max_length", "students.full.training.max_steps"]
+
+
+def test_a_teacher_adapted_from_itself_is_refused(small):
+    for one, other in (("a", "b"), ("b", "a")):
+        small["teachers"][one] = {"source": "adapt", "teacher": other, "training": {"max_steps": 1}}
+    assert {line.partition(": ")[0] for line in errors_of(small)} == {
+        "teachers.a.teacher",
+        "teachers.b.teacher",
+    }
+
+
+def test_an_untrained_student_cannot_be_reduced_afterwards(small):
+    (line,) = errors_of(changed(small, "students/full/training", {"max_steps": 0}))
+    assert line.startswith("students.post.reduced_from: full")
+
+
+def test_teachers_of_a_reduced_student_are_one_model(small):
+    training = {"max_steps": 1}
+    small["teachers"]["adapted"] = {"source": "adapt", "teacher": "big", "training": training}
+    small["teachers"]["other"] = {"source": "folder", "model": "m"}
+    small["students"]["pre"]["teachers"] = {"big": 1, "adapted": 0.5}
+    complete(small)
+    small["students"]["pre"]["teachers"] = {"big": 1, "other": 0.5}
+    (line,) = errors_of(small)
+    assert line.startswith("students.pre.teachers: other")
+
+
+@pytest.mark.parametrize("objective", [{"hidden": 1}, {"preset": "minilm"}])
+def test_terms_of_an_extended_student_can_be_compared_across_tokenizers(small, objective):
+    small["extensions"] = {"longer": {}}
+    small["students"]["new"] = {"extends": "full", "extension": "longer"}
+    complete(small)
+    small["students"]["new"]["objective"] = objective
+    (line,) = errors_of(small)
+    assert line.startswith("students.new.objective.")
+
+
+def test_derived_values_are_filled_in(small):
+    settings = complete(small)
+    assert settings.languages["sl"].name == "sl"
+    assert settings.students["full"].label == "full"
+    assert settings.students["full"].languages == settings.experiment.languages == ["sl", "sw"]
+    kl = {"weight": 5.0, "direction": "forward", "temperature": 2.0, "positions": "all"}
+    assert settings.students["full"].objective.written_out() == {
+        "preset": "none",
+        "kl": kl,
+        "mlm": {"weight": 2.0},
+        "cosine": {"weight": 1.0},
+    }
+    assert settings.experiment.tasks == ["names", "pairs"]
+    assert settings.experiment.seeds == [1, 2, 3]
+    # A task's own setting, then the experiment's, then the default.
+    assert settings.tasks["pairs"].finetuning.num_train_epochs == 3
+    assert settings.tasks["names"].finetuning.num_train_epochs == 2
+    assert settings.tasks["names"].finetuning.learning_rate == 5.0e-5
+    # A student that is reduced afterwards has the recipe of its original.
+    assert settings.students["post"].teacher == "big"
+    assert settings.students["post"].num_hidden_layers == 2
+
+
+def test_a_student_extends_all_but_the_names(small):
+    small["students"]["full"] |= {"label": "Full", "published_as": "eliquare_mbert"}
+    small["students"]["full"]["objective"] = {"kl": 3.0, "mlm": {"from": 2, "to": 1}}
+    small["students"]["cool"] = {"extends": "pre", "objective": {"kl": {"temperature": 1.0}}}
+    small["students"]["flat"] = {"extends": "cool", "objective": {"kl": 4.0, "mlm": 0.5}}
+    students = complete(small).students
+    cool, flat = students["cool"].objective.terms(), students["flat"].objective.terms()
+    assert (cool["kl"].temperature, cool["kl"].weight.mean) == (1.0, 3.0)
+    assert cool["mlm"].weight.at(0) == 2
+    assert (flat["kl"].temperature, flat["kl"].weight.mean) == (1.0, 4.0)
+    assert flat["mlm"].weight.constant
+    assert (students["cool"].vocabulary, students["cool"].num_hidden_layers) == ("sentences", 2)
+    assert (students["cool"].label, students["cool"].published_as) == ("cool", None)
+
+
+def test_each_seed_of_distillation_is_a_recipe(small):
+    small["students"]["full"]["seeds"] = [3, 5]
+    small["students"]["alone"] = {"extends": "full", "seeds": [9]}
+    small["experiment"] |= {"baseline": "full", "release": ["pre"]}
+    small["experiment"]["systems"].append("alone")
+    settings = complete(small)
+    expected = ["full", "full@5", "pre", "pre@5", "post", "post@5", "alone"]
+    assert list(settings.students) == expected
+    assert settings.experiment.systems == ["big", *expected]
+    seeds = [student.training.seed for student in settings.students.values()]
+    assert seeds == [3, 5, 3, 5, 3, 5, 9]
+    assert settings.students["post@5"].reduced_from == "full@5"
+    assert settings.students["full@5"].label == "full"
+    assert [base_name(name) for name in ("full@5", "full")] == ["full", "full"]
+    assert settings.experiment.release == ["pre"]
+    assert restore(dump(settings)) == settings
+    # One more seed changes no recipe that was there.
+    small["students"]["full"]["seeds"] = [3, 5, 7]
+    assert complete(small).students["full@5"] == settings.students["full@5"]
+
+
+def test_a_smoke_run_is_the_same_experiment_with_little_of_everything(small):
+    small["students"]["full"]["seeds"] = [1, 2]
+    small["students"]["none"] = {"extends": "full", "training": {"num_train_epochs": None}}
+    small["students"]["none"]["training"]["max_steps"] = 0
+    settings = complete(small | {"smoke": True})
+    assert Paths(settings).results == Path("results/smoke")
+    assert "full@2" not in settings.students
+    assert settings.experiment.seeds == [1]
+    assert all(entry.corpus.max_documents <= 200 for entry in settings.languages.values())
+    for trained in (settings.teachers["big"], settings.students["full"], settings.students["post"]):
+        assert (trained.training.max_steps, trained.training.num_train_epochs) == (3, None)
+    assert settings.students["none"].training.max_steps == 0
+    assert settings.tasks["pairs"].finetuning.num_train_epochs == 1
+    assert settings.tasks["names"].finetuning.max_train_samples <= 100
+
+
+def shuffled(value, draw):
+    if isinstance(value, dict):
+        keys = draw(st.permutations(list(value)))
+        return {key: shuffled(value[key], draw) for key in keys}
+    return value
+
+
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_the_order_of_keys_does_not_matter(data):
+    small = yaml.safe_load((Path(__file__).with_name("conftest.py")).read_text().split('"""')[3])
+    # Two lists follow the order of keys by intent: the defaults of languages and of tasks.
+    small["experiment"] |= {"languages": ["sl", "sw"], "tasks": ["names", "pairs"]}
+    assert complete(shuffled(small, data.draw)) == complete(small)
+
+
+def test_the_given_configuration_is_left_as_it_is(small):
+    before = copy.deepcopy(small)
+    complete(small | {"smoke": True})
+    assert small == before
+
+
+def test_a_file_adds_to_the_one_that_it_extends(tmp_path, monkeypatch, text):
+    """The path is relative to the file, or to the working folder."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "base.yaml").write_text(text)
+    (tmp_path / "far" / "middle.yaml").write_text("extends: base.yaml\nname: middle\n")
+    mine = "name: mine\nstudents: {full: {num_hidden_layers: 1}}\nexperiment: {seeds: [7]}\n"
+    monkeypatch.chdir(tmp_path)
+    for folder, base in ((tmp_path, "far/middle.yaml"), (tmp_path / "far", "far/base.yaml")):
+        (folder / "mine.yaml").write_text(f"extends: {base}\n{mine}")
+        settings = load(folder / "mine.yaml")
+        assert settings.name == "mine"
+        layers = [settings.students[name].num_hidden_layers for name in ("full", "pre", "post")]
+        assert layers == [1, 1, 1]
+        assert settings.experiment.seeds == [7]
+        assert settings.experiment.systems == ["big", "full", "pre", "post"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("extends: nowhere.yaml\n", "mine.yaml: extends: there is no file nowhere.yaml"),
+        ("extends: mine.yaml\n", "mine.yaml: extends: mine.yaml extends itself"),
+        ("extends: 5\n", "mine.yaml: extends: expected the path"),
+        ("name: [a\n", "mine.yaml, line 2: not YAML"),
+        ("- a\n", "mine.yaml: expected keys and values"),
+        (None, "mine.yaml: no such configuration file"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("mine.yaml").write_text(content)
+    with pytest.raises(InputError) as caught:
+        load("mine.yaml")
+    assert str(caught.value).startswith(said)
+
+
+def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small["vocabularies"]["listed"] = {"tokens": "tokens.txt"}
+    small["tasks"]["elsewhere"] = {"language": "sl", "kind": "ner", "train": "resources/demo/x"}
+    settings = complete(small | {"demo": {}})
+    with pytest.raises(InputError) as caught:
+        checks.check_files(settings, "mine.yaml")
+    keys = [line.split(": ")[1] for line in str(caught.value).splitlines()[:-1]]
+    assert keys == [
+        "languages.sl.corpus.files",
+        "vocabularies.listed.tokens",
+        "tasks.names.train",
+        "tasks.pairs.train",
+    ]
+    for name in ("sl.txt", "sw.csv", "tokens.txt"):
+        Path(name).touch()
+    checks.check_files(settings, "mine.yaml")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_are_complete(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = load(path)
+    assert restore(dump(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("coling2022", 6), ("electronics2023", 34), ("cruz2024", 7)]
+)
+def test_experiments_distil_as_often_as_their_papers(name, expected, monkeypatch):
+    """electronics2023: 6 from mBERT, 6 from XLM-R, 6 reduced before, 16 of the two ablations."""
+    monkeypatch.chdir(ROOT)
+    assert len(Paths(load(f"config/experiments/{name}.yaml")).distillations()) == expected
+
+
+def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
+    """500 steps of 588 are no warm-up."""
+    monkeypatch.chdir(ROOT)
+    for path in SHIPPED:
+        settings = load(path)
+        trained = [*settings.students.values(), *settings.teachers.values()]
+        shares = [entry.training.warmup_ratio for entry in trained]
+        shares += [task.finetuning.warmup_ratio for task in settings.tasks.values()]
+        assert all(0 < share <= 0.1 for share in shares)
+
+
+def test_the_first_run_shares_its_recipes_with_the_experiment(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    first = checks.made_by(load("config/config.yaml"), "results")
+    experiment = checks.made_by(load("config/experiments/electronics2023.yaml"), "results")
+    assert {name for name in first if name not in experiment} == set()
+    assert {name for name in first if first[name][0] != experiment[name][0]} == set()
