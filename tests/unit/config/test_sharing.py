@@ -44,6 +44,13 @@ def changed(raw: dict, path: str, value) -> dict:
     return other
 
 
+def test_a_student_and_a_teacher_of_one_name_are_told_apart(raw, tmp_path):
+    make(tmp_path, raw, tmp_path / "benchmarks" / "sl" / "there.json")
+    other = changed(raw, "students/there", {"extends": "full"})
+    del other["teachers"]["there"]
+    assert refused(other, tmp_path).startswith("new.yaml: students.there: ")
+
+
 def refused(raw: dict, results: Path) -> str:
     with pytest.raises(InputError) as error:
         check_shared(complete(raw), "new.yaml", results)
@@ -118,14 +125,10 @@ def test_other_settings_under_a_name_with_results_are_refused(raw, tmp_path, nam
     check_shared(complete(other | {"name": "small"}), "new.yaml", tmp_path)
 
 
-def everything(settings, results) -> list[Path]:
-    return [path for _, paths in made_by(settings, results).values() for path in paths]
-
-
 @pytest.fixture
 def results(tmp_path, raw) -> Path:
     """A results folder in which an experiment has made everything."""
-    make(tmp_path, raw, *everything(complete(raw), tmp_path))
+    make(tmp_path, raw, *made_by(complete(raw), tmp_path))
     return tmp_path
 
 
@@ -184,7 +187,7 @@ def test_every_shared_folder_of_an_experiment_belongs_to_a_name(raw):
     """No result can be overwritten without a name that is compared."""
     settings = complete(raw)
     paths = Paths(settings)
-    made = everything(settings, "results")
+    made = made_by(settings, "results")
     wanted = [paths.model(system, language) for language, system in paths.pairs()]
     wanted += [paths.benchmark(*pair) for pair in paths.pairs()]
     wanted += [paths.finetuned(*run) for run in paths.runs()]
@@ -202,6 +205,5 @@ def test_the_shipped_experiments_share_one_clone(monkeypatch):
     for group in (papers, ("demo", "real")):
         made = [made_by(load(f"config/{name}.yaml"), "results") for name in group]
         for ours, theirs in combinations(made, 2):
-            for name in ours.keys() & theirs.keys():
-                same_place = ours[name][1].keys() & theirs[name][1].keys()
-                assert ours[name][0] == theirs[name][0] or not same_place, name
+            for path in ours.keys() & theirs.keys():
+                assert ours[path] == theirs[path], path

@@ -6,7 +6,7 @@ checks but the one of its name.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -429,7 +429,7 @@ def check_shared(configuration: Configuration, source: str, results: str | Path)
             f"{source}: {name}: the experiment {file.parent.name} has made {made} with other "
             "settings under this name; choose another name here, work in another clone, or delete "
             f"{file} to have its results made again"
-            for name, made in differences(configuration, other, results)
+            for name, made in differences(configuration, other, results).items()
         ]
     if lines:
         raise InputError("\n".join(lines))
@@ -437,81 +437,72 @@ def check_shared(configuration: Configuration, source: str, results: str | Path)
 
 def differences(
     configuration: Configuration, other: Configuration, results: str | Path
-) -> Iterator[tuple[str, Path]]:
-    """Yield each name that has other settings in another configuration, and a result of it."""
-    ours, theirs = made_by(configuration, results), made_by(other, results)
-    for name, (settings, paths) in ours.items():
-        if name not in theirs or theirs[name][0] == settings:
-            continue
-        for path in paths:
-            if path in theirs[name][1] and path.exists():
-                yield name, path
-                break
+) -> dict[str, Path]:
+    """Return each name that has other settings in another configuration, and a result of it."""
+    theirs = made_by(other, results)
+    found: dict[str, Path] = {}
+    for path, settings in made_by(configuration, results).items():
+        if path in theirs and settings != theirs[path] and path.exists():
+            for name in settings:
+                if settings[name] != theirs[path].get(name):
+                    found.setdefault(name, path)
+    return found
 
 
-def made_by(
-    configuration: Configuration, results: str | Path
-) -> dict[str, tuple[Any, dict[Path, None]]]:
-    """Return for each shared name the settings that decide its results, and their paths."""
+def made_by(configuration: Configuration, results: str | Path) -> dict[Path, dict[str, Any]]:
+    """Return for each shared path the names and settings that decide what is there."""
     paths = Paths(configuration, results)
-    corpora = [*configuration.languages, *configuration.mixtures]
-    teachers = list(configuration.teachers)
-    vocabularies = [*configuration.vocabularies, *configuration.extensions]
-    prepared = [
-        paths.prepared(corpus, teacher, vocabulary)
-        for corpus in corpora
-        for teacher in teachers
-        for vocabulary in (FULL, *vocabularies)
-    ]
-    found: dict[str, tuple[Any, list[Path]]] = {
-        "sequences": (configuration.sequences, [each / "sequences" for each in prepared]),
-        "masking": (configuration.masking, [each / "masking" for each in prepared]),
-        "benchmark": (configuration.benchmark, [paths.benchmark(*pair) for pair in paths.pairs()]),
-    }
-    for code, language in configuration.languages.items():
-        found[f"languages.{code}"] = language.corpus, [paths.documents(code)]
-    for name, members in configuration.mixtures.items():
-        found[f"mixtures.{name}"] = members, [paths.documents(name)]
-    for name, teacher in configuration.teachers.items():
-        models = [paths.teacher(corpus, name) for corpus in corpora]
-        found[f"teachers.{name}"] = teacher, models
-    for section, named in (
-        ("vocabularies", configuration.vocabularies),
-        ("extensions", configuration.extensions),
-    ):
-        for name, vocabulary in named.items():
-            found[f"{section}.{name}"] = (
-                vocabulary,
-                [
-                    path
-                    for corpus in corpora
-                    for teacher in teachers
-                    for path in (
-                        paths.vocabulary_file(corpus, teacher, name),
-                        paths.teacher(corpus, teacher, name),
-                    )
-                ],
-            )
-    for name, student in configuration.students.items():
-        parts = [
-            paths.student(name, corpus, part)
-            for corpus in corpora
-            for part in ("initial", "distilled", "reduced")
-        ]
-        found[f"students.{name}"] = student, parts
-    for name, system in configuration.systems.items():
-        places = [paths.benchmark(language, name) for language in configuration.languages]
-        places += [paths.store() / task / name for task in configuration.tasks]
+    found: dict[Path, dict[str, Any]] = {}
+    for name, settings, place in (*corpus_results(paths), *system_results(paths)):
+        found.setdefault(place, {})[name] = decisive(settings)
+    return found
+
+
+def corpus_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
+    """Yield (name, settings, path) of the results that corpora, teachers and vocabularies have."""
+    settings = paths.settings
+    corpora = [*settings.languages, *settings.mixtures]
+    vocabularies = [("vocabularies", *each) for each in settings.vocabularies.items()]
+    extensions = [("extensions", *each) for each in settings.extensions.items()]
+    if settings.demo is not None:
+        yield "demo", settings.demo, Path(DEMO_FOLDER)
+    for code, language in settings.languages.items():
+        yield f"languages.{code}", language.corpus, paths.documents(code)
+    for name, members in settings.mixtures.items():
+        yield f"mixtures.{name}", members, paths.documents(name)
+    for name, teacher in settings.teachers.items():
+        yield f"teachers.{name}", teacher, paths.results / "teachers" / name / "tokenizer"
+    for name, corpus in product(settings.teachers, corpora):
+        yield f"teachers.{name}", settings.teachers[name], paths.teacher(corpus, name)
+        for vocabulary in (FULL, *settings.vocabularies, *settings.extensions):
+            prepared = paths.prepared(corpus, name, vocabulary)
+            yield "sequences", settings.sequences, prepared / "sequences"
+            yield "masking", settings.masking, prepared / "masking"
+        for section, vocabulary, entry in (*vocabularies, *extensions):
+            key = f"{section}.{vocabulary}"
+            yield key, entry, paths.vocabulary_file(corpus, name, vocabulary)
+            yield key, entry, paths.teacher(corpus, name, vocabulary)
+
+
+def system_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
+    """Yield (name, settings, path) of the results that students and other systems have."""
+    settings = paths.settings
+    corpora = [*settings.languages, *settings.mixtures]
+    for name, corpus in product(settings.students, corpora):
+        for part in ("initial", "distilled", "reduced"):
+            yield f"students.{name}", settings.students[name], paths.student(name, corpus, part)
+    for name, system in settings.systems.items():
         if system.model is not None:
-            places.append(paths.results / "systems" / name / "model")
-        found[f"systems.{name}"] = system, places
-    for name, task in configuration.tasks.items():
-        compared = configuration.experiment.systems
-        found[f"tasks.{name}"] = task, [paths.store() / name / system for system in compared]
-    return {
-        name: (decisive(settings), dict.fromkeys(places))
-        for name, (settings, places) in found.items()
-    }
+            yield f"systems.{name}", system, paths.results / "systems" / name / "model"
+    for section in ("teachers", "students", "systems"):
+        for name, entry in getattr(settings, section).items():
+            key = f"{section}.{name}"
+            for code in settings.languages:
+                yield "benchmark", settings.benchmark, paths.benchmark(code, name)
+                yield key, entry, paths.benchmark(code, name)
+            for task_name, task in settings.tasks.items():
+                yield f"tasks.{task_name}", task, paths.store() / task_name / name
+                yield key, entry, paths.store() / task_name / name
 
 
 # Keys that people read, and that say how else an entry was written.
