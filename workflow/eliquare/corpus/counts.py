@@ -5,12 +5,15 @@ sequence are not counted.
 """
 
 import csv
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv as pa_csv
 
 from eliquare.io import InputError, existing, read_json, write_json
 
@@ -61,37 +64,31 @@ def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Coun
     ``tokens`` are those of a model in the order of the ids: counts of others are refused.
     """
     path = existing(Path(folder) / "counts.csv", "file of counts")
-    found: list[str] = []
-    numbers: list[list[int]] = []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if tuple(next(rows, ())) != COLUMNS:
-            raise InputError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            try:
-                index, token, *counts = row
-                if int(index) != len(found) or len(counts) != 3:
-                    raise ValueError
-                numbers.append([int(count) for count in counts])
-            except ValueError:
-                raise InputError(
-                    f"{where}: expected id {len(found)}, its token and three whole numbers"
-                ) from None
-            if tokens is not None and (len(found) >= len(tokens) or token != tokens[len(found)]):
-                raise InputError(
-                    f"{where}: {token!r} is not token {index} of the model; count again with this "
-                    "model's tokenizer"
-                )
-            found.append(token)
-    if not found or (tokens is not None and len(found) != len(tokens)):
-        expected = "at least one" if tokens is None else f"{len(tokens)}, as the model's tokenizer"
+    kinds = dict.fromkeys(COLUMNS, pa.int64()) | {"token": pa.string()}
+    try:
+        table = pa_csv.read_csv(
+            path,
+            read_options=pa_csv.ReadOptions(use_threads=False),  # only so are lines counted
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(column_types=kinds, null_values=[]),
+        )
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {error}; count again") from None
+    if tuple(table.column_names) != COLUMNS:
+        raise InputError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
+    index, found, *counts = (table[name].to_pylist() for name in COLUMNS)
+    for line, (given, expected) in enumerate(zip(index, itertools.count(), strict=False), start=2):
+        if given != expected:
+            raise InputError(f"{path}, line {line}: expected id {expected}; count again")
+    if tokens is not None and found != list(tokens):
+        differs = (one != other for one, other in zip(found, tokens, strict=False))
+        line = 2 + next((n for n, differ in enumerate(differs) if differ), len(found))
         raise InputError(
-            f"{path}: counts {len(found)} tokens, expected {expected}; count again with this "
-            "model's tokenizer"
+            f"{path}, line {line}: counts other tokens than the model's tokenizer has; count again "
+            "with this one"
         )
     totals = read_json(path.with_name("totals.json"))
-    occurrences, sentences, documents = np.array(numbers, dtype=np.int64).T
+    occurrences, sentences, documents = (np.array(column, dtype=np.int64) for column in counts)
     return Counts(
         found, occurrences, sentences, documents, totals["sentences"], totals["documents"]
     )

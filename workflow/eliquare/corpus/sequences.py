@@ -320,11 +320,15 @@ def pack(
 
 
 def values_of(array: pa.Array) -> npt.NDArray[Any]:
-    """Return the values of an Arrow array without nulls; a list's items in a row."""
-    if pa.types.is_list(array.type):
-        array = array.flatten()
+    """Return the values of an Arrow array of numbers without nulls."""
     kind = np.dtype(str(array.type))
     return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+
+
+def lists_of(array: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """Return the values and the offsets of an Arrow array of lists: as ``list_column`` takes."""
+    offsets = np.frombuffer(array.buffers()[1], np.int32)
+    return values_of(array.values), offsets[array.offset : array.offset + len(array) + 1]
 
 
 def column(values: npt.NDArray[Any]) -> pa.Array:
@@ -333,7 +337,7 @@ def column(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
 
 
-def list_column(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> pa.Array:
+def list_column(values: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> pa.Array:
     """Return lists as an Arrow array: row n is ``values[offsets[n] : offsets[n + 1]]``."""
     items = column(values)
     buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
