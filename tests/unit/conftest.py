@@ -1,18 +1,17 @@
-"""What several files of tests share."""
+"""What several rooms' tests share."""
 
 import pytest
-import training_helpers
+
+import trainings
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A corpus, a teacher, a student, and the student trained to its end without interruption."""
-    return training_helpers.with_models(training_helpers.corpus(tmp_path_factory.mktemp("world")))
+    """Sequences and masks of generated text, a teacher and a student with dropout."""
+    return trainings.make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")
-def still(world, tmp_path_factory):
-    """A student without dropout: its random numbers are drawn in each process."""
-    folder = tmp_path_factory.mktemp("still")
-    teacher = training_helpers.write_model(world.tokenizer, folder / "teacher", dropout=0)
-    return training_helpers.write_student(teacher, folder / "it")
+def trained(world):
+    """The student of this world, trained to its end without interruption."""
+    return world.distill(world.folder / "trained")

@@ -1,55 +1,120 @@
-"""What the objectives read of a masked model, without its projection to the vocabulary."""
+"""What an objective reads of a masked language model, without the logits of all positions.
 
-from typing import NamedTuple
+The model runs once, with two hooks: the MLM head sees the chosen positions alone, and its
+projection to the vocabulary none at all. So the head may be any architecture's, and the projection
+is left to the chunked loss.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from eliquare.stage import InputError
-from eliquare.training.terms import Batch
+from eliquare.corpus.masking import IGNORE_INDEX
+from eliquare.io import InputError
+
+Batch = dict[str, torch.Tensor]
+
+
+class Positions(NamedTuple):
+    """Positions of a batch, as indices into the flattened ``[batch * length]``.
+
+    The masked ones come first wherever both are taken, so that a term on masked positions is about
+    the first rows, and no number has to come back from the device to tell how many.
+    """
+
+    masked: torch.Tensor
+    unmasked: torch.Tensor
+
+    def of(self, which: str | None) -> torch.Tensor:
+        """Return the indices of "all" real positions, of the "masked" ones, or none."""
+        if which == "all":
+            return torch.cat([self.masked, self.unmasked])
+        return self.masked if which == "masked" else self.masked[:0]
+
+    def count(self, which: str) -> int:
+        """Return how many positions "all" or "masked" are."""
+        return len(self.masked) + (len(self.unmasked) if which == "all" else 0)
+
+
+def positions_of(batch: Batch) -> Positions:
+    """Return the positions of a batch; computed on the device only where the batch has none.
+
+    ``MaskedCollator`` puts ``masked`` and ``unmasked`` beside ``labels[batch, length]``.
+    """
+    if "masked" in batch:
+        return Positions(batch["masked"], batch["unmasked"])
+    labels, real = batch["labels"].flatten(), batch["attention_mask"].flatten().bool()
+    masked = labels != IGNORE_INDEX
+    return Positions(masked.nonzero().squeeze(-1), (real & ~masked).nonzero().squeeze(-1))
+
+
+class AttentionInputs(NamedTuple):
+    """What the attention of one layer reads, each ``[batch, heads, length, head width]``.
+
+    With rotary positions, queries and keys are those after the rotation. ``scaling`` multiplies
+    their products.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scaling: float
 
 
 class Outputs(NamedTuple):
-    """A model's outputs at chosen positions.
+    """A model's outputs on one batch.
 
-    ``rows`` is what the projection to the vocabulary reads there, (positions, width): the last
-    hidden states after the dense layer, activation and normalisation of the MLM head.
-    ``last_hidden`` has shape (batch, length, hidden); ``layers`` holds, if asked for, the
-    embeddings and the hidden states after each layer, each of that shape. ``nothing`` is a zero
-    that keeps every parameter in the graph: processes that train together expect a gradient of
-    each.
+    Attributes:
+        head: input of the projection to the vocabulary at the chosen positions,
+            ``[positions, width]``.
+        last_hidden: last hidden states, ``[batch, length, width]``.
+        layers: if asked for, the embeddings and the hidden states after each layer, each
+            ``[batch, length, width]``.
+        attention: if asked for, the attention inputs of each layer.
+        zero: a zero that keeps every parameter in the graph, as processes that train together
+            expect a gradient of each.
     """
 
-    rows: torch.Tensor
+    head: torch.Tensor
     last_hidden: torch.Tensor
     layers: tuple[torch.Tensor, ...]
-    nothing: torch.Tensor
+    attention: list[AttentionInputs]
+    zero: torch.Tensor
 
 
 def outputs_at(
     model: nn.Module,
     batch: Batch,
     positions: torch.Tensor,
+    *,
     layers: bool = False,
+    attention: bool = False,
 ) -> Outputs:
     """Run the model on a batch, its MLM head at ``positions`` alone, and no projection.
 
-    ``positions`` are indices into the flattened (batch x length). A hook takes the chosen hidden
-    states before the head, whatever the architecture calls it, and another what the head hands to
-    the projection, which then sees no position at all.
+    Args:
+        model: a masked language model, or its wrapper for several processes.
+        batch: ``input_ids`` and ``attention_mask``, both ``[batch, length]``.
+        positions: indices into the flattened ``[batch * length]``.
+        layers: whether to return the hidden states of all layers.
+        attention: whether to return the attention inputs; needs `make_recordable` first.
     """
-    seen = {}
+    seen: dict[str, Any] = {}
 
-    def choose(module, arguments, output):
-        seen["output"] = output
+    def choose(module: nn.Module, arguments: Any, output: Any) -> Any:
+        seen["layers"] = output.hidden_states
         seen["hidden"] = output.last_hidden_state
         output.last_hidden_state = seen["hidden"].flatten(0, 1)[positions].unsqueeze(0)
         return output
 
-    def take(module, arguments):
-        seen["rows"] = arguments[0][0]
+    def take(module: nn.Module, arguments: Any) -> Any:
+        seen["head"] = arguments[0][0]
         return (arguments[0][:, :0],)
 
     plain = unwrapped(model)
@@ -58,53 +123,21 @@ def outputs_at(
         projection_of(plain).register_forward_pre_hook(take),
     ]
     try:
-        output = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            output_hidden_states=layers,
-        )
+        with recorded(attention) as attention_inputs:
+            output = model(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                output_hidden_states=layers,
+            )
     finally:
         for hook in hooks:
             hook.remove()
-    states = tuple(seen["output"].hidden_states) if layers else ()
-    return Outputs(seen["rows"], seen["hidden"], states, output.logits.sum())
-
-
-def encoded(model: PreTrainedModel, batch: Batch, layers: bool = False) -> BaseModelOutput:
-    """The encoder's output for a batch, without the MLM head."""
-    return model.base_model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        output_hidden_states=layers,
-    )
-
-
-def head_rows(model: PreTrainedModel, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
-    """What the MLM head hands to its projection for hidden states of shape (positions, hidden).
-
-    The model runs with these states in the place of its encoder's, so that the head may be any
-    architecture's.
-    """
-    states = BaseModelOutput(last_hidden_state=hidden.unsqueeze(0))
-    seen = {}
-
-    def take(module, arguments):
-        seen["rows"] = arguments[0][0]
-        return (arguments[0][:, :0],)
-
-    hook = projection_of(model).register_forward_pre_hook(take)
-    encoder = model.base_model
-    encoder.forward = lambda *_, **__: states
-    try:
-        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    finally:
-        hook.remove()
-        del encoder.forward
-    return seen["rows"]
+    states = tuple(seen["layers"]) if layers else ()
+    return Outputs(seen["head"], seen["hidden"], states, attention_inputs, output.logits.sum())
 
 
 def projection_of(model: PreTrainedModel) -> nn.Linear:
-    """The projection to the vocabulary that ends the MLM head: a weight and a bias.
+    """Return the projection to the vocabulary that ends the MLM head: a weight and a bias.
 
     Raises InputError for a head that ends otherwise.
     """
@@ -117,6 +150,71 @@ def projection_of(model: PreTrainedModel) -> nn.Linear:
     return projection
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, out of DistributedDataParallel."""
-    return getattr(model, "module", model)
+def unwrapped(model: nn.Module) -> PreTrainedModel:
+    """Return the model itself, out of torch.compile and DistributedDataParallel."""
+    for wrapper in ("_orig_mod", "module"):
+        model = getattr(model, wrapper, model)
+    return cast(PreTrainedModel, model)
+
+
+# Queries, keys and values, read while a model runs. Maps of attention are never made for all
+# layers: they are computed from the queries and keys of the layers that a term compares.
+
+RECORDED_ATTENTION = "sdpa_recorded"
+_recording: list[list[AttentionInputs]] = []
+
+
+def _record_and_attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **settings: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if _recording:
+        own = query.shape[-1] ** -0.5 if scaling is None else scaling
+        _recording[-1].append(AttentionInputs(query, key, value, own))
+    attended: tuple[torch.Tensor, torch.Tensor | None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **settings
+    )
+    return attended
+
+
+AttentionInterface.register(RECORDED_ATTENTION, _record_and_attend)
+AttentionMaskInterface.register(RECORDED_ATTENTION, sdpa_mask)
+
+
+def make_recordable(model: PreTrainedModel, term: str) -> None:
+    """Let `recorded` read this model; its outputs stay what they are.
+
+    Raises InputError for an architecture with an attention of its own, ``term`` being the term of
+    the objective that asks.
+    """
+    try:
+        model.set_attn_implementation(RECORDED_ATTENTION)
+    except (ValueError, NotImplementedError):
+        possible = False
+    else:
+        chosen = model.config._attn_implementation
+        possible = chosen == RECORDED_ATTENTION and model._supports_sdpa
+    if not possible:
+        raise InputError(
+            f"{term}: the queries and keys of {type(model).__name__} cannot be read; use hidden, "
+            "or a BERT, DistilBERT, RoBERTa, XLM-R or ModernBERT model"
+        )
+
+
+@contextlib.contextmanager
+def recorded(wanted: bool = True) -> Iterator[list[AttentionInputs]]:
+    """Yield the attention inputs of the layers that run inside, from the first to the last."""
+    layers: list[AttentionInputs] = []
+    if not wanted:
+        yield layers
+        return
+    _recording.append(layers)
+    try:
+        yield layers
+    finally:
+        _recording.pop()

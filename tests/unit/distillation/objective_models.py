@@ -35,7 +35,7 @@ def make(kind="bert", seed=0, **changes):
     model = transformers.AutoModelForMaskedLM.from_config(config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return model
 
 

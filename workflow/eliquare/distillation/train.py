@@ -1,0 +1,135 @@
+r"""Distil one teacher or several into a student: the one expensive stage.
+
+    python -m eliquare distillation distill --teachers T --student S --sequences D --masking M \
+        --max-steps 20000 --output O
+
+With several GPUs, ``torchrun --nproc-per-node 4 -m eliquare distillation distill …``; the workflow
+runs the same command. Start it again after a kill, and it resumes from its last checkpoint.
+
+The objective is `Distillation` in ``objective.py`` (a new term: ``losses.py``), the step and what
+else is ours of the loop `MaskedTrainer` in ``eliquare/training/trainer.py``, the order of the data
+`MaskedDataset` in ``eliquare/training/data.py``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import transformers
+from pydantic import Field
+from transformers import PreTrainedModel
+
+from eliquare.cli import version
+from eliquare.config.objective import Objective, Weight
+from eliquare.distillation.objective import (
+    Distillation,
+    Teacher,
+    remove_projections,
+    warn_of_collapse,
+)
+from eliquare.io import InputError
+from eliquare.models.loading import load_masked_lm, load_tokenizer
+from eliquare.training.data import load_data
+from eliquare.training.options import TrainingOptions, begin, locked_output
+from eliquare.training.trainer import MaskedTrainer
+
+
+class DistillOptions(TrainingOptions):
+    """Options of a distillation, beside those of every training."""
+
+    teachers: list[Path] = Field(min_length=1, description="Model folders, of one vocabulary.")
+    teacher_weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        [], description="Weight of each teacher in the terms, in their order; equal by default."
+    )
+    student: Path = Field(description="Model folder of the student as it starts.")
+    objective: Objective = Field(Objective(), description="Preset, and terms that differ from it.")
+    freeze: list[Literal["embeddings", "positions"]] = Field(
+        [], description="Parts of the student that stay as they are."
+    )
+
+    def inputs(self) -> dict[str, Path]:
+        """Return the folders whose content decides the result, by name."""
+        names = ["teacher", *(f"teacher-{number}" for number in range(2, len(self.teachers) + 1))]
+        teachers = dict(zip(names, self.teachers, strict=True))
+        return teachers | {
+            name: getattr(self, name) for name in ("student", "sequences", "masking")
+        }
+
+
+def distill(options: DistillOptions) -> None:
+    """Distil one teacher or several into a student."""
+    begin(options)
+    origin = options.provenance(options.inputs(), version("distillation", "distill"))
+
+    # Models and data: one tokenizer for all
+    student, tokenizer = load_masked_lm(options.student), load_tokenizer(options.student)
+    teachers = load_teachers(options)
+    data = load_data(options, student, tokenizer)
+
+    # Objective: projections are new parameters, whose seed shall not depend on what was loaded
+    transformers.set_seed(options.seed)
+    objective = Distillation(student, teachers, options.objective)
+    freeze(student, options.freeze)
+
+    with locked_output(options):
+        trainer = MaskedTrainer(student, objective, data, options)
+        for teacher in objective.teachers:
+            warn_of_collapse(teacher.model, trainer.first_validation_batch())
+        if trainer.fit(origin):
+            trainer.load_best()
+            remove_projections(student)
+            trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
+
+
+def load_teachers(options: DistillOptions) -> list[Teacher]:
+    """Load the teachers with their weights.
+
+    Raises:
+        InputError: a teacher has another vocabulary than the student, or the weights do not fit.
+    """
+    weights = options.teacher_weights or [1.0] * len(options.teachers)
+    if len(weights) != len(options.teachers):
+        raise InputError(
+            f"--teacher-weights: {len(weights)} given for {len(options.teachers)} teachers; give "
+            "one for each, in their order, or none"
+        )
+    vocabulary = load_tokenizer(options.student).get_vocab()
+    for folder in options.teachers:
+        if load_tokenizer(folder).get_vocab() != vocabulary:
+            raise InputError(
+                f"{options.student} and {folder} have different tokens: a student and all its "
+                "teachers have one vocabulary; make the student from this teacher"
+            )
+    models = [load_masked_lm(folder) for folder in options.teachers]
+    return [Teacher(model, weight) for model, weight in zip(models, weights, strict=True)]
+
+
+def freeze(student: PreTrainedModel, parts: list[Literal["embeddings", "positions"]]) -> None:
+    """Keep token embeddings (and what is tied to them) or position embeddings as they are."""
+    if "embeddings" in parts:
+        student.get_input_embeddings().weight.requires_grad_(False)
+    if "positions" in parts:
+        frozen = [
+            parameter.requires_grad_(False)
+            for name, parameter in student.named_parameters()
+            if "position_embeddings" in name
+        ]
+        if not frozen:
+            raise InputError("freeze: this student has no position embeddings to freeze")
+
+
+def weights_of(weight: Weight) -> list[float]:
+    """Return the weights that a term has over the training: one if it stays the same."""
+    return [point[1] for point in weight.points[: 1 if weight.constant else None]]
+
+
+def card(options: DistillOptions, steps: int) -> str:
+    """Return a short model card; the released model's card has the scores as well."""
+    terms = " + ".join(
+        " to ".join(f"{weight:g}" for weight in weights_of(term.weight)) + f" {name}"
+        for name, term in options.objective.terms().items()
+    )
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: fill-mask\n---\n\n# A distilled student\n\n"
+        f"Distilled in {steps:,} steps for {terms}. "
+        "`provenance.json` holds every setting, `history.jsonl` every loss.\n"
+    )

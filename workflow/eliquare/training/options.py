@@ -1,0 +1,151 @@
+"""The options that every masked training shares, and what follows from them.
+
+The names, defaults and bounds of budget and optimizer are those of the configuration
+(`eliquare.config.model.Training`), which has them from transformers' `TrainingArguments`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import transformers
+from pydantic import Field, model_validator
+from transformers import TrainingArguments
+
+from eliquare.cli import Options
+from eliquare.config.model import EXECUTION_KEYS, Training
+from eliquare.io import locked, provenance
+from eliquare.models.loading import quiet
+
+LOGS = 100
+
+
+class TrainingOptions(Options, Training):
+    """What every masked training takes: data, budget, optimizer, machine, output."""
+
+    sequences: Path = Field(description="Sequences folder of the language.")
+    masking: Path = Field(description="Masking folder made from these sequences.")
+    data_fraction: float = Field(1.0, gt=0, le=1, description="Share of the training documents.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Save and stop (exit 75) before so many minutes have passed."
+    )
+    output: Path = Field(description="Folder to make.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.max_steps is None) == (self.num_train_epochs is None):
+            raise ValueError("expected either --max-steps or --num-train-epochs, and not both")
+        if "gpus" in self.model_fields_set and self.gpus != processes():
+            raise ValueError(
+                f"--gpus {self.gpus}: {processes()} processes run; start the command with "
+                f"torchrun --nproc-per-node {self.gpus}"
+            )
+        return self
+
+    @property
+    def step_size(self) -> int:
+        """Sequences of a step, over all micro-batches and processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * processes()
+
+    @property
+    def use_bf16(self) -> bool:
+        """Whether to train under bf16 autocast; "auto": where a GPU is built for it."""
+        if self.precision == "auto":
+            gpu = torch.cuda.is_available()
+            return gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.precision == "bf16"
+
+    def steps(self, sequences: int) -> int:
+        """Return the steps of a training on so many sequences per epoch."""
+        if self.num_train_epochs is None:
+            return self.max_steps or 0
+        return max(1, round(self.num_train_epochs * sequences / self.step_size))
+
+    def provenance(self, inputs: Mapping[str, Path], version: int) -> dict[str, Any]:
+        """Return what decides the result, no paths and nothing of how it runs, and the machine.
+
+        Args:
+            inputs: the files and folders that decide the result, by the name of their option.
+            version: the version of the stage.
+        """
+        not_decisive = {*EXECUTION_KEYS, "max_minutes", *type(self).paths()}
+        settings = self.model_dump(mode="json", exclude_none=True, exclude=not_decisive)
+        settings |= {"precision": "bf16" if self.use_bf16 else "float32", "gpus": processes()}
+        return provenance(settings | {"version": version}, inputs)
+
+    @classmethod
+    def paths(cls) -> set[str]:
+        """Return the names of the options that are paths."""
+        return {name for name, field in cls.model_fields.items() if "Path" in str(field.annotation)}
+
+
+def begin(options: TrainingOptions) -> None:
+    """Set threads, GPU and seed; call it before any model is made."""
+    torch.set_num_threads(options.threads)
+    if processes() == 1:
+        # With several GPUs in sight the Trainer falls back on DataParallel, another batch size.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    quiet()
+    transformers.set_seed(options.seed)
+
+
+def processes() -> int:
+    """Return how many processes train together, as torchrun says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def locked_output(options: TrainingOptions) -> Iterator[None]:
+    """Wait until no other process makes this output; the first of several waits for all."""
+    main = os.environ.get("RANK", "0") == "0"
+    with locked(options.output, "model") if main else contextlib.nullcontext():
+        yield
+
+
+def training_arguments(
+    options: TrainingOptions, steps: int, best_by: str, folder: Path
+) -> TrainingArguments:
+    """Return the settings of transformers' Trainer for so many steps, its state in ``folder``.
+
+    Evaluations are a multiple of logged steps apart.
+    """
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(options.output.parent / "runs"))
+    logging_steps = max(1, steps // LOGS)
+    eval_steps = max(1, steps // options.num_evals // logging_steps) * logging_steps
+    return TrainingArguments(
+        output_dir=str(folder),
+        run_name=str(options.output),
+        report_to=options.report_to or "none",
+        max_steps=steps,
+        per_device_train_batch_size=options.per_device_train_batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        learning_rate=options.learning_rate,
+        warmup_steps=round(options.warmup_ratio * steps),
+        weight_decay=options.weight_decay,
+        adam_epsilon=options.adam_epsilon,
+        max_grad_norm=options.max_grad_norm,
+        seed=options.seed,
+        bf16=options.use_bf16,
+        torch_compile=options.torch_compile,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_backend="gloo" if processes() > 1 and not torch.cuda.is_available() else None,
+        # Every objective reaches every parameter, as `outputs.Outputs.zero` sees to.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        logging_steps=logging_steps,
+        # Looking at each loss would wait for the GPU; `progress.StepSums` looks on the device.
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=eval_steps,
+        metric_for_best_model=f"eval_{best_by}",
+        greater_is_better=False,
+        # At the last step, and whenever `progress.Clock` or a new best evaluation asks for it.
+        save_strategy="steps",
+        save_steps=max(steps, 1),
+        disable_tqdm=True,
+        log_level="error",
+    )
