@@ -402,11 +402,13 @@ def test_each_seed_of_distillation_is_a_recipe(small):
     assert complete(small).students["full@5"] == settings.students["full@5"]
 
 
-def test_a_smoke_run_is_the_same_experiment_with_little_of_everything(small):
+@pytest.mark.parametrize("smoke", [True, "true"])
+def test_a_smoke_run_is_the_same_experiment_with_little_of_everything(small, smoke):
+    """Snakemake reads `--config smoke=true` as text."""
     small["students"]["full"]["seeds"] = [1, 2]
     small["students"]["none"] = {"extends": "full", "training": {"num_train_epochs": None}}
     small["students"]["none"]["training"]["max_steps"] = 0
-    settings = complete(small | {"smoke": True})
+    settings = complete(small | {"smoke": smoke})
     assert Paths(settings).results == Path("results/smoke")
     assert "full@2" not in settings.students
     assert settings.experiment.seeds == [1]

@@ -38,6 +38,9 @@ def derived(written: Mapping[str, Any]) -> tuple[Values, list[Problem]]:
         task["finetuning"] = merged(
             mapping(values.get("finetuning")), mapping(task.get("finetuning"))
         )
+    if values.get("smoke") == "true":
+        # Snakemake reads `--config smoke=true` as text.
+        values["smoke"] = True
     if values.get("smoke") is True:
         shrink(values)
     students, more = reduced_students(section(values, "students"))
