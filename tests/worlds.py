@@ -6,6 +6,7 @@ Everything is generated, so no test needs data from outside the repository.
 import io
 import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def texts(code: str = "qaa", articles: int = 60) -> tuple[str, ...]:
 def write_documents(folder: Path, documents: tuple[str, ...] | list[str]) -> Path:
     """Write a documents folder with these texts, as the corpus stages do."""
     folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps({"documents": len(documents)}))
+    characters = dict(sorted(Counter("".join(documents)).items()))
+    (folder / "characters.json").write_text(json.dumps(characters))
     with zstandard.open(folder / "documents.jsonl.zst", "wt", encoding="utf-8") as file:
         for number, text in enumerate(documents):
             row = {"id": str(number), "title": "", "text": text}

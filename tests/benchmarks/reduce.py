@@ -1,11 +1,11 @@
-"""Time and memory of cutting an mBERT-shaped model to a language, its check included.
+"""Time and memory of reducing an mBERT-shaped model to a language, its verification included.
 
     python tests/benchmarks/reduce.py --data ../shared/data
 
-The model has the 106,004 real sub-words of mbert/vocab.txt.gz, hidden size 768 and 12 layers, with
-random weights. The kept list is what occurs in 0.05% of the sentences of Swahili prose, with the
+The model has the 106,004 real tokens of mbert/vocab.txt.gz, hidden size 768 and 12 layers, with
+random weights. The vocabulary holds the tokens of 0.05% of the sentences of Swahili prose, and the
 characters of that text. Prints JSON. The seconds are those of one command from start to exit, with
-Python's own start: reading, cutting and writing; and, in the second run, comparing both models on
+Python's own start: reading, reducing and writing; and, in the second run, comparing both models on
 sentences of the prose.
 """
 
@@ -25,7 +25,7 @@ SHARE_OF_SENTENCES = 0.0005
 
 
 def make_model(data: Path, folder: Path) -> None:
-    """An mBERT-shaped model and its tokenizer."""
+    """Write an mBERT-shaped model and its tokenizer."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
     with gzip.open(data / "mbert" / "vocab.txt.gz", "rt", encoding="utf-8") as file:
@@ -38,7 +38,7 @@ def make_model(data: Path, folder: Path) -> None:
 
 
 def write_kept(model: Path, text: list[str], path: Path) -> int:
-    """A plain list of the sub-words to keep; returns how many."""
+    """Write a plain list of the tokens to keep; return how many."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -81,13 +81,14 @@ def main() -> None:
             write_kept(folder / "model", text, folder / "kept.txt")
             os._exit(0)
         os.waitpid(child, 0)
-        command = [sys.executable, "-m", "eliquare.vocabulary.reduce", "--model", folder / "model"]
-        command += ["--keep", folder / "kept.txt", "--output", folder / "cut"]
+        command = [sys.executable, "-m", "eliquare", "vocabulary", "reduce"]
+        command += ["--model", folder / "model", "--vocabulary", folder / "kept.txt"]
+        command += ["--output", folder / "new"]
         print(
             json.dumps(
                 {
-                    "cut": figures(folder, *timed(command)),
-                    "cut_and_compared": figures(
+                    "reduced": figures(folder, *timed(command)),
+                    "reduced_and_verified": figures(
                         folder, *timed([*command, "--sample", folder / "text.txt"])
                     ),
                 },
@@ -97,7 +98,7 @@ def main() -> None:
 
 
 def timed(command: list) -> tuple[float, resource.struct_rusage]:
-    """Seconds and use of resources of a command, which must succeed."""
+    """Return seconds and use of resources of a command, which must succeed."""
     started = time.monotonic()
     process = subprocess.Popen(list(map(str, command)))
     _, status, usage = os.wait4(process.pid, 0)
@@ -107,12 +108,12 @@ def timed(command: list) -> tuple[float, resource.struct_rusage]:
 
 
 def figures(folder: Path, seconds: float, usage: resource.struct_rusage) -> dict:
-    """What the command took, beside the size of the model."""
-    provenance = json.loads((folder / "cut" / "provenance.json").read_text())["settings"]
+    """Return the time and memory of the command, beside the size of the model."""
+    provenance = json.loads((folder / "new" / "provenance.json").read_text())["settings"]
     model_bytes = (folder / "model" / "model.safetensors").stat().st_size
     return {
-        "sub_words_before": provenance["of"],
-        "sub_words_after": provenance["sub_words"],
+        "tokens_before": provenance["of"],
+        "tokens_after": provenance["tokens"],
         "seconds": round(seconds, 2),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_megabytes": round(usage.ru_maxrss * 1024 / 1e6, 1),

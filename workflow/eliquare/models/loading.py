@@ -284,3 +284,16 @@ def parameter_count(config: PreTrainedConfig, head: bool = True) -> int:
     """Count the parameters of a configuration's model, tied ones once, with its MLM head or not."""
     model = empty_model(config)
     return sum(p.numel() for p in (model if head else model.base_model).parameters())
+
+
+def vocabulary_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return the tensors with a row per token: embeddings, output weights and biases, by name.
+
+    No table of model families: an empty model with one token more shows which shapes change.
+    """
+    wider = empty_model(model.config, model.config.vocab_size + 1)
+    wider = wider if has_mlm_head(model) else wider.base_model
+    shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if shapes[name] != tensor.shape
+    }

@@ -1,156 +1,88 @@
-"""Learn a tokenizer from documents, for a teacher that is pre-trained from nothing.
+"""Train a tokenizer on documents, for a teacher that is pre-trained from nothing.
 
-python -m eliquare.models.tokenizer --documents D --kind wordpiece --vocabulary-size 8000 --output O
+eliquare models tokenizer --documents DOCUMENTS --tokenizer wordpiece --vocab-size 8000 --output O
+
+SentencePiece learns the tokens: the same ones from the same text each time. The trainers of the
+tokenizers library break ties by the order of a hash table, which changes from run to run.
 """
 
-import argparse
 import io
+import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import sentencepiece
+from pydantic import Field
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import (
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from eliquare import stage
-from eliquare.corpus import documents
-
-VERSION = 2
+from eliquare.cli import Options
+from eliquare.corpus.documents import sample_texts
+from eliquare.io import InputError, atomic_dir
 
 WORDPIECE_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 UNIGRAM_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SPECIALS = len(WORDPIECE_SPECIALS)
-SPACE = "▁"
+WORD_START = "▁"
+
+logger = logging.getLogger(__name__)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of this stage."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", required=True, help="documents folder to learn from")
-    parser.add_argument("--kind", choices=["wordpiece", "unigram"], default="wordpiece")
-    parser.add_argument("--vocabulary-size", type=int, default=8000, help="sub-words, specials too")
-    parser.add_argument(
-        "--max-documents", type=int, default=200_000, help="documents to learn from"
+class TokenizerOptions(Options):
+    """Options of ``models tokenizer``."""
+
+    documents: Path = Field(description="Documents folder to learn from.")
+    tokenizer: Literal["wordpiece", "unigram"] = Field(
+        "wordpiece", description="Kind of tokenizer: as BERT's, or as XLM-R's."
     )
-    parser.add_argument("--output", required=True, help="folder to make")
-    return parser
+    vocab_size: int = Field(30000, ge=1, description="Tokens, special ones included.")
+    max_documents: int = Field(
+        200_000, ge=1, description="Documents to learn from at most, spread over the corpus."
+    )
+    output: Path = Field(description="Folder to make.")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Learn and save the tokenizer; raises InputError on an empty corpus."""
-    learn = learn_wordpiece if arguments.kind == "wordpiece" else learn_unigram
-    texts = spread_texts(Path(arguments.documents), arguments.max_documents)
-    tokenizer = learn(texts, arguments.vocabulary_size)
-    stage.say(f"{len(tokenizer):,} sub-words")
-    with stage.whole_folder(arguments.output) as partial:
+def train_tokenizer(options: TokenizerOptions) -> None:
+    """Train and save the tokenizer."""
+    learn = learn_wordpiece if options.tokenizer == "wordpiece" else learn_unigram
+    texts = sample_texts(options.documents, options.max_documents)
+    tokenizer = learn(texts, options.vocab_size)
+    logger.info("%s tokens", f"{len(tokenizer):,}")
+    with atomic_dir(options.output) as partial:
         tokenizer.save_pretrained(partial)
 
 
-def spread_texts(folder: Path, most: int) -> Iterator[str]:
-    """Texts spread evenly over the corpus, at most ``most`` of them."""
-    kept = stage.read_json(folder / "report.json")["documents"]
-    every = -(-kept // most)
-    for number, document in enumerate(documents.read(folder)):
-        if number % every == 0:
-            yield document.text
+def learn_wordpiece(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Learn a cased WordPiece tokenizer as multilingual BERT has it (accents and case kept).
 
-
-def learn_pieces(sentences: Iterator[str], kind: str, size: int) -> list[tuple[str, float]]:
-    """Sub-words with their scores, in the order in which SentencePiece learnt them.
-
-    SentencePiece learns the same from the same text each time; the trainers of the tokenizers
-    library break ties by the order of a hash table, which changes from run to run.
-    """
-    if size < 1:
-        raise stage.InputError(
-            f"vocabulary_size: {size + SPECIALS} is too small, since the special tokens alone are "
-            f"{SPECIALS}; ask for more"
-        )
-    learnt = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences,
-            model_writer=learnt,
-            model_type=kind,
-            vocab_size=size,
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            split_by_unicode_script=False,
-            max_sentence_length=1 << 20,
-            bos_id=-1,
-            eos_id=-1,
-            unk_id=0,
-            num_threads=1,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        needs = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
-        if needs:
-            raise too_small(size + SPECIALS, int(needs[1]) + SPECIALS) from None
-        raise stage.InputError(
-            f"vocabulary_size: {size + SPECIALS} sub-words cannot be learnt from this corpus "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    model = sentencepiece_model_pb2.ModelProto.FromString(learnt.getvalue())
-    return [(entry.piece, entry.score) for entry in model.pieces[1:]]
-
-
-def too_small(size: int, needed: int) -> stage.InputError:
-    """The error for a vocabulary that cannot hold the corpus's characters."""
-    return stage.InputError(
-        f"vocabulary_size: {size} is too small, since the characters of this corpus and the "
-        f"special tokens alone are {needed}; ask for more"
-    )
-
-
-def running_text(texts: Iterator[str], prepare: Callable[[str], str]) -> Iterator[str]:
-    """Paragraphs as the learner takes them, normalised and cut into words as the tokenizer does."""
-    for text in texts:
-        for paragraph in text.splitlines():
-            prepared = prepare(paragraph)
-            if prepared:
-                yield prepared
-
-
-def learn_wordpiece(texts: Iterator[str], size: int) -> PreTrainedTokenizerFast:
-    """A cased WordPiece tokenizer as multilingual BERT has it (accents and case kept).
-
-    The pieces are learnt as byte-pair encoding learns them, as BERT's own were; cutting a word
-    into the longest pieces that fit makes them WordPiece.
+    The tokens are learnt as byte-pair encoding learns them, as BERT's own were; segmenting a word
+    into the longest tokens that fit makes them WordPiece.
     """
     normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    words = pre_tokenizers.BertPreTokenizer()
+    splitter = pre_tokenizers.BertPreTokenizer()
 
     def prepare(paragraph: str) -> str:
-        cut = words.pre_tokenize_str(normalizer.normalize_str(paragraph))
-        return " ".join(word for word, _ in cut)
+        words = splitter.pre_tokenize_str(normalizer.normalize_str(paragraph))
+        return " ".join(word for word, _ in words)
 
-    pieces = learn_pieces(running_text(texts, prepare), "bpe", size - len(WORDPIECE_SPECIALS))
+    pieces = learn_pieces(paragraphs(texts, prepare), "bpe", size - SPECIALS)
     learnt = [as_wordpiece(piece) for piece, _ in pieces]
-    bare = {piece.removeprefix("##") for piece in learnt}
-    characters = sorted(piece for piece in bare if len(piece) == 1)
-    both = [form for character in characters for form in (f"##{character}", character)]
-    needed = len(WORDPIECE_SPECIALS) + len(both)
+    bare = {token.removeprefix("##") for token in learnt}
+    characters = sorted(token for token in bare if len(token) == 1)
+    both_forms = [form for character in characters for form in (f"##{character}", character)]
+    needed = SPECIALS + len(both_forms)
     if needed > size:
         raise too_small(size, needed)
-    # The last pieces learnt make room for the second form of each character.
-    order = list(dict.fromkeys([*WORDPIECE_SPECIALS, *both, *filter(None, learnt)]))[:size]
-    vocabulary = {piece: number for number, piece in enumerate(order)}
+    # The last tokens learnt make room for the second form of each character.
+    order = dict.fromkeys([*WORDPIECE_SPECIALS, *both_forms, *filter(None, learnt)])
+    vocabulary = {token: index for index, token in enumerate(list(order)[:size])}
     pad, unknown, cls, sep, mask = WORDPIECE_SPECIALS
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = words
+    tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
@@ -169,21 +101,19 @@ def learn_wordpiece(texts: Iterator[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def as_wordpiece(piece: str) -> str:
-    """A SentencePiece sub-word in WordPiece's writing: ▁abc is abc, and abc is ##abc."""
-    return piece.removeprefix(SPACE) if piece.startswith(SPACE) else f"##{piece}"
+    """Write a SentencePiece token as WordPiece does: ▁abc is abc, and abc is ##abc."""
+    return piece.removeprefix(WORD_START) if piece.startswith(WORD_START) else f"##{piece}"
 
 
-def learn_unigram(texts: Iterator[str], size: int) -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer as XLM-R has it (the paper calls it BPE; it is SentencePiece Unigram)."""
+def learn_unigram(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Learn a Unigram tokenizer as XLM-R has it (the paper calls it BPE)."""
     begin, pad, end, unknown, mask = UNIGRAM_SPECIALS
     normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
-    prepared = running_text(texts, normalizer.normalize_str)
-    pieces = learn_pieces(prepared, "unigram", size - len(UNIGRAM_SPECIALS))
-    specials = [(name, 0.0) for name in UNIGRAM_SPECIALS]
+    pieces = learn_pieces(paragraphs(texts, normalizer.normalize_str), "unigram", size - SPECIALS)
     vocabulary = [
-        *specials,
+        *((name, 0.0) for name in UNIGRAM_SPECIALS),
         *((piece, score) for piece, score in pieces if piece not in UNIGRAM_SPECIALS),
     ]
     unknown_id = UNIGRAM_SPECIALS.index(unknown)
@@ -209,5 +139,57 @@ def learn_unigram(texts: Iterator[str], size: int) -> PreTrainedTokenizerFast:
     )
 
 
-if __name__ == "__main__":
-    stage.main(parser(), run)
+def paragraphs(texts: Iterable[str], prepare: Callable[[str], str]) -> Iterator[str]:
+    """Yield the paragraphs of texts, prepared, without empty ones."""
+    for text in texts:
+        yield from filter(None, map(prepare, text.splitlines()))
+
+
+def learn_pieces(lines: Iterator[str], kind: str, size: int) -> list[tuple[str, float]]:
+    """Learn ``size`` tokens; return them with their scores, in the order in which they are learnt.
+
+    Raises:
+        InputError: the size does not hold the characters of the text, or exceeds what can be
+            learnt.
+    """
+    if size < 1:
+        raise InputError(
+            f"vocab_size: {size + SPECIALS} is too small, since the special tokens alone are "
+            f"{SPECIALS}; ask for more"
+        )
+    learnt = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines,
+            model_writer=learnt,
+            model_type=kind,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            split_by_unicode_script=False,
+            max_sentence_length=1 << 20,
+            bos_id=-1,
+            eos_id=-1,
+            unk_id=0,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        needs = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+        if needs:
+            raise too_small(size + SPECIALS, int(needs[1]) + SPECIALS) from None
+        raise InputError(
+            f"vocab_size: {size + SPECIALS} tokens cannot be learnt from this corpus "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    model = sentencepiece_model_pb2.ModelProto.FromString(learnt.getvalue())
+    return [(entry.piece, entry.score) for entry in model.pieces[1:]]
+
+
+def too_small(size: int, needed: int) -> InputError:
+    """Return the error for a vocabulary that cannot hold the corpus's characters."""
+    return InputError(
+        f"vocab_size: {size} is too small, since the characters of this corpus and the special "
+        f"tokens alone are {needed}; ask for more"
+    )

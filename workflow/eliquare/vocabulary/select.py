@@ -1,250 +1,345 @@
-"""Choose the sub-words that stay, from the counts of the teacher's tokenizer on the corpus.
+"""Select the tokens that stay, from counts of the teacher's tokens in the corpus.
+
+    eliquare vocabulary select --model MODEL --text TEXT --min-sentence-fraction 0.0005
+        --output vocabulary.csv
 
 Special and added tokens and every single character of the corpus stay whatever the rule says: one
-missing character would turn a whole WordPiece word into [UNK]. One rule chooses among the rest.
+missing character would turn a whole WordPiece word into [UNK]. One rule selects among the rest.
+
+A vocabulary file has the columns id, token and reason; a plain list, one token per line, is read
+wherever a vocabulary file is.
 """
 
-import argparse
+import csv
+import logging
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from fontTools import unicodedata
+from pydantic import Field
 
-from eliquare import stage
-from eliquare.stage import InputError
-from eliquare.vocabulary import bpe
-from eliquare.vocabulary import tokenizer as surgery
-from eliquare.vocabulary.counting import Counts, count_text, read_counts
-from eliquare.vocabulary.kept import read_kept, write_kept
-from eliquare.vocabulary.options import local_folder
+from eliquare.cli import Options
+from eliquare.config.model import SelectionRule
+from eliquare.corpus.counts import Counts, read_counts
+from eliquare.corpus.documents import read_lines
+from eliquare.io import InputError, atomic_write, existing, read_json
+from eliquare.models.hub import local_folder
+from eliquare.models.loading import load_fast_tokenizer
+from eliquare.vocabulary import tokenizer as tokenizer_json
 
-VERSION = 1
+COLUMNS = ["id", "token", "reason"]
+RULES = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
+LISTED = "listed"
+LINES_AT_ONCE = 1000
 
-LIST = "list"
-RULES = ["share_of_sentences", "top_k", "coverage", "count", LIST]
+logger = logging.getLogger(__name__)
+
+
+class SelectOptions(Options, SelectionRule):
+    """Options of ``vocabulary select``."""
+
+    model: str = Field(description="Folder of the teacher (its tokenizer), or a hub id.")
+    counts: list[Path] = Field(
+        [],
+        description="Counts folder of the corpus; of several languages, several: the rule holds "
+        "for each by itself.",
+    )
+    characters: list[Path] = Field(
+        [], description="characters.json of the corpus; as many as --counts."
+    )
+    text: list[Path] = Field(
+        [],
+        description="Instead of --counts and --characters: a text file, one sentence per line "
+        "(.gz, .bz2, .xz, .zst too); of several languages, several.",
+    )
+    output: Path = Field(description="Vocabulary file to write (CSV).")
+
+
+class Corpus(NamedTuple):
+    """What a selection needs of a corpus: counts of the teacher's tokens, and its characters."""
+
+    counts: Counts
+    characters: list[str]
+
+
+class Row(NamedTuple):
+    """A line of a vocabulary file."""
+
+    id: int
+    token: str
+    reason: str
+
+
+def select(options: SelectOptions) -> None:
+    """Write the vocabulary file."""
+    folder = local_folder(options.model)
+    rows = select_tokens(folder, read_corpora(options, folder), options)
+    write_vocabulary(options.output, rows)
+    total = len(tokenizer_json.list_tokens(tokenizer_json.read_description(folder)))
+    logger.info(
+        "%s: %s of %s tokens: %s",
+        options.output,
+        f"{len(rows):,}",
+        f"{total:,}",
+        describe_reasons(row.reason for row in rows),
+    )
+
+
+def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
+    """Read, or count, each corpus; raise InputError where none or a part is given."""
+    if len(options.counts) != len(options.characters):
+        raise InputError("--characters: give one characters.json for each --counts")
+    if not options.counts and not options.text:
+        raise InputError("--text: give a text of the language, or --counts and --characters")
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    corpora = []
+    for counts_folder, characters in zip(options.counts, options.characters, strict=True):
+        counts = read_counts(counts_folder, tokens)
+        corpora.append(Corpus(counts, list(read_json(characters))))
+    return [*corpora, *(count_text(text, folder) for text in options.text)]
+
+
+def count_text(path: str | Path, folder: str | Path) -> Corpus:
+    """Count a model's tokens in a text file; each line is a sentence and a document."""
+    tokenizer = load_fast_tokenizer(folder)
+    tokens = tokenizer_json.list_tokens(tokenizer_json.describe(tokenizer))
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    occurrences, sentences = np.zeros((2, len(tokens)), dtype=np.int64)
+    characters: set[str] = set()
+    number = 0
+    lines = (line.decode("utf-8", errors="replace").strip() for line in read_lines(path))
+    texts = filter(None, lines)
+    while batch := list(islice(texts, LINES_AT_ONCE)):
+        number += len(batch)
+        characters.update(*batch)
+        for encoding in backend.encode_batch(batch, add_special_tokens=False):
+            np.add.at(occurrences, encoding.ids, 1)
+            sentences[np.unique(np.array(encoding.ids, dtype=np.int64))] += 1
+    if not number:
+        raise InputError(f"{path}: no text in it; expected one sentence per line")
+    counts = Counts(tokens, occurrences, sentences, sentences, number, number)
+    return Corpus(counts, sorted(characters))
+
+
+def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: SelectionRule) -> list[Row]:
+    """Select the tokens of a model that stay, with the reason of each, in the order of the ids.
+
+    The rule holds for each corpus by itself, and the tokens that it keeps for one stay.
+
+    Raises:
+        InputError: the rule keeps nothing beyond special tokens and characters.
+    """
+    name = rule_name(rule)
+    description = tokenizer_json.read_description(folder)
+    tokens = tokenizer_json.list_tokens(description)
+    specials = tokenizer_json.special_ids(folder, description)
+    by_rule = listed_ids(rule.tokens, tokens)
+    characters, occurring = script_ids(description, rule.scripts), set[int]()
+    for counts, characters_of_corpus in corpora:
+        used = {int(index) for index in np.flatnonzero(counts.occurrences)} - specials
+        characters |= character_ids(description, characters_of_corpus, [tokens[i] for i in used])
+        occurring |= used
+        by_rule |= ids_by_rule(rule, counts, specials)
+    # Of several reasons the last counts.
+    reasons = {
+        name: by_rule,
+        "character": characters,
+        "always_keep": listed_ids(rule.always_keep, tokens),
+        "special": specials,
+    }
+    selected = {index: reason for reason, ids in reasons.items() for index in ids}
+    if name not in selected.values():
+        raise InputError(
+            f"vocabularies: the rule {name}: {getattr(rule, name)} keeps no token beyond the "
+            f"special tokens and the single characters ({len(occurring):,} tokens occur in the "
+            f"corpus); {'raise' if name in ('top_k', 'coverage') else 'lower'} the threshold or "
+            "use a larger corpus"
+        )
+    selected |= tokenizer_json.closing_ids(description, selected)
+    return [Row(index, tokens[index], selected[index]) for index in sorted(selected)]
+
+
+def rule_name(rule: SelectionRule) -> str:
+    """Return the name of the one rule that is given."""
+    given = [name for name in RULES if getattr(rule, name) is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"vocabularies: expected exactly one of {', '.join(RULES)}; found "
+            f"{', '.join(given) or 'none'}"
+        )
+    return given[0]
+
+
+def ids_by_rule(rule: SelectionRule, counts: Counts, specials: set[int]) -> set[int]:
+    """Return the ids that a rule of counts keeps; special tokens are no part of the text.
+
+    ``min_sentence_fraction``: in at least that share of the sentences (Abdaoui et al. 2020, as used
+    by Singh, De Clercq and Lefever 2023); ``top_k``: the k most frequent; ``coverage``: the fewest
+    most frequent that cover that share of the text; ``min_count``: with at least that many
+    occurrences. Equal counts are taken in the order of the ids.
+    """
+    occurrences = counts.occurrences.copy()
+    occurrences[sorted(specials)] = 0
+    keeps = np.zeros(len(occurrences), dtype=bool)
+    order = np.argsort(-occurrences, kind="stable")
+    if rule.min_sentence_fraction is not None:
+        keeps = counts.sentences >= rule.min_sentence_fraction * counts.all_sentences
+    elif rule.min_count is not None:
+        keeps = occurrences >= rule.min_count
+    elif rule.coverage is not None:
+        covered = np.cumsum(occurrences[order])
+        wanted = rule.coverage * occurrences.sum()
+        keeps[order[: int(np.searchsorted(covered, wanted, side="left")) + 1]] = True
+    elif rule.top_k is not None:
+        keeps[order[: rule.top_k]] = True
+    return {int(index) for index in np.flatnonzero(keeps & (occurrences > 0))}
 
 
 def character_ids(
-    description: surgery.Description, characters: list[str], occurring: list[str]
+    description: tokenizer_json.Description, characters: Iterable[str], occurring: Iterable[str]
 ) -> set[int]:
-    """Ids of the single characters of the corpus, in both forms where the vocabulary has them.
+    """Return the ids of the corpus's single characters, in all their forms.
 
-    ``characters`` are those of the text before normalisation. The characters of the ``occurring``
-    sub-words count too: normalisation composes characters that stand apart in the text.
+    Args:
+        description: the tokenizer.
+        characters: those of the text before normalization.
+        occurring: tokens of the text; their characters count too, since normalization composes
+            characters that stand apart in the text.
     """
-    rules = dict(description, model={"type": "Unigram", "vocab": [["?", 0.0]], "unk_id": 0})
-    rules |= {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}
-    normalizer = surgery.backend_of(rules).normalizer
-    all_characters = set(characters)
+    normalizer = tokenizer_json.backend_of(
+        description
+        | {"model": {"type": "Unigram", "vocab": [["?", 0.0]], "unk_id": 0}, "added_tokens": []}
+        | {"post_processor": None, "padding": None, "truncation": None}
+    ).normalizer
+    every = set(characters)
     if normalizer is not None:
-        for character in characters:
-            all_characters.update(normalizer.normalize_str(character))
-    for subword in occurring:
-        all_characters.update(surgery.characters_of(description, subword))
-    vocabulary = surgery.model_vocabulary(description)
-    forms = (form for c in all_characters for form in surgery.character_forms(description, c))
+        every.update(*map(normalizer.normalize_str, list(every)))
+    every.update(*(tokenizer_json.characters_of(description, token) for token in occurring))
+    vocabulary = tokenizer_json.model_vocabulary(description)
+    forms = (form for c in every for form in tokenizer_json.character_forms(description, c))
     return {vocabulary[form] for form in forms if form in vocabulary}
 
 
-def script_ids(description: surgery.Description, scripts: list[str]) -> set[int]:
-    """Ids of every single character of some scripts (names as Unicode has them, or codes).
+def script_ids(description: tokenizer_json.Description, scripts: Sequence[str]) -> set[int]:
+    """Return the ids of every single character of some scripts (Unicode's names or codes).
 
-    Raises InputError for a script that does not exist. Bytes, which are no characters, are not in
-    it.
+    Bytes are no characters, so a tokenizer that works on bytes has none.
+
+    Raises:
+        InputError: there is no such script.
     """
     codes = {unicodedata.script_code(name, default=None): name for name in scripts}
     if None in codes:
         raise InputError(
-            f"--script: {codes[None]!r} is no script; write it as Unicode does (Latin, Cyrillic, "
+            f"scripts: {codes[None]!r} is no script; write it as Unicode does (Latin, Cyrillic, "
             "Devanagari, Han, …)"
         )
-    if bpe.works_on_bytes(description):
-        return set()
-    found = set()
-    for subword, identifier in surgery.model_vocabulary(description).items():
-        character = surgery.characters_of(description, subword)
+    ids = set()
+    for token, index in tokenizer_json.model_vocabulary(description).items():
+        character = tokenizer_json.characters_of(description, token)
         if len(character) == 1 and unicodedata.script(character) in codes:
-            found.add(identifier)
-    return found
+            ids.add(index)
+    return ids
 
 
-def asked_ids(path: str | Path | None, subwords: list[str]) -> set[int]:
-    """Ids of the sub-words in a file, one a line (or a kept file)."""
-    return set() if path is None else set(read_kept(path, subwords))
+# Vocabulary files
 
 
-def ids_by_rule(rule: str, threshold: float, counts: Counts, specials: set[int]) -> set[int]:
-    """Ids that a rule keeps among the sub-words that occur; specials are no part of running text.
+def write_vocabulary(path: str | Path, rows: Iterable[Row]) -> None:
+    """Write a vocabulary file, in the order of the teacher's ids."""
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(sorted(rows))
 
-    share_of_sentences: in at least that share of the sentences (Abdaoui et al. 2020, as used by
-    Singh, De Clercq and Lefever 2023); top_k: the k most frequent; coverage: the fewest most
-    frequent that make up that share of running text; count: with at least that many occurrences.
-    Equal counts are taken in the order of the ids.
+
+def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
+    """Read the reasons of the selected ids, in the order of the teacher's ids.
+
+    Args:
+        path: a vocabulary file, or a plain list (reason ``listed``).
+        tokens: the teacher's tokens, by id.
+
+    Raises:
+        InputError: the file is empty, or names a token that the teacher does not have (under that
+            id).
     """
-    occurrences = counts.occurrences.copy()
-    occurrences[sorted(specials)] = 0
-    if rule == "share_of_sentences":
-        enough = counts.sentences >= threshold * counts.all_sentences
-        return set(np.flatnonzero(enough & (occurrences > 0)).tolist())
-    if rule == "count":
-        return set(np.flatnonzero(occurrences >= threshold).tolist())
-    order = np.argsort(-occurrences, kind="stable")
-    order = order[occurrences[order] > 0]
-    if rule == "coverage":
-        covered = np.cumsum(occurrences[order])
-        wanted = threshold * occurrences.sum()
-        order = order[: int(np.searchsorted(covered, wanted, side="left")) + 1]
-    else:
-        order = order[: int(threshold)]
-    return set(order.tolist())
-
-
-def select(
-    model: str | Path,
-    corpora: list[tuple[Counts, list[str]]],
-    rule: str,
-    threshold: float | str,
-    always_keep: str | Path | None = None,
-    scripts: list[str] | None = None,
-) -> list[tuple[int, str, str]]:
-    """The (id, sub-word, reason) of every sub-word that stays, in the order of the ids.
-
-    ``corpora`` are the counts and the characters of each language; the rule holds for each by
-    itself, and what it keeps for one stays. Raises InputError when the rule keeps nothing beyond
-    special tokens and characters.
-    """
-    description = surgery.read_description(model)
-    subwords = surgery.list_subwords(description)
-    specials = surgery.special_ids(model, description)
-    by_rule, characters, occurring = set(), script_ids(description, scripts or []), set()
-    for counts, characters_of_text in corpora:
-        used = {int(i) for i in np.flatnonzero(counts.occurrences)} - specials
-        characters |= character_ids(description, characters_of_text, [subwords[i] for i in used])
-        occurring |= used
-        if rule != LIST:
-            by_rule |= ids_by_rule(rule, threshold, counts, specials)
-    if rule == LIST:
-        by_rule = asked_ids(threshold, subwords)
-    reasons = {
-        rule: by_rule,
-        "character": characters,
-        "asked": asked_ids(always_keep, subwords),
-        "special": specials,
-    }
-    kept = {identifier: reason for reason, ids in reasons.items() for identifier in ids}
-    if rule not in kept.values():
+    with existing(path, "vocabulary file").open(encoding="utf-8", newline="") as file:
+        is_table = file.readline().rstrip("\r\n") == ",".join(COLUMNS)
+    selected = dict(read_table(path, tokens) if is_table else read_list(path, tokens))
+    if not selected:
         raise InputError(
-            f"vocabularies: the rule {rule}: {threshold} keeps no sub-word beyond the special "
-            f"tokens and the single characters ({len(occurring):,} sub-words occur in the corpus); "
-            + ("raise" if rule in ("top_k", "coverage") else "lower")
-            + " the threshold or use a larger corpus"
+            f"{path}: selects no token; make it with `eliquare vocabulary select`, or write the "
+            "tokens to keep, one per line"
         )
-    kept |= surgery.closing_ids(description, kept)
-    return [(identifier, subwords[identifier], kept[identifier]) for identifier in sorted(kept)]
+    return dict(sorted(selected.items()))
 
 
-def share(text: str) -> float:
-    """A number above 0 and at most 1."""
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a share above 0 and at most 1")
-    return number
+def read_table(path: str | Path, tokens: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield id and reason of each row of a file with the columns id, token and reason."""
+    seen: set[int] = set()
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if len(row) != len(COLUMNS) or not row[0].isdecimal():
+                raise InputError(f"{where}: expected a number, a token and a reason, got {row}")
+            index = int(row[0])
+            if index >= len(tokens) or tokens[index] != row[1]:
+                raise InputError(
+                    f"{where}: token {row[1]!r} is not number {index} of the model's tokenizer; "
+                    "select the tokens again from the counts of this model"
+                )
+            if index in seen:
+                raise InputError(f"{where}: number {index} ({row[1]!r}) stands here twice")
+            seen.add(index)
+            yield index, row[2]
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
-    return number
+def read_list(path: str | Path, tokens: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the ids of a plain list of tokens; log how many are repeated."""
+    ids = {token: index for index, token in enumerate(tokens)}
+    times: Counter[str] = Counter()
+    text = Path(path).read_text(encoding="utf-8")
+    for number, line in enumerate(text.split("\n"), start=1):
+        token = line.removesuffix("\r")
+        if token and token not in ids:
+            raise InputError(
+                f"{path}, line {number}: {token!r} is not a token of the model; write tokens as "
+                "its tokenizer does, or remove the line (a file of `eliquare vocabulary select` "
+                f"begins with {','.join(COLUMNS)})"
+            )
+        times.update([token] if token else [])
+    repeated = [token for token, count in times.items() if count > 1]
+    if repeated:
+        logger.warning("%s: %d token(s) stand in it twice (%r)", path, len(repeated), repeated[0])
+    for token in times:
+        yield ids[token], LISTED
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="python -m eliquare.vocabulary.select", description=__doc__.split("\n\n")[0]
-    )
-    result.add_argument(
-        "--model", required=True, help="folder of the teacher (its tokenizer), or a hub id"
-    )
-    result.add_argument(
-        "--counts",
-        action="append",
-        default=[],
-        help="counts folder of the corpus; several for a model of several languages: the rule "
-        "holds for each by itself",
-    )
-    result.add_argument(
-        "--characters",
-        action="append",
-        default=[],
-        help="characters.json of the corpus; as many as --counts",
-    )
-    result.add_argument(
-        "--text",
-        action="append",
-        default=[],
-        help="instead of --counts and --characters: a text file, one sentence a line; may be "
-        "repeated as --counts",
-    )
-    rule = result.add_mutually_exclusive_group(required=True)
-    rule.add_argument(
-        "--share-of-sentences",
-        type=share,
-        help="keep sub-words in at least this share of the sentences: 0.0005 in Singh, De Clercq "
-        "and Lefever 2023; 0.00005 in the code of Abdaoui et al. 2020 that they cite",
-    )
-    rule.add_argument("--top-k", type=positive, help="keep the k most frequent sub-words")
-    rule.add_argument(
-        "--coverage",
-        type=share,
-        help="keep the fewest sub-words that make up this share of running text",
-    )
-    rule.add_argument("--count", type=positive, help="keep sub-words that occur this often or more")
-    rule.add_argument("--list", help="keep the sub-words of this file, one a line")
-    result.add_argument("--always-keep", help="file of sub-words that stay too, one a line")
-    result.add_argument(
-        "--script",
-        action="append",
-        default=[],
-        help="keep every single character of this script too (Latin, Cyrillic, …); may be repeated",
-    )
-    result.add_argument("--output", required=True, help="kept file to write (CSV)")
-    return result
+def listed_ids(path: str | Path | None, tokens: Sequence[str]) -> set[int]:
+    """Return the ids of the tokens in a list or vocabulary file; none without one."""
+    return set() if path is None else set(read_vocabulary(path, tokens))
 
 
-def read_corpora(arguments: argparse.Namespace, folder: Path) -> list[tuple[Counts, list[str]]]:
-    """The counts and characters of each corpus; raises InputError where none or a part is given."""
-    if len(arguments.counts) != len(arguments.characters):
-        raise InputError("--characters: give one characters.json for each --counts")
-    subwords = surgery.list_subwords(surgery.read_description(folder))
-    corpora = [
-        (read_counts(counts, subwords), list(stage.read_json(characters)))
-        for counts, characters in zip(arguments.counts, arguments.characters, strict=True)
-    ]
-    corpora += [count_text(text, folder, len(subwords)) for text in arguments.text]
-    if not corpora:
-        raise InputError("--text: give a text of the language, or --counts and --characters")
-    return corpora
+def complete(
+    selected: dict[int, str], description: tokenizer_json.Description, specials: Iterable[int] = ()
+) -> dict[int, str]:
+    """Return the selected ids and those that they need beside them, each with its reason.
+
+    These are the special tokens; and for BPE the alphabet and the routes of all selected tokens.
+    """
+    selected = {index: "special" for index in specials} | selected
+    return dict(sorted((selected | tokenizer_json.closing_ids(description, selected)).items()))
 
 
-def run(arguments: argparse.Namespace) -> None:
-    rule = next(name for name in RULES if getattr(arguments, name) is not None)
-    folder = local_folder(arguments.model)
-    rows = select(
-        folder,
-        read_corpora(arguments, folder),
-        rule,
-        getattr(arguments, rule),
-        arguments.always_keep,
-        arguments.script,
-    )
-    write_kept(arguments.output, rows)
-    of = len(surgery.list_subwords(surgery.read_description(folder)))
-    by_reason = Counter(reason for _, _, reason in rows)
-    details = ", ".join(f"{n:,} {reason}" for reason, n in sorted(by_reason.items()))
-    stage.say(f"kept {len(rows):,} of {of:,} sub-words: {details}")
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)
+def describe_reasons(reasons: Iterable[str]) -> str:
+    """Return how many tokens stay for each reason, in words."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(Counter(reasons).items()))

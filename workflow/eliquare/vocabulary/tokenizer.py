@@ -1,273 +1,421 @@
-"""Surgery on a tokenizer's description, the content of its tokenizer.json.
+"""Work on a tokenizer's description, the content of its tokenizer.json.
 
-Ids are renumbered in the order of the old ones, so that special tokens at the front stay where
-they are; tokenizer classes such as XLM-R's rely on that.
+WordPiece, Unigram and BPE tokenizers can be reduced to some of their tokens so that text made of
+these is segmented as before. Ids are renumbered in the order of the old ones: special tokens at the
+front stay there, which tokenizer classes such as XLM-R's rely on.
+
+BPE needs more than the tokens themselves. A BPE token comes about by merges, one after the other,
+and every token on the way must exist. No merge crosses the border between two tokens of the final
+segmentation, so each token comes about exactly as it does when it stands alone: its *route*. A set
+of tokens that holds the routes of its members is closed, and text of these tokens takes the same
+merges as before. The first merge rule that makes a token need not be the one that is taken:
+tokenizers made from SentencePiece list every split of a token as a merge.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from eliquare.stage import InputError
-from eliquare.vocabulary import bpe
+from eliquare.io import InputError, read_json, write_json
+from eliquare.models.loading import LOADING_ERRORS, first_line, load_fast_tokenizer
 
 Description = dict[str, Any]
 
 KINDS = ("WordPiece", "Unigram", "BPE")
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 WORD_START = "▁"
-CONTINUING, ENDING = "continuing_subword_prefix", "end_of_word_suffix"
+PREFIX, SUFFIX = "continuing_subword_prefix", "end_of_word_suffix"
+SAVED_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def read_description(model: str | Path) -> Description:
-    """The tokenizer.json of a model folder, read without loading the model's libraries.
+# Reading and saving
 
-    A folder that has only the older files (vocab.txt, sentencepiece.bpe.model) is converted.
+
+def read_description(folder: str | Path) -> Description:
+    """Read the tokenizer.json of a model folder.
+
+    A folder that has only older files (vocab.txt, sentencepiece.bpe.model) is converted.
     """
-    path = Path(model) / "tokenizer.json"
+    path = Path(folder) / "tokenizer.json"
     if not path.exists():
-        return describe(load_tokenizer(model))
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    return checked(description, path)
+        return describe(load_fast_tokenizer(folder))
+    return require_reducible(read_json(path), path)
 
 
-def load_tokenizer(model: str | Path):
-    """The model's fast tokenizer as AutoTokenizer gives it, or an InputError."""
-    from transformers import AutoTokenizer
+def describe(tokenizer: PreTrainedTokenizerFast) -> Description:
+    """Return the description of a loaded tokenizer.
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{model}: AutoTokenizer cannot load a tokenizer from it: {reason}"
-        ) from None
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"{model}: its tokenizer has no fast version (no tokenizer.json can be made from it); "
-            "convert it to a fast one first"
-        )
-    return tokenizer
-
-
-def describe(tokenizer) -> Description:
-    """What a loaded tokenizer really does, in the form of a tokenizer.json.
-
-    Tokenizer classes replace parts of the file with their own, so that the file alone may differ.
+    Tokenizer classes replace parts of the file with their own, so the file alone may differ.
     """
-    return checked(json.loads(tokenizer.backend_tokenizer.to_str()), tokenizer.name_or_path)
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    return require_reducible(description, tokenizer.name_or_path)
 
 
-def checked(description: Description, source: Any) -> Description:
-    """The description, if it is of a kind that can be cut; otherwise an InputError."""
+def require_reducible(description: Description, source: Any) -> Description:
+    """Return the description; raise InputError if it is not of a kind that can be reduced."""
     model = description["model"]
     # Older files do not name the kind.
     older = "BPE" if "merges" in model else "Unigram" if "unk_id" in model else "WordPiece"
     kind = model.setdefault("type", older)
     if kind not in KINDS:
         raise InputError(
-            f"{source}: its tokenizer is of the kind {kind}, which cannot be cut; "
+            f"{source}: its tokenizer is of the kind {kind}, which cannot be reduced; "
             f"use a model whose tokenizer is one of {', '.join(KINDS)}"
         )
     if model.get("dropout"):
         raise InputError(
             f"{source}: its tokenizer leaves out merges at random (dropout {model['dropout']:g}), "
-            "so that no segmentation can be kept; "
-            'set "dropout" to null in tokenizer.json'
+            'so no segmentation can be kept; set "dropout" to null in tokenizer.json'
         )
     return description
 
 
 def backend_of(description: Description) -> Tokenizer:
-    """The tokenizer that a description describes, one of the tokenizers library's own."""
+    """Build the tokenizer (of the tokenizers library) that a description describes."""
     return Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
 
 
+def save_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, description: Description, folder: Path
+) -> None:
+    """Save a tokenizer with this description instead of its own, without older files beside it.
+
+    Raises:
+        InputError: the tokenizer's class makes something else of the result when it loads it: some
+            classes build parts of the tokenizer with ids of their own.
+    """
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        if file.name not in SAVED_FILES:
+            file.unlink()
+    write_json(folder / "tokenizer.json", description)
+    settings = read_json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in settings:
+        ids = {token["content"]: token["id"] for token in description["added_tokens"]}
+        settings["added_tokens_decoder"] = {
+            str(ids[token["content"]]): token for token in settings["added_tokens_decoder"].values()
+        }
+    if "unk_id" in description["model"] and "unk_id" in settings:
+        settings["unk_id"] = description["model"]["unk_id"]
+    for name in ("vocab_file", "merges_file"):
+        settings.pop(name, None)
+    write_json(folder / "tokenizer_config.json", settings)
+    loaded = describe(load_fast_tokenizer(folder))
+    for part in ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"):
+        if loaded[part] != description[part]:
+            raise InputError(
+                f"{tokenizer.name_or_path}: its tokenizer class {type(tokenizer).__name__} builds "
+                f"another {part} than the new tokenizer has; save it as PreTrainedTokenizerFast "
+                "first"
+            )
+
+
+# Tokens and ids
+
+
 def kind_of(description: Description) -> str:
-    """One of KINDS."""
-    return description["model"]["type"]
+    """Return the kind, one of KINDS."""
+    kind: str = description["model"]["type"]
+    return kind
 
 
-def continuing(description: Description) -> str:
-    """What stands before a piece inside a word, as ## in WordPiece."""
-    otherwise = "##" if kind_of(description) == "WordPiece" else ""
-    return description["model"].get(CONTINUING, otherwise) or ""
+def continuation_prefix(description: Description) -> str:
+    """Return the mark before a token inside a word, as ## in WordPiece; empty if there is none."""
+    default = "##" if kind_of(description) == "WordPiece" else ""
+    return description["model"].get(PREFIX, default) or ""
 
 
 def model_vocabulary(description: Description) -> dict[str, int]:
-    """Sub-word to id, without the tokens that were added beyond the model's vocabulary."""
-    vocabulary = description["model"]["vocab"]
+    """Return the ids of tokens, without those that were added beyond the model's vocabulary."""
+    vocabulary: dict[str, int] | list[list[Any]] = description["model"]["vocab"]
     if isinstance(vocabulary, dict):
         return vocabulary
-    return {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
+    return {token: index for index, (token, _) in enumerate(vocabulary)}
 
 
-def list_subwords(description: Description) -> list[str]:
-    """All sub-words, added tokens too, by id. Raises InputError where ids have gaps."""
+def list_tokens(description: Description) -> list[str]:
+    """Return all tokens by id, added ones too; raise InputError where ids have gaps."""
     ids = dict(model_vocabulary(description))
     ids.update((token["content"], token["id"]) for token in description["added_tokens"])
-    subwords = sorted(ids, key=ids.get)
-    if [ids[subword] for subword in subwords] != list(range(len(subwords))):
+    tokens = sorted(ids, key=lambda token: ids[token])
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise InputError("the tokenizer's ids do not run from 0 without gaps or repetitions")
-    return subwords
+    return tokens
 
 
 def protected_ids(description: Description) -> set[int]:
-    """Ids that every reduction keeps: added tokens, the unknown sub-word, bytes to fall back on."""
+    """Return the ids that every reduction keeps: added tokens, the unknown one, fallback bytes."""
     model = description["model"]
     vocabulary = model_vocabulary(description)
-    protected = {token["id"] for token in description["added_tokens"]}
+    protected = {index for _, _, index in references(description)}
     if model.get("unk_id") is not None:
         protected.add(model["unk_id"])
     if model.get("unk_token") in vocabulary:
         protected.add(vocabulary[model["unk_token"]])
-    protected.update(identifier for _, _, identifier in references(description))
     if model.get("byte_fallback"):
-        protected.update(vocabulary[piece] for piece in vocabulary if BYTE.fullmatch(piece))
+        protected.update(vocabulary[token] for token in vocabulary if BYTE.fullmatch(token))
     return protected
 
 
-def special_ids(model: str | Path, description: Description) -> set[int]:
-    """Tokens that always stay: the tokenizer's, and those that the model's configuration names."""
+def special_ids(folder: str | Path, description: Description) -> set[int]:
+    """Return the ids that always stay: the tokenizer's, and those that config.json names."""
     specials = protected_ids(description)
-    size = len(list_subwords(description))
-    for key, value in configuration(model).items():
+    if not (Path(folder) / "config.json").exists():
+        return specials
+    try:
+        configuration = AutoConfig.from_pretrained(folder).to_dict()
+    except LOADING_ERRORS as error:
+        raise InputError(
+            f"{folder}: no model configuration loads from it ({first_line(error)})"
+        ) from None
+    size = len(list_tokens(description))
+    for key, value in configuration.items():
         if key.endswith("_token_id"):
-            identifiers = value if isinstance(value, list) else [value]
-            specials.update(i for i in identifiers if i is not None and 0 <= i < size)
+            ids = value if isinstance(value, list) else [value]
+            specials.update(index for index in ids if index is not None and 0 <= index < size)
     return specials
 
 
-def configuration(model: str | Path) -> dict[str, Any]:
-    """What config.json says, with the defaults of its class; nothing for a tokenizer alone."""
-    from transformers import AutoConfig
-
-    if not (Path(model) / "config.json").exists():
-        return {}
-    try:
-        return AutoConfig.from_pretrained(model).to_dict()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{model}: no model configuration loads from it: {reason}") from None
-
-
-def closing_ids(description: Description, kept: Collection[int]) -> dict[int, str]:
-    """Ids that must join the kept ones so that text is cut as before, each with the reason.
-
-    None for WordPiece and Unigram. For BPE the alphabet (reason ``byte`` or ``character``), and the
-    pieces on the routes of the kept sub-words (reason ``route``).
-    """
-    if kind_of(description) != "BPE":
-        return {}
-    alphabet = bpe.alphabet_ids(description)
-    reason = "byte" if spells_bytes(description) else "character"
-    closed = bpe.close_by_route(description, {*kept, *alphabet}) - set(kept)
-    return {identifier: reason if identifier in alphabet else "route" for identifier in closed}
-
-
-def spells_bytes(description: Description) -> bool:
-    """Whether any text at all can be spelled, byte by byte."""
-    return bool(description["model"].get("byte_fallback")) or bpe.works_on_bytes(description)
-
-
-def character_forms(description: Description, character: str) -> tuple[str, ...]:
-    """The forms in which a single character can stand in the vocabulary; none if bytes do."""
-    model = description["model"]
-    if bpe.works_on_bytes(description):
-        return ()
-    if kind_of(description) == "WordPiece":
-        return character, continuing(description) + character
-    if kind_of(description) == "BPE":
-        before, after = continuing(description), model.get(ENDING) or ""
-        forms = (character, before + character, character + after, before + character + after)
-        return tuple(dict.fromkeys((*forms, WORD_START + character)))
-    return character, WORD_START + character
-
-
-def spelled(description: Description, word: str) -> list[str]:
-    """The single characters of a word in the forms that its place in the word asks for."""
-    model = description["model"]
-    if kind_of(description) == "BPE":
-        return bpe.Merges(model | {"merges": []}).characters(word)
-    if kind_of(description) == "WordPiece":
-        before = continuing(description)
-        return [before + c if place else c for place, c in enumerate(word)]
-    return list(word)
-
-
-def characters_of(description: Description, subword: str) -> str:
-    """A sub-word without the mark that says where in a word it stands; none if it is of bytes."""
-    model = description["model"]
-    if bpe.works_on_bytes(description):
-        return ""
-    subword = subword.removeprefix(continuing(description))
-    if kind_of(description) == "WordPiece":
-        return subword
-    if kind_of(description) == "BPE":
-        subword = subword.removesuffix(model.get(ENDING) or "")
-    return subword.removeprefix(WORD_START)
-
-
-def as_text(description: Description, subword: str) -> str:
-    """The letters of a sub-word as they stand in text; nothing for a byte to fall back on."""
-    if bpe.works_on_bytes(description):
-        return decoders.ByteLevel().decode([subword])
-    return "" if BYTE.fullmatch(subword) else characters_of(description, subword)
-
-
 def references(description: Description) -> Iterator[tuple[str, str, int]]:
-    """Every (place, token, id) at which a tokenizer.json names a token beside its vocabulary."""
+    """Yield (place, token, id) wherever a description names a token outside its vocabulary."""
     for token in description["added_tokens"]:
         yield "added_tokens", token["content"], token["id"]
     if description.get("padding"):
         yield "padding", description["padding"]["pad_token"], description["padding"]["pad_id"]
-    for processor in post_processors(description.get("post_processor")):
+    for processor in components(description.get("post_processor")):
         for special in processor.get("special_tokens", {}).values():
-            for token, identifier in zip(special["tokens"], special["ids"], strict=True):
-                yield "post_processor", token, identifier
+            for name, index in zip(special["tokens"], special["ids"], strict=True):
+                yield "post_processor", name, index
         for role in ("cls", "sep"):
             if role in processor:
-                yield "post_processor", *processor[role]
+                name, index = processor[role]
+                yield "post_processor", name, index
 
 
-def post_processors(processor: dict | None) -> Iterator[dict]:
-    """A post-processor, or those of a sequence one by one."""
-    if processor is None:
+def components(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield a normalizer, pre-tokenizer or post-processor, or the members of a sequence of them."""
+    if part is None:
         return
-    if processor["type"] == "Sequence":
-        for inner in processor["processors"]:
-            yield from post_processors(inner)
+    if part.get("type") != "Sequence":
+        yield part
+        return
+    for name in ("normalizers", "pretokenizers", "processors"):
+        for member in part.get(name) or []:
+            yield from components(member)
+
+
+# Characters
+
+
+def works_on_bytes(description: Description) -> bool:
+    """Return whether text reaches the merges as bytes, each written as a printable character."""
+    return any(
+        part.get("type") == "ByteLevel"
+        for place in ("normalizer", "pre_tokenizer")
+        for part in components(description.get(place))
+    )
+
+
+def spells_bytes(description: Description) -> bool:
+    """Return whether any text at all can be spelled, byte by byte."""
+    return bool(description["model"].get("byte_fallback")) or works_on_bytes(description)
+
+
+def character_forms(description: Description, character: str) -> tuple[str, ...]:
+    """Return the forms in which a character can stand in the vocabulary; none if bytes do."""
+    if works_on_bytes(description):
+        return ()
+    prefix = continuation_prefix(description)
+    if kind_of(description) == "WordPiece":
+        return character, prefix + character
+    if kind_of(description) == "BPE":
+        suffix = description["model"].get(SUFFIX) or ""
+        forms = [before + character + after for after in ("", suffix) for before in ("", prefix)]
+        return tuple(dict.fromkeys([*forms, WORD_START + character]))
+    return character, WORD_START + character
+
+
+def spell(description: Description, word: str) -> list[str]:
+    """Return a word's characters in the forms that their places in the word ask for."""
+    if kind_of(description) == "BPE":
+        return Merges(description["model"] | {"merges": []}).characters(word)
+    if kind_of(description) == "WordPiece":
+        prefix = continuation_prefix(description)
+        return [prefix + c if place else c for place, c in enumerate(word)]
+    return list(word)
+
+
+def characters_of(description: Description, token: str) -> str:
+    """Return a token without the mark of its place in a word; nothing if it is made of bytes."""
+    if works_on_bytes(description):
+        return ""
+    token = token.removeprefix(continuation_prefix(description))
+    if kind_of(description) == "WordPiece":
+        return token
+    if kind_of(description) == "BPE":
+        token = token.removesuffix(description["model"].get(SUFFIX) or "")
+    return token.removeprefix(WORD_START)
+
+
+def text_of(description: Description, token: str) -> str:
+    """Return the letters of a token as they stand in text; nothing for a fallback byte."""
+    if works_on_bytes(description):
+        text: str = decoders.ByteLevel().decode([token])
+        return text
+    return "" if BYTE.fullmatch(token) else characters_of(description, token)
+
+
+# Byte-pair encoding
+
+
+class Merges:
+    """The merges of a BPE model, run as the tokenizers library runs them."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        self.vocabulary: dict[str, int] = model["vocab"]
+        self.prefix: str = model.get(PREFIX) or ""
+        self.suffix: str = model.get(SUFFIX) or ""
+        self.byte_fallback = bool(model.get("byte_fallback"))
+        # Of a pair listed twice the last counts, as in the library.
+        self.ranks = {pair: rank for rank, pair in enumerate(map(as_pair, model["merges"]))}
+
+    def made_by(self, pair: tuple[str, str]) -> str:
+        """Return the token that a merge makes."""
+        return pair[0] + pair[1][len(self.prefix) :]
+
+    def characters(self, token: str) -> list[str]:
+        """Return the pieces that merging starts from; bytes for a character without a token."""
+        word, first, last = token, "", ""
+        if self.prefix and len(word) > len(self.prefix) and word.startswith(self.prefix):
+            word, first = word.removeprefix(self.prefix), self.prefix
+        if self.suffix and len(word) > len(self.suffix) and word.endswith(self.suffix):
+            word, last = word.removesuffix(self.suffix), self.suffix
+        pieces: list[str] = []
+        for position, character in enumerate(word):
+            before = first if position == 0 else self.prefix
+            piece = before + character + (last if position == len(word) - 1 else "")
+            if piece not in self.vocabulary and self.byte_fallback:
+                pieces += [BYTE_TOKENS[byte] for byte in piece.encode()]
+            else:
+                pieces.append(piece)
+        return pieces
+
+    def taken(self, token: str) -> list[tuple[str, str]]:
+        """Return the merges that are taken where the token stands alone, in their order."""
+        pieces = self.characters(token)
+        taken = []
+        never = len(self.ranks)
+        while len(pieces) > 1:
+            # The lowest rank goes first, and of equal ones the leftmost.
+            pairs = list(pairwise(pieces))
+            ranks = [self.ranks.get(pair, never) for pair in pairs]
+            lowest = min(ranks)
+            if lowest == never:
+                break
+            place = ranks.index(lowest)
+            taken.append(pairs[place])
+            pieces[place : place + 2] = [self.made_by(pairs[place])]
+        return taken
+
+    def route(self, token: str) -> set[str]:
+        """Return every token passed on the way from characters to the token, itself included."""
+        passed = {token, *self.characters(token), *map(self.made_by, self.taken(token))}
+        return {piece for piece in passed if piece in self.vocabulary}
+
+
+def as_pair(merge: str | list[str]) -> tuple[str, str]:
+    """Return a merge as a pair; older files write it as one text with a space."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def merged_tokens(description: Description) -> dict[int, str]:
+    """Return the tokens that come about by merges: not added, fallback byte or unknown ones."""
+    model = description["model"]
+    others = {token["content"] for token in description["added_tokens"]} | {model.get("unk_token")}
+    if model.get("byte_fallback"):
+        others.update(BYTE_TOKENS)
+    return {index: token for token, index in model["vocab"].items() if token not in others}
+
+
+def alphabet_ids(description: Description) -> set[int]:
+    """Return the ids of the tokens that spell a text of which nothing longer is known.
+
+    The 256 bytes, where the tokenizer works on bytes or falls back on them; otherwise every single
+    character of the vocabulary, since a missing one becomes unknown.
+    """
+    merges = Merges(description["model"] | {"merges": []})
+    if merges.byte_fallback:
+        tokens = BYTE_TOKENS
+    elif works_on_bytes(description):
+        tokens = [
+            before + byte + after
+            for byte in pre_tokenizers.ByteLevel.alphabet()
+            for before in {"", merges.prefix}
+            for after in {"", merges.suffix}
+        ]
     else:
-        yield processor
+        tokens = [token for token in merges.vocabulary if len(merges.characters(token)) == 1]
+    return {merges.vocabulary[token] for token in tokens if token in merges.vocabulary}
 
 
-def cut(description: Description, kept: Sequence[int]) -> Description:
-    """The same tokenizer with the kept ids only, renumbered in their order.
+def close_by_route(description: Description, kept: Iterable[int]) -> set[int]:
+    """Return the kept ids of a BPE tokenizer and those of every token on their routes."""
+    merges = Merges(description["model"])
+    tokens = merged_tokens(description)
+    closed = set(kept)
+    for index in list(closed):
+        if index in tokens:
+            closed.update(merges.vocabulary[piece] for piece in merges.route(tokens[index]))
+    return closed
 
-    WordPiece takes the longest known prefix and Unigram the best path, so that text whose pieces
-    all stay is cut as before; for BPE the kept ids must be closed (``closing_ids``). In Unigram the
-    penalty of an unknown character hangs on the lowest score of the vocabulary; that score moves to
-    the unknown sub-word, whose own is never used.
 
-    Raises InputError where a token that must stay is not among the kept.
+def closing_ids(description: Description, kept: Collection[int]) -> dict[int, str]:
+    """Return the ids that must join the kept ones so that text is segmented as before.
+
+    None for WordPiece and Unigram. For BPE the alphabet (reason ``byte`` or ``character``) and the
+    tokens on the routes of the kept ones (reason ``route``).
+    """
+    if kind_of(description) != "BPE":
+        return {}
+    alphabet = alphabet_ids(description)
+    reason = "byte" if spells_bytes(description) else "character"
+    closed = close_by_route(description, {*kept, *alphabet}) - set(kept)
+    return {index: reason if index in alphabet else "route" for index in closed}
+
+
+# Reduction
+
+
+def reduce(description: Description, kept: Sequence[int]) -> Description:
+    """Return the same tokenizer with the kept ids only, renumbered in their order.
+
+    WordPiece takes the longest known prefix and Unigram the best path, so text whose tokens all
+    stay is segmented as before; for BPE the kept ids must be closed (``closing_ids``). In Unigram
+    the penalty of an unknown character depends on the lowest score of the vocabulary; that score
+    moves to the unknown token, whose own is never used.
+
+    Raises:
+        InputError: a token that must stay is not among the kept.
     """
     new_ids = {old: new for new, old in enumerate(kept)}
     require_protected(description, new_ids)
-    result = json.loads(json.dumps({k: v for k, v in description.items() if k != "model"}))
-    result["model"] = dict(description["model"])
-    model = result["model"]
+    result: Description = json.loads(
+        json.dumps({key: value for key, value in description.items() if key != "model"})
+    )
+    result["model"] = model = dict(description["model"])
     if isinstance(model["vocab"], dict):
         ordered = sorted(model["vocab"].items(), key=lambda item: item[1])
-        model["vocab"] = {piece: new_ids[old] for piece, old in ordered if old in new_ids}
+        model["vocab"] = {token: new_ids[old] for token, old in ordered if old in new_ids}
         if "merges" in model:
-            model["merges"] = bpe.cut_merges(description["model"], model["vocab"])
+            model["merges"] = reduce_merges(model)
     else:
         scores = model["vocab"]
         model["vocab"] = [list(scores[old]) for old in kept if old < len(scores)]
@@ -278,27 +426,38 @@ def cut(description: Description, kept: Sequence[int]) -> Description:
         token["id"] = new_ids[token["id"]]
     if result.get("padding"):
         result["padding"]["pad_id"] = new_ids[result["padding"]["pad_id"]]
-    for processor in post_processors(result.get("post_processor")):
+    for processor in components(result.get("post_processor")):
         for special in processor.get("special_tokens", {}).values():
-            special["ids"] = [new_ids[identifier] for identifier in special["ids"]]
+            special["ids"] = [new_ids[index] for index in special["ids"]]
         for role in ("cls", "sep"):
             if role in processor:
                 processor[role][1] = new_ids[processor[role][1]]
     return result
 
 
+def reduce_merges(model: dict[str, Any]) -> list[Any]:
+    """Return the merges whose two parts and result are all in the vocabulary, in their order."""
+    known = set(model["vocab"])
+    merges = Merges(model | {"merges": []})
+    return [
+        merge
+        for merge in model["merges"]
+        if known.issuperset((*as_pair(merge), merges.made_by(as_pair(merge))))
+    ]
+
+
 def require_protected(description: Description, kept: Collection[int]) -> None:
-    """Raise an InputError that names tokens which must stay, or ids that do not exist."""
-    subwords = list_subwords(description)
-    if max(kept, default=0) >= len(subwords):
+    """Raise InputError if tokens that must stay are not kept, or kept ids do not exist."""
+    tokens = list_tokens(description)
+    if max(kept, default=0) >= len(tokens):
         raise InputError(
-            f"kept id {max(kept)} is beyond the tokenizer's {len(subwords):,} sub-words; "
-            "select the sub-words again from the counts of this model"
+            f"selected id {max(kept)} is beyond the tokenizer's {len(tokens):,} tokens; "
+            "select the tokens again from the counts of this model"
         )
     missing = sorted(protected_ids(description) - set(kept))
     if missing:
-        names = ", ".join(repr(subwords[identifier]) for identifier in missing[:5])
+        names = ", ".join(repr(tokens[index]) for index in missing[:5])
         raise InputError(
-            f"the kept sub-words lack {len(missing)} special or added token(s) of the tokenizer "
-            f"({names}); add them, or select the sub-words with eliquare.vocabulary.select"
+            f"the vocabulary lacks {len(missing)} special or added token(s) of the tokenizer "
+            f"({names}); add them, or select the tokens with `eliquare vocabulary select`"
         )

@@ -1,160 +1,560 @@
-"""Check that a model with a smaller vocabulary is otherwise the same, and say where it is not.
+"""Verify that a model with a smaller vocabulary is otherwise the same, or report where it is not.
 
-python -m eliquare.vocabulary.verify --model OLD --reduced NEW --sample TEXT --output report.json
+    eliquare vocabulary verify --model OLD --reduced NEW --sample TEXT --output verification.json
 
-Ids, rows and merges are compared for the whole vocabulary; pieces, hidden states and MLM logits on
-sentences of a corpus, and of each task, whose old segmentation uses kept sub-words only. It also
-judges models that other tools have cut.
+Ids, rows and merges are compared for the full vocabulary; segmentation, hidden states and MLM
+logits on sentences of a corpus, and of each task, whose old segmentation uses tokens that are still
+there. It also judges models that other tools have reduced.
 """
 
-import argparse
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from transformers.utils import logging
+from pydantic import AfterValidator, Field
+from transformers import PreTrainedTokenizerFast
 
-from eliquare import stage
-from eliquare.stage import InputError
-from eliquare.vocabulary.alike import Sample, Sentence, sources, take_sample
-from eliquare.vocabulary.checks import (
-    check_merges,
-    check_rows,
-    check_special_ids,
-    match_vocabularies,
+from eliquare.cli import Options
+from eliquare.corpus.documents import sample_texts
+from eliquare.corpus.tokenization import split_sentences
+from eliquare.io import InputError, atomic_write, write_json
+from eliquare.models.hub import local_folder
+from eliquare.models.loading import (
+    has_mlm_head,
+    load_config,
+    load_fast_tokenizer,
+    load_model,
+    quiet,
+    vocabulary_tensors,
 )
-from eliquare.vocabulary.options import add_texts, local_folder
-from eliquare.vocabulary.outputs import Outputs, outputs
+from eliquare.vocabulary import tokenizer as tokenizer_json
 
-VERSION = 2
+CORPUS = "corpus"
+DOCUMENTS = 2000
+TASK_TEXTS = 5000
+# Segmentation is compared on this many sentences of a text; running models on them takes longer.
+SENTENCES = 200
+UNKNOWN_LANGUAGE = "und"
 
+MAX_LENGTH = 128
+MASK_EVERY = 7
+SENTENCES_PER_BATCH = 4
+POSITIONS_PER_SENTENCE = 8
+ROWS_AT_ONCE = 4096
 # Hidden states are equal bit for bit. The product with the output weights may round otherwise when
 # the number of columns changes; single precision leaves differences of about 1e-6 of the largest.
 LOGIT_TOLERANCE = 1e-5
-SENTENCES = 200
+
+logger = logging.getLogger(__name__)
+
+
+def named_file(value: str) -> str:
+    """Return an option as it is; raise ValueError if it is not NAME=FILE."""
+    name, _, file = value.partition("=")
+    if not (name and file):
+        raise ValueError(f"expected NAME=FILE, found {value!r}")
+    return value
+
+
+TaskFiles = list[Annotated[str, AfterValidator(named_file)]]
+
+
+class VerifyOptions(Options):
+    """Options of ``vocabulary verify``."""
+
+    model: str = Field(description="Folder of the full model, or a hub id.")
+    reduced: Path = Field(description="Folder of the model with fewer tokens.")
+    sample: Path = Field(
+        description="Documents folder, or a text file with one text per line, to compare on."
+    )
+    tasks: TaskFiles = Field([], description="Task files to compare on too, as NAME=FILE.")
+    sentences: int = Field(
+        SENTENCES, ge=1, description="Sentences of each text to run both models on."
+    )
+    output: Path | None = Field(None, description="Findings to write (JSON).")
+
+
+class Pair(NamedTuple):
+    """Two tokenizers with nested vocabularies, and the old id of each new one."""
+
+    old: PreTrainedTokenizerFast
+    new: PreTrainedTokenizerFast
+    old_ids: list[int]
+    old_description: tokenizer_json.Description
+    new_description: tokenizer_json.Description
+
+
+class Sentence(NamedTuple):
+    """A sentence with its ids in both numberings, some of them masked."""
+
+    text: str
+    old_ids: list[int]
+    new_ids: list[int]
+
+
+class Sample(NamedTuple):
+    """Sentences of a text to run both models on, and counts.
+
+    ``read``: sentences looked at; ``same``: segmented identically; ``newly_unknown``: with an
+    [UNK] of the new tokenizer alone.
+    """
+
+    sentences: list[Sentence]
+    read: int
+    same: int
+    newly_unknown: int
+
+
+class Result(NamedTuple):
+    """Outputs of a model for one sentence: ``hidden[tokens, width]`` and ``logits``.
+
+    ``logits[positions, kept]`` are those of some positions, of kept tokens; None without a head.
+    """
+
+    hidden: torch.Tensor
+    logits: torch.Tensor | None
+
+
+def verify(options: VerifyOptions) -> None:
+    """Compare the models and write the findings; a difference is an InputError."""
+    findings = compare(
+        local_folder(options.model),
+        options.reduced,
+        options.sample,
+        files_by_name(options.tasks),
+        options.sentences,
+    )
+    if options.output:
+        with atomic_write(options.output) as partial:
+            write_json(partial, findings)
+    logger.info("%s: %s", options.reduced, describe_findings(findings))
+
+
+def files_by_name(values: Iterable[str]) -> dict[str, Path]:
+    """Return the files of NAME=FILE options by name."""
+    return {name: Path(file) for name, _, file in (value.partition("=") for value in values)}
+
+
+def compare(
+    folder: Path,
+    reduced: Path,
+    sample: Path,
+    tasks: Mapping[str, Path] | None = None,
+    sentences: int = SENTENCES,
+) -> dict[str, Any]:
+    """Compare a model with its reduced form and return the findings.
+
+    Args:
+        folder: the full model.
+        reduced: the model with fewer tokens.
+        sample: documents folder or text file.
+        tasks: task files by name.
+        sentences: how many of each text both models are run on, in float32, one after the other.
+
+    Raises:
+        InputError: the models differ; the message says where.
+    """
+    quiet()
+    pair = match_vocabularies(folder, reduced)
+    check_merges(reduced, pair)
+    check_special_ids(folder, reduced, pair)
+    head = check_rows(folder, reduced, pair)
+    samples = {
+        name: take_sample(pair, reduced, name, texts, sentences)
+        for name, texts in texts_by_name(sample, tasks or {}).items()
+    }
+    chosen = [sentence for of_text in samples.values() for sentence in of_text.sentences]
+    # Sentences of similar length share a batch.
+    chosen.sort(key=lambda sentence: len(sentence.old_ids))
+    rows, new_rows = pair.old_ids, list(range(len(pair.old_ids)))
+    padding, new_padding = pair.old.pad_token_id, pair.new.pad_token_id
+    # The models need the memory.
+    del pair
+    before = run_model(folder, [s.old_ids for s in chosen], rows, padding)
+    after = run_model(reduced, [s.new_ids for s in chosen], new_rows, new_padding)
+    difference = compare_outputs(reduced, chosen, before, after)
+    return {
+        "tokens": len(rows),
+        "rows": "same",
+        "mlm_head": head,
+        "texts": {
+            name: {
+                "sentences_read": of_text.read,
+                "sentences_segmented_identically": of_text.same,
+                "sentences_compared": len(of_text.sentences),
+                "sentences_newly_unknown": of_text.newly_unknown,
+            }
+            for name, of_text in samples.items()
+        },
+        "segmentation": "same",
+        "hidden_states": "equal bit for bit",
+        "largest_relative_logit_difference": difference,
+        "logit_tolerance": LOGIT_TOLERANCE,
+    }
+
+
+def describe_findings(findings: Mapping[str, Any]) -> str:
+    """Return the findings in one line."""
+    texts = findings["texts"].values()
+    same, run = (
+        sum(text[f"sentences_{key}"] for text in texts)
+        for key in ("segmented_identically", "compared")
+    )
+    difference = findings["largest_relative_logit_difference"]
+    logits = "no MLM head to compare"
+    if difference is not None:
+        logits = f"largest relative difference of a logit: {difference:.1e}"
+    return (
+        f"segments {same:,} sentences identically, and is the same model on {run:,} of them "
+        f"({logits})"
+    )
+
+
+# The full vocabulary
+
+
+def match_vocabularies(folder: Path, reduced: Path) -> Pair:
+    """Return both tokenizers; raise InputError for new tokens that the old one lacks."""
+    old, new = load_fast_tokenizer(folder), load_fast_tokenizer(reduced)
+    old_vocabulary = old.get_vocab()
+    old_ids = []
+    description = tokenizer_json.describe(new)
+    for token in tokenizer_json.list_tokens(description):
+        if token not in old_vocabulary:
+            raise InputError(f"{reduced}: token {token!r} is not one of the old model's")
+        old_ids.append(old_vocabulary[token])
+    return Pair(old, new, old_ids, tokenizer_json.describe(old), description)
+
+
+def check_merges(reduced: Path, pair: Pair) -> None:
+    """Raise InputError where a BPE word of kept tokens may be segmented otherwise than before.
+
+    Together these three suffice: the alphabet is there, the new merges are old ones in the old
+    order, and the merges by which kept tokens come about are all there.
+    """
+    if tokenizer_json.kind_of(pair.old_description) != "BPE":
+        return
+    tokens = tokenizer_json.list_tokens(pair.old_description)
+    kept = set(pair.new.get_vocab())
+    alphabet = tokenizer_json.alphabet_ids(pair.old_description)
+    lost = sorted(index for index in alphabet if tokens[index] not in kept)
+    if lost:
+        spells_bytes = tokenizer_json.spells_bytes(pair.old_description)
+        raise InputError(
+            f"{reduced}: the {'byte' if spells_bytes else 'character'} {tokens[lost[0]]!r} was not "
+            f"kept ({len(lost)} such); text with it is lost or becomes unknown"
+        )
+    old, new = (
+        tokenizer_json.Merges(description["model"])
+        for description in (pair.old_description, pair.new_description)
+    )
+    last_rank, last_merge = -1, ("", "")
+    for merge in sorted(new.ranks, key=lambda pair: new.ranks[pair]):
+        rank = old.ranks.get(merge)
+        if rank is None:
+            raise InputError(f"{reduced}: the merge {' + '.join(merge)} is not one of the old ones")
+        if rank < last_rank:
+            raise InputError(
+                f"{reduced}: the merge {' + '.join(merge)} comes after {' + '.join(last_merge)}, "
+                "and before it in the old tokenizer; keep the merges in their old order"
+            )
+        last_rank, last_merge = rank, merge
+    for token in tokenizer_json.merged_tokens(pair.old_description).values():
+        for merge in old.taken(token) if token in kept else ():
+            if merge not in new.ranks:
+                gone = [part for part in (*merge, old.made_by(merge)) if part not in kept]
+                why = f": {gone[0]!r} was not kept" if gone else ""
+                raise InputError(
+                    f"{reduced}: token {token!r} came about by the merge {' + '.join(merge)}, "
+                    f"which is gone{why}; keep every token on the way to it"
+                )
+
+
+def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
+    """Raise InputError for a special id that has its old number or names another token."""
+    old_config, new_config = load_config(folder), load_config(reduced)
+    new_vocabulary = pair.new.get_vocab()
+    for key, old_value in old_config.to_dict().items():
+        if not key.endswith("_token_id"):
+            continue
+        old_ids, new_ids = (
+            value if isinstance(value, list) else [value]
+            for value in (old_value, getattr(new_config, key, None))
+        )
+        for place, index in enumerate(old_ids):
+            if index is None or not 0 <= index < len(pair.old):
+                continue
+            token = pair.old.convert_ids_to_tokens(index)
+            new_id = new_ids[place] if place < len(new_ids) else None
+            if new_id != new_vocabulary.get(token):
+                raise InputError(
+                    f"{reduced}/config.json: {key} is {new_id}, but {token!r} is number "
+                    f"{new_vocabulary.get(token)} of the new vocabulary"
+                )
+    for role, token in pair.old.special_tokens_map.items():
+        if pair.new.special_tokens_map.get(role) != token:
+            raise InputError(
+                f"{reduced}: {role} is {pair.new.special_tokens_map.get(role)!r}, not {token!r}"
+            )
+    # Tokenizer classes correct some of these when they load; other programs read the file as it is.
+    for place, token, index in tokenizer_json.references(tokenizer_json.read_description(reduced)):
+        if index != new_vocabulary.get(token):
+            raise InputError(
+                f"{reduced}/tokenizer.json: {place} gives {token!r} the number {index}, "
+                f"but it is number {new_vocabulary.get(token)} of the new vocabulary"
+            )
+
+
+def check_rows(folder: Path, reduced: Path, pair: Pair) -> bool:
+    """Raise InputError that names the first token whose row is not its old one.
+
+    Returns whether both models have an MLM head; one that only the old model has is an InputError.
+    """
+    old, new = load_model(folder, torch.float32), load_model(reduced, torch.float32)
+    for model, source, size in (
+        (old, folder, max(pair.old_ids) + 1),
+        (new, reduced, len(pair.new)),
+    ):
+        if model.config.vocab_size < size:
+            raise InputError(
+                f"{source}: {size:,} tokens in the tokenizer, {model.config.vocab_size:,} rows in "
+                "the model"
+            )
+    if has_mlm_head(old) and not has_mlm_head(new):
+        raise InputError(f"{reduced}: the old model has an MLM head, and this one has none")
+    if has_mlm_head(new) and not has_mlm_head(old):
+        new = new.base_model
+    new_tensors = vocabulary_tensors(new)
+    for name, tensor in vocabulary_tensors(old).items():
+        if name not in new_tensors:
+            raise InputError(f"{reduced}: tensor {name} of the old model is missing")
+        check_tensor(reduced, name, tensor, new_tensors[name], pair)
+    return has_mlm_head(old)
+
+
+def check_tensor(
+    reduced: Path, name: str, old: torch.Tensor, new: torch.Tensor, pair: Pair
+) -> None:
+    """Raise InputError where a row of ``new[kept, …]`` is not its token's in ``old[tokens, …]``."""
+    rows = torch.tensor(pair.old_ids)
+    parts = rows.split(ROWS_AT_ONCE)
+    starts = range(0, len(rows), ROWS_AT_ONCE)
+    different = [
+        (new[start : start + len(part)] != old[part]).reshape(len(part), -1).any(dim=1)
+        for start, part in zip(starts, parts, strict=True)
+    ]
+    wrong = torch.cat(different).nonzero()
+    if not len(wrong):
+        return
+    first = int(wrong[0])
+    same = (old == new[first]).reshape(len(old), -1).all(dim=1).nonzero()
+    whose = "of no token of the old model"
+    if len(same):
+        whose = f"that of {pair.old.convert_ids_to_tokens(int(same[0]))!r}"
+    part = "embedding" if "embed" in name else "output weight"
+    raise InputError(
+        f"{reduced}: {'output bias' if name.endswith('bias') else part} ({name}) of token "
+        f"{pair.new.convert_ids_to_tokens(first)!r} is {whose} "
+        f"({len(wrong):,} of {len(rows):,} rows are wrong)"
+    )
+
+
+# Sentences
+
+
+def texts_by_name(sample: Path, tasks: Mapping[str, Path]) -> dict[str, Iterator[str]]:
+    """Return the texts of the corpus and of each task."""
+    from eliquare.evaluation.readers import read_texts
+
+    texts = {CORPUS: sample_texts(sample, DOCUMENTS)}
+    return texts | {name: islice(read_texts(file), TASK_TEXTS) for name, file in tasks.items()}
+
+
+def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], wanted: int) -> Sample:
+    """Compare the segmentation of sentences that the old tokenizer segments into kept tokens.
+
+    A WordPiece or BPE word that was [UNK] may be segmented now that a token which led astray is
+    gone, so sentences with one are left out. A task may have characters that the corpus lacks: that
+    is only reported.
+
+    Args:
+        pair: both tokenizers.
+        reduced: the new model, for messages.
+        name: CORPUS, or the name of a task.
+        texts: its texts.
+        wanted: sentences to return at most, spread over those that can be compared.
+
+    Raises:
+        InputError: such a sentence is segmented in another way; or, for the corpus, a character
+            that the old vocabulary has is gone and its words became [UNK], or no sentence can be
+            compared.
+    """
+    new_ids = {old: new for new, old in enumerate(pair.old_ids)}
+    max_length = min(MAX_LENGTH, pair.old.model_max_length)
+    unigram = tokenizer_json.kind_of(pair.old_description) == "Unigram"
+    unknown, new_unknown = pair.old.unk_token_id, pair.new.unk_token_id
+    sentences: list[Sentence] = []
+    read = newly_unknown = 0
+    for text in chain.from_iterable(split_sentences(text, UNKNOWN_LANGUAGE) for text in texts):
+        sentence = text.strip()
+        read += 1
+        old, new = (
+            tokenizer(sentence, truncation=True, max_length=max_length)["input_ids"]
+            for tokenizer in (pair.old, pair.new)
+        )
+        if new_unknown is not None and unknown not in old and new_unknown in new:
+            newly_unknown += 1
+            if name == CORPUS:
+                require_characters(pair, reduced, sentence)
+        if any(index not in new_ids for index in old) or (not unigram and unknown in old):
+            continue
+        if new != [new_ids[index] for index in old]:
+            old_tokens, new_tokens = (
+                " ".join(tokenizer.convert_ids_to_tokens(ids[:12]))
+                for tokenizer, ids in ((pair.old, old), (pair.new, new))
+            )
+            raise InputError(
+                f"{reduced}: segments {sentence[:60]!r} into {new_tokens}, "
+                f"the old tokenizer into {old_tokens}"
+            )
+        sentences.append(masked(pair, sentence, old, new))
+        if len(sentences) == max(wanted, SENTENCES):
+            break
+    if not sentences:
+        message = (
+            f"{name}: none of {read:,} sentences is segmented into kept tokens only, so nothing "
+            "can be verified on it"
+        )
+        if name == CORPUS:
+            raise InputError(f"{message}; keep more tokens, or give text of the right language")
+        logger.warning("%s", message)
+    if newly_unknown:
+        logger.warning(
+            "%s: %d of %d sentences have an %s that they have not with the full vocabulary",
+            name,
+            newly_unknown,
+            read,
+            pair.new.unk_token,
+        )
+    number = min(wanted, len(sentences))
+    spread = [sentences[place * len(sentences) // number] for place in range(number)]
+    return Sample(spread, read, len(sentences), newly_unknown)
+
+
+def masked(pair: Pair, text: str, old: Sequence[int], new: Sequence[int]) -> Sentence:
+    """Return the sentence with the mask token in place of every seventh token."""
+    specials = set(pair.old.all_special_ids)
+    old_ids, new_ids = list(old), list(new)
+    if pair.old.mask_token_id is not None:
+        places = [place for place, index in enumerate(old) if index not in specials]
+        for place in places[3::MASK_EVERY]:
+            old_ids[place], new_ids[place] = pair.old.mask_token_id, pair.new.mask_token_id
+    return Sentence(text, old_ids, new_ids)
+
+
+def require_characters(pair: Pair, reduced: Path, text: str) -> None:
+    """Raise InputError where a new [UNK] comes from a character that could have been kept."""
+    old, new = tokenizer_json.model_vocabulary(pair.old_description), pair.new.get_vocab()
+    backend = pair.old.backend_tokenizer
+    normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    words = [(normalized, None)]
+    if backend.pre_tokenizer:
+        words = backend.pre_tokenizer.pre_tokenize_str(normalized)
+    for word, _ in words:
+        bare = word.removeprefix(tokenizer_json.WORD_START)
+        if pair.new.unk_token not in pair.new.tokenize(bare):
+            continue
+        for form in tokenizer_json.spell(pair.old_description, word):
+            if form in old and form not in new:
+                raise InputError(
+                    f"{reduced}: the character {form!r} was not kept, so that the word {word!r} "
+                    "became unknown; keep every character of the corpus in each of its forms"
+                )
+
+
+# Outputs
+
+
+@torch.inference_mode()
+def run_model(
+    folder: Path, sentences: Sequence[Sequence[int]], kept: Sequence[int], padding: int | None
+) -> list[Result]:
+    """Run a model in float32 and return its outputs for each sentence.
+
+    Sentences share a batch where there is a padding token, so two models run on the same shapes.
+
+    Args:
+        folder: the model.
+        sentences: ids of each sentence.
+        kept: columns of the logits to return.
+        padding: id of the padding token.
+    """
+    model = load_model(folder, torch.float32)
+    columns = torch.tensor(kept)
+    # A hook, since a model that returns its hidden states keeps those of every layer.
+    hidden: list[torch.Tensor] = []
+    model.base_model.register_forward_hook(lambda *call: hidden.append(call[2][0]))
+    positions = torch.empty(0, dtype=torch.int64)
+    head = model.get_output_embeddings() if has_mlm_head(model) else None
+    if head is not None:
+        # Logits of all positions would take more memory than the model.
+        head.register_forward_pre_hook(lambda _, inputs: (at(inputs[0], positions), *inputs[1:]))
+    results = []
+    size = 1 if padding is None else SENTENCES_PER_BATCH
+    for start in range(0, len(sentences), size):
+        batch = sentences[start : start + size]
+        longest = max(map(len, batch))
+        ids = torch.tensor([[*s, *[padding or 0] * (longest - len(s))] for s in batch])
+        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in batch])
+        positions = torch.stack(
+            [torch.linspace(0, len(s) - 1, POSITIONS_PER_SENTENCE).long() for s in batch]
+        )
+        output = model(input_ids=ids, attention_mask=mask)
+        states = hidden.pop()
+        logits = None
+        if has_mlm_head(model):
+            logits = output.logits
+            if logits.shape[1] != positions.shape[1]:
+                logits = at(logits, positions)
+            logits = logits[..., columns]
+        for place, sentence in enumerate(batch):
+            of_sentence = None if logits is None else logits[place]
+            results.append(Result(states[place, : len(sentence)].clone(), of_sentence))
+    return results
+
+
+def at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return ``values[batch, tokens, width]`` at ``positions[batch, n]``: ``[batch, n, width]``."""
+    return values[torch.arange(len(positions))[:, None], positions]
 
 
 def compare_outputs(
-    reduced: Path, sentences: list[Sentence], before: Outputs, after: Outputs
+    reduced: Path,
+    sentences: Sequence[Sentence],
+    before: Sequence[Result],
+    after: Sequence[Result],
 ) -> float | None:
-    """The largest relative difference of a logit, None without heads; InputError if outputs differ.
+    """Return the largest relative difference of a logit, None without MLM heads.
 
-    ``before`` and ``after`` are the outputs of both models for the sentences.
+    Raises:
+        InputError: hidden states are not equal bit for bit, or a logit differs by more than
+            LOGIT_TOLERANCE.
     """
-    largest = None
-    for sentence, (old_hidden, old_logits), (new_hidden, new_logits) in zip(
-        sentences, before, after, strict=True
-    ):
+    largest: float | None = None
+    for sentence, old, new in zip(sentences, before, after, strict=True):
         text = sentence.text[:60]
-        if not torch.equal(old_hidden, new_hidden):
+        if not torch.equal(old.hidden, new.hidden):
             raise InputError(f"{reduced}: other hidden states than the old model for {text!r}")
-        if old_logits is None:
+        if old.logits is None or new.logits is None:
             continue
-        difference = float((old_logits - new_logits).abs().max())
-        largest = max(largest or 0.0, difference / max(1.0, float(old_logits.abs().max())))
+        difference = float((old.logits - new.logits).abs().max())
+        largest = max(largest or 0.0, difference / max(1.0, float(old.logits.abs().max())))
         # Written so that a logit that is not a number counts as different.
         if not largest <= LOGIT_TOLERANCE:
             raise InputError(
                 f"{reduced}: MLM logits differ from the old ones by {difference:.2g} for {text!r}"
             )
     return largest
-
-
-def verify(
-    model: str | Path,
-    reduced: str | Path,
-    sample: str | Path | None = None,
-    tasks: dict[str, str] | None = None,
-    sentences: int = SENTENCES,
-) -> dict[str, Any]:
-    """Compare a model with its reduced form; return what was compared and found.
-
-    ``sample`` is a documents folder or a text file, ``tasks`` are task files by name; both models
-    are run on up to ``sentences`` of each, in float32, one after the other. Raises InputError that
-    says what is wrong.
-    """
-    reduced = Path(reduced)
-    pair = match_vocabularies(model, reduced)
-    check_merges(reduced, pair)
-    check_special_ids(model, reduced, pair)
-    head = check_rows(model, reduced, pair)
-    samples = {
-        name: take_sample(pair, reduced, name, texts, sentences)
-        for name, texts in sources(sample, tasks or {}).items()
-    }
-    chosen = [sentence for one in samples.values() for sentence in one.sentences]
-    # Like lengths share a batch.
-    chosen.sort(key=lambda sentence: len(sentence.old_ids))
-    old_rows, new_rows = pair.old_ids, list(range(len(pair.old_ids)))
-    old_padding, new_padding = pair.old.pad_token_id, pair.new.pad_token_id
-    # The models need the memory.
-    del pair
-    before = outputs(model, [s.old_ids for s in chosen], old_rows, old_padding)
-    after = outputs(reduced, [s.new_ids for s in chosen], new_rows, new_padding)
-    largest = compare_outputs(reduced, chosen, before, after)
-    return {
-        "sub_words": len(old_rows),
-        "rows": "same",
-        "mlm_head": head,
-        "texts": {name: counted(one) for name, one in samples.items()},
-        "pieces": "same",
-        "hidden_states": "equal bit for bit",
-        "largest_relative_logit_difference": largest,
-        "logit_tolerance": LOGIT_TOLERANCE,
-    }
-
-
-def counted(sample: Sample) -> dict[str, int]:
-    """How many sentences of a text were looked at, cut alike, run, and lost words to [UNK]."""
-    return {
-        "sentences_seen": sample.seen,
-        "sentences_cut_alike": sample.alike,
-        "sentences_run": len(sample.sentences),
-        "sentences_newly_with_unknown": sample.newly_unknown,
-    }
-
-
-def describe(findings: dict[str, Any]) -> str:
-    """The findings in one line."""
-    texts = findings["texts"].values()
-    cut, run = (sum(text[f"sentences_{key}"] for text in texts) for key in ("cut_alike", "run"))
-    difference = findings["largest_relative_logit_difference"]
-    logits = "no MLM head to compare"
-    if difference is not None:
-        logits = f"largest relative difference of a logit: {difference:.1e}"
-    return f"cuts {cut:,} sentences alike, and is the same model on {run:,} of them ({logits})"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of this stage."""
-    result = argparse.ArgumentParser(
-        prog="python -m eliquare.vocabulary.verify", description=__doc__.split("\n\n")[0]
-    )
-    result.add_argument("--model", required=True, help="folder of the whole model, or a hub id")
-    result.add_argument("--reduced", required=True, help="folder of the model with fewer sub-words")
-    add_texts(result)
-    result.add_argument(
-        "--sentences",
-        type=int,
-        default=SENTENCES,
-        help="sentences of each text to run both models on (default %(default)s)",
-    )
-    result.add_argument("--output", help="findings to write (JSON)")
-    return result
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Verify and write the findings; a difference is an InputError."""
-    logging.disable_progress_bar()
-    folder = local_folder(arguments.model)
-    findings = verify(
-        folder, arguments.reduced, arguments.sample, dict(arguments.task), arguments.sentences
-    )
-    if arguments.output:
-        with stage.whole_file(arguments.output) as beside:
-            stage.write_json(beside, findings)
-    stage.say(f"{arguments.reduced}: {describe(findings)}")
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)

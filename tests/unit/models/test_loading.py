@@ -1,0 +1,140 @@
+"""Loading and fetching: what is checked, and what is refused in plain words."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig
+
+from eliquare.io import InputError, write_json
+from eliquare.models import loading
+from eliquare.models.hub import FetchOptions, fetch, local_folder
+from families import make_teacher
+
+
+@pytest.fixture(scope="module", params=["bert", "distilbert", "xlmr", "roberta"])
+def teacher(request, tmp_path_factory):
+    return make_teacher(request.param, tmp_path_factory.mktemp("teachers") / "it")
+
+
+def test_a_model_has_the_positions_that_it_says(teacher):
+    model = loading.load_masked_lm(teacher)
+    longest = loading.max_sequence_length(model)
+    model(input_ids=torch.full((1, longest), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 7))
+    model.config.max_position_embeddings = None
+    assert loading.max_sequence_length(model) == sys.maxsize
+
+
+def test_parameters_are_counted_as_they_are(teacher):
+    model = loading.load_masked_lm(teacher)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert loading.parameter_count(model.config) == count
+    encoder = sum(parameter.numel() for parameter in model.base_model.parameters())
+    assert loading.parameter_count(model.config, head=False) == encoder
+
+
+def test_fetch_from_a_folder(teacher, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(teacher, source)
+    (source / "README.md").write_text("terms")
+    (source / "optimizer.pt").write_text("not to be copied")
+    torch.save(loading.load_masked_lm(teacher).state_dict(), source / "pytorch_model.bin")
+    fetch(FetchOptions(model=str(source), output=tmp_path / "out"))
+    folder = tmp_path / "out"
+    assert {"model.safetensors", "README.md"} <= {path.name for path in folder.iterdir()}
+    assert not [*folder.glob("*.pt"), *folder.glob("*.bin")]
+    before, after = (load_file(each / "model.safetensors") for each in (teacher, folder))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+    vocabularies = [loading.load_tokenizer(each).get_vocab() for each in (folder, teacher)]
+    assert vocabularies[0] == vocabularies[1]
+    shutil.move(source, tmp_path / "elsewhere")
+    assert str(tmp_path) not in (folder / "provenance.json").read_text()
+
+
+@pytest.mark.parametrize("revision", [None, "main", "3f076fdb"])
+def test_a_hub_id_needs_its_commit(tmp_path, revision):
+    options = FetchOptions(model="owner/model", revision=revision, output=tmp_path / "out")
+    with pytest.raises(InputError, match="give the commit as revision"):
+        fetch(options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
+    """Offline, or an id that does not exist: one plain line."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    options = FetchOptions(model="owner/model", revision="0" * 40, output=tmp_path / "out")
+    with pytest.raises(InputError, match=r"owner/model@0+: neither a folder nor a hub id"):
+        fetch(options)
+    with pytest.raises(InputError, match="owner/model: neither"):
+        local_folder("owner/model")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("maker", ["AutoModel", "AutoModelForSequenceClassification"])
+def test_a_model_without_an_mlm_head_cannot_teach(teacher, tmp_path, maker):
+    folder = tmp_path / "source"
+    getattr(transformers, maker).from_pretrained(teacher).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
+    with pytest.raises(InputError, match="has no head for masked language modelling"):
+        loading.load_masked_lm(folder)
+    with pytest.raises(InputError, match="has no head"):
+        fetch(FetchOptions(model=str(folder), output=tmp_path / "out"))
+    fetch(FetchOptions(model=str(folder), any_model=True, output=tmp_path / "any"))
+    assert (tmp_path / "any/model.safetensors").exists()
+    assert not loading.has_mlm_head(loading.load_model(folder))
+
+
+def test_damaged_models_are_refused(teacher, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(teacher, folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match="broken"):
+        loading.load_masked_lm(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="broken: does not load"):
+        loading.load_masked_lm(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json, line 1: not JSON"):
+        loading.load_masked_lm(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        loading.load_masked_lm(folder)
+    with pytest.raises(InputError, match="no such model folder"):
+        loading.load_tokenizer(tmp_path / "nowhere")
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    folder = make_teacher("bert", tmp_path / "teacher")
+    other = make_teacher("distilbert", tmp_path / "other")
+    shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(InputError, match="the weights lack"):
+        loading.load_model(folder)
+
+
+def test_a_configuration_without_a_vocabulary_is_refused(tmp_path):
+    write_json(tmp_path / "config.json", {"model_type": "vit"})
+    with pytest.raises(InputError, match="has no vocab_size"):
+        loading.load_config(tmp_path)
+
+
+def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path):
+    folder = make_teacher("bert", tmp_path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="has no mask_token_id"):
+        loading.load_tokenizer(folder)
+
+
+def test_an_empty_model_has_the_shapes_of_a_vocabulary():
+    config = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    model = loading.empty_model(config, 60)
+    assert {tuple(t.shape) for t in loading.vocabulary_tensors(model).values()} == {(60, 8), (60,)}
+    assert config.vocab_size == 50

@@ -1,0 +1,206 @@
+"""Selection of tokens by each rule, and vocabulary files."""
+
+from unicodedata import normalize
+
+import numpy as np
+import pytest
+
+import worlds
+from eliquare.config.model import SelectionRule
+from eliquare.corpus.counts import read_counts
+from eliquare.io import InputError
+from eliquare.vocabulary import select as selection
+from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.select import Row, SelectOptions, select_tokens
+from families import make_teacher, sentences, wordpiece
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Return a WordPiece teacher, texts of two languages, and the counts of the first."""
+    folder = tmp_path_factory.mktemp("select")
+    make_teacher("bert", folder / "teacher")
+    for code in ("qaa", "qab"):
+        (folder / f"{code}.txt").write_text("\n".join(sentences(code)[:200]), encoding="utf-8")
+    corpus = selection.count_text(folder / "qaa.txt", folder / "teacher")
+    (folder / "counts").mkdir()
+    corpus.counts.save(folder / "counts")
+    worlds.write_documents(folder / "documents", sentences("qaa")[:200])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(world):
+    return selection.count_text(world / "qaa.txt", world / "teacher")
+
+
+def reasons_of(world, corpus, **rule):
+    """Return the reasons by token."""
+    rows = select_tokens(world / "teacher", [corpus], SelectionRule(**rule))
+    assert [row.id for row in rows] == sorted({row.id for row in rows})
+    return {row.token: row.reason for row in rows}
+
+
+def test_the_sentence_fraction_keeps_exactly_the_frequent_tokens(world, corpus):
+    reasons = reasons_of(world, corpus, min_sentence_fraction=0.02)
+    enough = corpus.counts.sentences >= 0.02 * 200
+    frequent = {corpus.counts.tokens[index] for index in np.flatnonzero(enough)}
+    chosen = {token for token, reason in reasons.items() if reason == "min_sentence_fraction"}
+    assert chosen
+    assert chosen <= frequent <= set(reasons)
+
+
+def test_specials_and_both_forms_of_each_character_stay(world, corpus):
+    reasons = reasons_of(world, corpus, top_k=20)
+    vocabulary = wordpiece(True).get_vocab()
+    assert all(reasons[token] == "special" for token in wordpiece(True).all_special_tokens)
+    forms = {form for c in corpus.characters for form in (c, f"##{c}") if form in vocabulary}
+    assert forms <= set(reasons)
+    assert len(forms) > 60
+
+
+def test_coverage_is_reached_by_the_fewest_tokens(corpus):
+    chosen = selection.ids_by_rule(SelectionRule(coverage=0.9), corpus.counts, set())
+    total = corpus.counts.occurrences.sum()
+    covered = corpus.counts.occurrences[sorted(chosen)]
+    assert covered.sum() >= 0.9 * total > covered.sum() - covered.min()
+
+
+def test_top_k_and_min_count(corpus):
+    counts = corpus.counts
+    assert len(selection.ids_by_rule(SelectionRule(top_k=50), counts, set())) == 50
+    often = selection.ids_by_rule(SelectionRule(min_count=20), counts, set())
+    assert counts.occurrences[sorted(often)].min() >= 20
+    assert len(often) == (counts.occurrences >= 20).sum()
+
+
+@pytest.mark.parametrize("rule", [{}, {"top_k": 3, "coverage": 0.5}])
+def test_exactly_one_rule_is_given(world, corpus, rule):
+    with pytest.raises(InputError, match="exactly one of"):
+        reasons_of(world, corpus, **rule)
+
+
+def test_a_rule_that_keeps_nothing_is_refused(world, corpus):
+    with pytest.raises(InputError, match=r"vocabularies.*min_count: 10\d+ .*lower"):
+        reasons_of(world, corpus, min_count=10**9)
+
+
+def test_composed_characters_of_normalized_text_are_kept(tmp_path):
+    """The corpus writes a letter and its accent apart; the normalizer (NFKC) composes them."""
+    folder = make_teacher("xlmr-other", tmp_path / "teacher")
+    description = tokenizer_json.read_description(folder)
+    vocabulary = tokenizer_json.model_vocabulary(description)
+    assert "ä" in vocabulary
+    occurring = [token for token in vocabulary if "ä" in token and len(token) > 2][:1]
+    apart = list(normalize("NFD", "ä"))
+    assert vocabulary["ä"] in selection.character_ids(description, apart, occurring)
+
+
+def test_tokens_that_are_kept_in_any_case(world, corpus, tmp_path):
+    tokens = corpus.counts.tokens
+    rare = max((token for token in tokens if token.isalpha()), key=len)
+    (tmp_path / "list").write_text(f"{rare}\n", encoding="utf-8")
+    reasons = reasons_of(world, corpus, top_k=10, always_keep=str(tmp_path / "list"))
+    assert reasons[rare] == "always_keep"
+    (tmp_path / "list").write_text("qqqqq\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1.*qqqqq"):
+        reasons_of(world, corpus, top_k=10, always_keep=str(tmp_path / "list"))
+
+
+def test_the_rule_holds_for_each_language_by_itself(world, corpus):
+    other = selection.count_text(world / "qab.txt", world / "teacher")
+    rule = SelectionRule(top_k=30)
+    alone = [
+        {row.id for row in select_tokens(world / "teacher", [each], rule) if row.reason == "top_k"}
+        for each in (corpus, other)
+    ]
+    together = {row.id for row in select_tokens(world / "teacher", [corpus, other], rule)}
+    assert alone[0] | alone[1] <= together
+
+
+def test_characters_of_a_script_are_kept(world, corpus):
+    letter = next(c for c in "".join(sentences("qac")) if "क" <= c <= "ह")
+    assert letter not in reasons_of(world, corpus, top_k=30)
+    assert letter in reasons_of(world, corpus, top_k=30, scripts=["Devanagari"])
+    with pytest.raises(InputError, match="'Hebrw' is no script"):
+        reasons_of(world, corpus, top_k=30, scripts=["Hebrw"])
+
+
+def test_a_list_of_tokens_is_a_rule(world, corpus, tmp_path):
+    listed = [token for token in corpus.counts.tokens if len(token) > 4][-5:]
+    (tmp_path / "list").write_text("\n".join(listed), encoding="utf-8")
+    reasons = reasons_of(world, corpus, tokens=str(tmp_path / "list"))
+    assert {token for token, reason in reasons.items() if reason == "tokens"} == set(listed)
+
+
+def test_counts_of_another_tokenizer_are_refused(world, tmp_path):
+    make_teacher("xlmr", tmp_path / "teacher")
+    options = SelectOptions(
+        model=str(tmp_path / "teacher"),
+        counts=[world / "counts"],
+        characters=[world / "documents/characters.json"],
+        top_k=10,
+        output=tmp_path / "vocabulary.csv",
+    )
+    with pytest.raises(InputError, match="count again"):
+        selection.select(options)
+
+
+def test_counts_and_a_text_give_the_same_vocabulary_file(world, tmp_path):
+    common = {"model": str(world / "teacher"), "coverage": 0.9}
+    counts = {
+        "counts": [world / "counts"],
+        "characters": [world / "documents/characters.json"],
+    }
+    selection.select(SelectOptions(**common, **counts, output=tmp_path / "a.csv"))
+    selection.select(SelectOptions(**common, text=[world / "qaa.txt"], output=tmp_path / "b.csv"))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert read_counts(world / "counts").all_sentences == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "--text"),
+        ({"counts": ["counts"]}, "--characters"),
+    ],
+)
+def test_a_corpus_is_needed(world, tmp_path, given, message):
+    options = SelectOptions(
+        model=str(world / "teacher"), top_k=5, output=tmp_path / "vocabulary.csv", **given
+    )
+    with pytest.raises(InputError, match=message):
+        selection.select(options)
+
+
+def test_an_empty_text_is_refused(world, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(InputError, match="no text in it"):
+        selection.count_text(tmp_path / "empty.txt", world / "teacher")
+
+
+def test_vocabulary_files(tmp_path):
+    tokens = ["[PAD]", '"', ",", "a\nb", "NA"]
+    path = tmp_path / "vocabulary.csv"
+    selection.write_vocabulary(path, [Row(i, s, "character") for i, s in enumerate(tokens)])
+    assert selection.read_vocabulary(path, tokens) == dict.fromkeys(range(5), "character")
+    path.write_text('NA\n"\n\nNA\r\n')
+    assert selection.read_vocabulary(path, tokens) == {1: "listed", 4: "listed"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "selects no token"),
+        ("id,token,reason\n", "selects no token"),
+        ("id,token,reason\n1,x,special\n", "'x'.*number 1"),
+        ("id,token,reason\nx,NA,special\n", "expected a number"),
+        ("id,token,reason\n1,NA,special\n1,NA,special\n", "twice"),
+        ("NA\nnope\n", "line 2.*'nope' is not"),
+        ("id;token;reason\n", "line 1: 'id;token;reason' is not a token"),
+    ],
+)
+def test_vocabulary_files_that_cannot_be_used(tmp_path, text, message):
+    (tmp_path / "vocabulary.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        selection.read_vocabulary(tmp_path / "vocabulary.csv", ["[PAD]", "NA"])

@@ -1,0 +1,94 @@
+"""The report on a reduced vocabulary: coverage, [UNK], fertility, scripts."""
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+import worlds
+from eliquare.config.model import SelectionRule
+from eliquare.io import InputError, read_json
+from eliquare.vocabulary import report as reports
+from eliquare.vocabulary import select as selection
+from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.reduce import reduce_model
+from families import make_teacher, sentences
+
+
+def prepare(folder, language, rule):
+    """Write a teacher, a text, counts, documents, a vocabulary file and the reduced model."""
+    teacher = make_teacher("bert", folder / "teacher")
+    texts = sentences(language)[:100]
+    (folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
+    worlds.write_documents(folder / "documents", texts)
+    corpus = selection.count_text(folder / "text.txt", teacher)
+    (folder / "counts").mkdir()
+    corpus.counts.save(folder / "counts")
+    rows = selection.select_tokens(teacher, [corpus], rule)
+    selection.write_vocabulary(folder / "vocabulary.csv", rows)
+    reduce_model(teacher, {row.id: row.reason for row in rows}, folder / "new")
+    return reports.ReportOptions(
+        model=teacher,
+        reduced=folder / "new",
+        vocabulary=folder / "vocabulary.csv",
+        counts=folder / "counts",
+        documents=folder / "documents",
+        tasks=[f"task={folder / 'text.txt'}"],
+        output=folder / "vocabulary.json",
+    )
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return prepare(folder, "qaa", SelectionRule(min_sentence_fraction=0.05))
+
+
+def test_the_report(options, capsys):
+    reports.report(options)
+    result = read_json(options.output)
+    selected, total = result["tokens"]["selected"], result["tokens"]["of"]
+    assert sum(result["tokens"]["by_reason"].values()) == selected < total == 1200
+    assert max(result["tokens"]["by_script"], key=result["tokens"]["by_script"].get) == "Latin"
+    saved = result["parameters"]["before"] - result["parameters"]["after"]
+    assert saved == (total - selected) * (16 + 1)
+    assert 0.7 < result["token_coverage"] < 1
+    assert list(result["texts"]) == ["corpus", "task"]
+    corpus = result["texts"]["corpus"]
+    assert corpus["texts"] == 100
+    assert corpus["after"]["fertility"] > corpus["before"]["fertility"] > 1
+    unknown = corpus["before"]["unknown_share"]
+    assert corpus["after"]["unknown_share"] == pytest.approx(unknown, abs=1e-4)
+    assert result["verification"]["rows"] == "same"
+    assert "task" in capsys.readouterr().out
+
+
+def test_files_that_do_not_belong_together_are_refused(options, tmp_path):
+    (tmp_path / "other.csv").write_text("[PAD]\n")
+    with pytest.raises(InputError, match="was reduced with"):
+        reports.measure(options.model_copy(update={"vocabulary": tmp_path / "other.csv"}))
+
+
+def test_token_coverage_counts_no_special_tokens(options):
+    counts = selection.read_counts(options.counts)
+    frequent = int(np.argmax(counts.occurrences))
+    share = counts.occurrences[frequent] / counts.occurrences.sum()
+    assert reports.token_coverage(counts, [frequent], []) == pytest.approx(share)
+    assert reports.token_coverage(counts, [frequent], [frequent]) == 0
+
+
+def test_a_language_without_spaces(tmp_path):
+    """Selection, reduction and report; between spaces there are phrases, not words."""
+    options = prepare(tmp_path, "spaceless", SelectionRule(coverage=0.99))
+    result = reports.measure(options)
+    assert result["verification"]["texts"]["corpus"]["sentences_compared"] > 5
+    corpus = result["texts"]["corpus"]
+    assert corpus["words"] == 100
+    assert corpus["after"]["fertility"] >= corpus["before"]["fertility"] > 5
+
+
+def test_scripts_of_bytes_are_those_of_the_letters(tmp_path):
+    folder = make_teacher("modernbert", tmp_path / "teacher")
+    description = tokenizer_json.read_description(folder)
+    tokens = AutoTokenizer.from_pretrained(folder).tokenize(" ".join(sentences("qab")[:20]))
+    scripts = reports.count_scripts(description, set(tokens))
+    assert set(scripts) >= {"Cyrillic", "Common"}
