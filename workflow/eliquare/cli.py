@@ -64,12 +64,12 @@ STAGES: dict[str, dict[str, Stage]] = {
         "mask": Stage("eliquare.corpus.masking:mask", 1, "masking weights, fixed validation masks"),
     },
     "vocabulary": {
-        "select": Stage("eliquare.vocabulary.select:select", 1, "select the tokens that stay"),
-        "reduce": Stage("eliquare.vocabulary.reduce:reduce", 2, "reduce a model and its tokenizer"),
+        "select": Stage("eliquare.vocabulary.select:select", 2, "select the tokens that stay"),
+        "reduce": Stage("eliquare.vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage(
-            "eliquare.vocabulary.verify:verify", 2, "compare a model with its reduction"
+            "eliquare.vocabulary.verify:verify", 3, "compare a model with its reduction"
         ),
-        "report": Stage("eliquare.vocabulary.report:report", 2, "report what a reduction changed"),
+        "report": Stage("eliquare.vocabulary.report:report", 3, "report what a reduction changed"),
     },
     "models": {
         "fetch": Stage("eliquare.models.hub:fetch", 1, "fetch a model from a hub or a folder"),

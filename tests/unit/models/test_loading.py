@@ -26,7 +26,7 @@ def test_a_model_has_the_positions_that_it_says(teacher):
     model(input_ids=torch.full((1, longest), 7))
     with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, longest + 1), 7))
-    model.config.max_position_embeddings = None
+    model.config.max_position_embeddings = -1
     assert loading.max_sequence_length(model) == sys.maxsize
 
 

@@ -30,7 +30,7 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.model import DocumentFilter
-from eliquare.io import InputError, atomic_dir, existing, write_json
+from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
 
 FILE = "documents.jsonl.zst"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
@@ -111,6 +111,21 @@ def read(folder: str | Path) -> Iterator[Document]:
             raise InputError(
                 f'{path}, line {number}: expected a JSON object with "id", "title" and "text"'
             ) from None
+
+
+def sample_texts(source: str | Path, number: int) -> Iterator[str]:
+    """Yield at most ``number`` texts at equal distances, in their order.
+
+    ``source`` is a documents folder, or a text file with one text per line.
+    """
+    source = existing(source, "documents folder or text file")
+    if source.is_dir():
+        total = read_json(source / "report.json")["documents"]
+        texts = (document.text for document in read(source))
+    else:
+        total = sum(1 for _ in read_lines(source))
+        texts = (line.decode("utf-8", errors="replace").strip() for line in read_lines(source))
+    return islice(texts, 0, None, max(1, -(-total // number)))
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:
