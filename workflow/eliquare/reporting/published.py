@@ -1,23 +1,23 @@
-"""The numbers that the papers print, and which of our metrics each can be compared with.
+"""The numbers that the papers print, and the metric of ours that each can be compared with.
 
-The papers label their metrics loosely; ``metric_probable`` in resources/published.csv says what a
-number most probably is, judged by its value, the data and the models' own papers.
+The papers label their metrics loosely. ``metric_probable`` in published.csv is the metric that a
+number most probably is, judged by its value, the data and the papers of the compared models.
 """
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
 
-from eliquare import stage
+from eliquare.config.model import PublishedTable
 
-FILE = Path(__file__).parents[3] / "resources" / "published.csv"
 NOT_SCORES = ("efficiency", "delta")
 
 
 @dataclass(frozen=True)
 class Published:
-    """One printed number; ``value`` in ``unit`` where there is one, else a share of 1."""
+    """One printed number: ``value`` in ``unit``, or between 0 and 1 if the unit is empty."""
 
     paper: str
     table: str
@@ -33,25 +33,41 @@ class Published:
     condition: str
     flag: str
 
+    @property
+    def comparable(self) -> str | None:
+        """Our metric to compare with: the probable one, else as labelled; None if there is none."""
+        return metric_named(self.metric_probable or self.metric, self.task_kind)
 
-def read(path: str | Path = FILE) -> list[Published]:
-    """All rows of the file of published numbers, in its order."""
-    path = stage.existing(path, "file of published numbers")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        return [Published(**{**row, "value": float(row["value"])}) for row in rows]
+    @property
+    def note(self) -> str:
+        """A remark where label and value of the metric disagree."""
+        if not self.metric_probable:
+            return ""
+        labelled = metric_named(self.metric)
+        if labelled is None:
+            return f"averaging not stated; most probably {short(self.metric_probable)}"
+        if labelled != self.comparable:
+            return f"labelled {short(self.metric)}; most probably {short(self.metric_probable)}"
+        return ""
+
+
+def read() -> list[Published]:
+    """Return all published numbers, in the order of the file."""
+    file = resources.files("eliquare.reporting") / "published.csv"
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return [Published(value=float(row.pop("value")), **row) for row in rows]
 
 
 def find(
-    rows: list[Published], system: str, language: str, task: str, tables: list[dict[str, str]]
+    rows: list[Published], system: str, language: str, task: str, tables: Iterable[PublishedTable]
 ) -> list[Published]:
-    """The published scores of one system on one task, by the papers' names of all three.
+    """Return the published scores of a system on a task, by the papers' names of all three.
 
-    ``tables`` are the tables (keys paper and table) that the experiment repeats. Where none of them
-    holds the system, the first table of their papers that does is taken: the papers print the
-    teacher once and refer to it afterwards.
+    If none of the ``tables`` that the experiment repeats holds the system, take the first table of
+    the same papers that does: the papers print the teacher once and refer to it afterwards.
     """
-    papers = {table["paper"] for table in tables}
+    asked = {(table.paper, table.table) for table in tables}
+    papers = {paper for paper, _ in asked}
     found = [
         row
         for row in rows
@@ -59,38 +75,20 @@ def find(
         and row.paper in papers
         and (row.system, row.language, row.task) == (system, language, task)
     ]
-    asked = {(table["paper"], table["table"]) for table in tables}
     return [row for row in found if (row.paper, row.table) in asked] or found[:1]
 
 
-def metric_named(text: str, task_kind: str = "") -> str | None:
-    """Our name of the metric in ``text``, None where the text leaves the averaging open."""
-    if "macro-F1" in text and "NOT" not in text and "accuracy" not in text:
+def metric_named(label: str, task_kind: str = "") -> str | None:
+    """Return our name of the metric in a label; None if the label leaves the averaging open."""
+    if "macro-F1" in label and "NOT" not in label and "accuracy" not in label:
         return "macro_f1"
-    if "accuracy" in text:
+    if "accuracy" in label:
         return "accuracy"
-    if "entity" in text or (text == "F1" and task_kind == "ner"):
+    if "entity" in label or (label == "F1" and task_kind == "ner"):
         return "entity_f1"
     return None
 
 
-def comparable(row: Published) -> str | None:
-    """The metric of ours to compare this number with: the probable one, else as labelled."""
-    return metric_named(row.metric_probable or row.metric, row.task_kind)
-
-
-def short(text: str) -> str:
-    """A metric's published name without its remarks."""
-    return re.split(r" \(|;", text)[0].strip()
-
-
-def note(row: Published) -> str:
-    """What to know about the published metric's name; empty where label and value agree."""
-    if not row.metric_probable:
-        return ""
-    labelled = metric_named(row.metric)
-    if labelled is None:
-        return f"averaging not stated; most probably {short(row.metric_probable)}"
-    if labelled != comparable(row):
-        return f"labelled {short(row.metric)}; most probably {short(row.metric_probable)}"
-    return ""
+def short(label: str) -> str:
+    """Return the label of a metric without its remarks."""
+    return re.split(r" \(|;", label)[0].strip()

@@ -1,127 +1,128 @@
-"""The report of an experiment: one HTML file that needs nothing beside it."""
+"""The report of an experiment, one HTML file that needs nothing beside it; and a short table."""
 
-import argparse
 import base64
+from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from eliquare import stage
-from eliquare.reporting import costs, learned_from, results
-from eliquare.reporting.formats import Cell, Table
-from eliquare.reporting.headline import headline
-from eliquare.reporting.recipes import recipes
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
+
+from eliquare.cli import Options
+from eliquare.io import atomic_write, existing, read_json
+from eliquare.reporting import results, sections
+from eliquare.reporting.formats import ABSENT, Table, aligned
 from eliquare.reporting.results import Experiment
-from eliquare.reporting.templates import FOLDER, render
-from eliquare.reporting.verifications import verifications
-
-VERSION = 3
 
 
-def tables(folder: Path) -> dict[str, Table]:
-    """The tables that the tables stage made, by name."""
-    made = {}
-    for values in stage.read_json(folder / "tables.json"):
-        rows = [[Cell(**cell) for cell in row] for row in values.pop("rows")]
-        made[values["name"]] = Table(**values, rows=rows)
-    return made
+class ReportOptions(Options):
+    """Options of the report."""
+
+    settings: Path = Field(description="The experiment's settings.json.")
+    results: Path = Field(Path("results"), description="Folder of all results.")
+    tables: Path = Field(description="Folder of the stage `tables`.")
+    figures: Path = Field(description="Folder of the stage `figures`.")
+    output: Path = Field(description="HTML file to write.")
 
 
-def plots(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """The figures that the plots stage made, by kind, each with its PNG as a data address."""
+class SummaryOptions(Options):
+    """Options of the summary."""
+
+    settings: Path = Field(description="The experiment's settings.json.")
+    results: Path = Field(Path("results"), description="Folder of all results.")
+
+
+def write_report(options: ReportOptions) -> None:
+    """Write the report of an experiment."""
+    experiment = results.read(options.settings, options.results)
+    tables = [Table.from_dict(values) for values in read_json(options.tables / "tables.json")]
+    written = html(experiment, {table.name: table for table in tables}, figures(options.figures))
+    with atomic_write(options.output) as partial:
+        partial.write_text(written, encoding="utf-8")
+
+
+def print_summary(options: SummaryOptions) -> None:
+    """Print the main table, the result in a sentence, and the path of the report."""
+    experiment = results.read(options.settings, options.results)
+    print(f"{experiment.title}\n\n{summary(experiment)}\n\n{sections.headline(experiment)}")
+    print(f"\nReport: {options.settings.parent / 'report.html'}")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; a name without a value is an error."""
+    environment = Environment(
+        loader=PackageLoader("eliquare.reporting"),
+        undefined=StrictUndefined,
+        autoescape=template.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Return the figures of the figures stage by kind, each with its PNG as a data address."""
     kinds: dict[str, list[dict[str, str]]] = {"size": [], "scores": [], "curves": []}
-    for plot in stage.read_json(folder / "plots.json"):
-        picture = stage.existing(folder / f"{plot['name']}.png", "figure").read_bytes()
+    for figure in read_json(folder / "figures.json"):
+        picture = existing(folder / f"{figure['name']}.png", "figure").read_bytes()
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
-        kinds[plot["kind"]].append({**plot, "address": address})
+        kinds[figure["kind"]].append({**figure, "address": address})
     return kinds
 
 
-def distillations(experiment: Experiment) -> list[dict]:
-    """For each distillation: what it went over, how fast, on which hardware and versions."""
-    found = []
-    for curve in experiment.curves:
-        provenance = experiment.provenance(curve.student, curve.corpus)
-        trained = [row for row in curve.rows if "tokens" in row]
-        last = trained[-1] if trained else {}
-        checked = [row for row in curve.rows if "validation_loss" in row]
-        # Without the KL term in the objective, the whole loss chooses the checkpoint.
-        chosen_by = (
-            "validation_kl" if any("validation_kl" in row for row in checked) else "validation_loss"
-        )
-        best = min(checked, key=lambda row: row[chosen_by], default={})
-        found.append(
-            {
-                "student": experiment.label(curve.student),
-                "corpus": experiment.language(curve.corpus),
-                "steps": last.get("step"),
-                "tokens": last.get("tokens"),
-                "seconds": last.get("seconds"),
-                "best_step": best.get("step"),
-                "best_loss": best.get(chosen_by),
-                "versions": provenance.get("versions", {}),
-                "hardware": provenance.get("hardware", {}),
-            }
-        )
-    return found
-
-
-def distinct(values: list[dict]) -> list[str]:
-    """Each mapping in words, once."""
-    words = (", ".join(f"{key} {value}" for key, value in each.items()) for each in values)
-    return list(dict.fromkeys(filter(None, words)))
-
-
-def html(experiment: Experiment, tables_folder: Path, plots_folder: Path) -> str:
-    """The whole report."""
-    trained = distillations(experiment)
-    measured = experiment.measured.values()
+def html(
+    experiment: Experiment, tables: dict[str, Table], figures: dict[str, list[dict[str, str]]]
+) -> str:
+    """Return the report."""
+    trained = [experiment.provenance(curve.student, curve.corpus) for curve in experiment.curves]
+    settings = experiment.settings.experiment
+    style = resources.files("eliquare.reporting") / "templates" / "style.css"
+    own = (
+        sections.corpora(experiment),
+        sections.vocabularies(experiment),
+        sections.verifications(experiment),
+        sections.recipes(experiment),
+        sections.distillations(experiment),
+        sections.costs(experiment),
+    )
     return render(
         "report.html.j2",
         title=experiment.title,
-        name=experiment.name,
-        headline=headline(experiment),
-        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-        languages=[experiment.language(code) for code in experiment.languages],
-        seeds=experiment.seeds,
-        tables=tables(tables_folder),
-        plots=plots(plots_folder),
-        corpora=learned_from.corpora(experiment),
+        name=experiment.settings.name,
+        headline=sections.headline(experiment),
+        style=style.read_text(encoding="utf-8"),
+        languages=list(map(experiment.language, experiment.languages)),
+        seeds=settings.seeds,
+        tables=tables | {table.name: table for table in own if table and table.rows},
+        figures=figures,
         warnings={
             experiment.language(name): report["warnings"]
             for name, report in experiment.corpora.items()
             if report.get("warnings")
         },
-        vocabularies=learned_from.vocabularies(experiment),
-        verifications=verifications(experiment),
-        recipes=recipes(experiment),
-        distillations=trained,
-        costs=costs.tables(experiment),
-        versions=distinct([each["versions"] for each in trained]),
-        hardware=distinct([each["hardware"] for each in trained]),
-        measured_versions=distinct([each["versions"] for each in measured]),
-        papers=sorted({table["paper"] for table in experiment.papers}),
+        versions=distinct(each.get("versions", {}) for each in trained),
+        hardware=distinct(each.get("hardware", {}) for each in trained),
+        benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
+        papers=sorted({table.paper for table in settings.papers}),
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    options = argparse.ArgumentParser(
-        prog="python -m eliquare.reporting.report", description=__doc__
-    )
-    options.add_argument("--settings", required=True, type=Path, help="completed settings (JSON)")
-    options.add_argument("--results", required=True, type=Path, help="folder of all results")
-    options.add_argument("--tables", required=True, type=Path, help="folder of the tables stage")
-    options.add_argument("--plots", required=True, type=Path, help="folder of the plots stage")
-    options.add_argument("--output", required=True, type=Path, help="HTML file to write")
-    return options
+def distinct(values: Iterable[dict[str, Any]]) -> list[str]:
+    """Return each mapping in words, once."""
+    words = (", ".join(f"{key} {value}" for key, value in each.items()) for each in values)
+    return list(dict.fromkeys(filter(None, words)))
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Write the report."""
-    experiment = results.read(arguments.settings, arguments.results)
-    written = html(experiment, arguments.tables, arguments.plots)
-    with stage.whole_file(arguments.output) as beside:
-        beside.write_text(written, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    stage.main(parser(), run)
+def summary(experiment: Experiment) -> str:
+    """Return mean scores of each system and its parameters (the mean over languages), aligned."""
+    titles = [experiment.task_title(task) for task in experiment.tasks]
+    metrics = [experiment.metric_label(task) for task in experiment.tasks]
+    lines = [["System", *titles, "Parameters"], ["", *metrics, "(millions)"]]
+    for system in experiment.systems:
+        scores = [experiment.score(system, task) for task in experiment.tasks]
+        shown = [f"{score.mean:.4f}" if score else ABSENT for score in scores]
+        million = experiment.parameters(system) / 1e6
+        lines.append([experiment.label(system), *shown, f"{million:,.2f}"])
+    return aligned(lines, head=2)

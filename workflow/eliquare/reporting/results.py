@@ -1,17 +1,24 @@
-"""Read what an experiment left under results/: the only module that knows where it lies."""
+"""What an experiment left under results/: scores, benchmarks, histories and reports, read once.
 
-import json
+A system may have been distilled with several seeds (``name``, ``name@2``, …). Everything here is
+named by ``name`` alone, and its scores are over all pairs of distillation seed and fine-tuning
+seed. All numbers of the tables, figures and sentences come from this module.
+"""
+
+import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from eliquare import stage
-from eliquare.layout import Layout
+from eliquare.config import load
+from eliquare.config.model import Configuration, Student, System, Task, Teacher
+from eliquare.io import InputError, existing, read_json, read_json_lines
+from eliquare.paths import Paths
 
-# Upper over lower quartile of a latency: more than this, and other work disturbed it.
+# Upper over lower quartile of a latency: above this, other work disturbed the measurement.
 STEADY = 1.5
 METRICS = {
     "accuracy": "accuracy",
@@ -19,29 +26,69 @@ METRICS = {
     "entity_f1": "entity F1",
     "micro_f1": "micro-F1",
 }
+Split = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one system on one task, one value a seed."""
+    """One metric of one system, a value for each (distilled model, fine-tuning seed)."""
 
     metric: str
-    by_seed: dict[int, float]
+    runs: dict[tuple[str, int], float]
 
     @property
     def n(self) -> int:
-        """How many seeds."""
-        return len(self.by_seed)
+        """Number of runs."""
+        return len(self.runs)
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(self.by_seed.values())
+        """Mean over all runs."""
+        return statistics.fmean(self.runs.values())
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over seeds (n - 1); None with one seed, where it is unknown."""
-        return statistics.stdev(self.by_seed.values()) if self.n > 1 else None
+        """Sample standard deviation over all runs; None for one run."""
+        return statistics.stdev(self.runs.values()) if self.n > 1 else None
+
+    @cached_property
+    def by_distillation(self) -> dict[str, list[float]]:
+        """Values of the fine-tuning seeds for each distilled model."""
+        groups: dict[str, list[float]] = {}
+        for (member, _), value in self.runs.items():
+            groups.setdefault(member, []).append(value)
+        return groups
+
+    @property
+    def distillation_deviation(self) -> float | None:
+        """Deviation over distillation seeds, of the means over fine-tuning seeds; None for one."""
+        means = [statistics.fmean(values) for values in self.by_distillation.values()]
+        return statistics.stdev(means) if len(means) > 1 else None
+
+    @property
+    def finetuning_deviation(self) -> float | None:
+        """Deviation over fine-tuning seeds, pooled over the distilled models; None for one."""
+        groups = [values for values in self.by_distillation.values() if len(values) > 1]
+        return pooled(groups) if groups else None
+
+
+def pooled(groups: Iterable[Iterable[float]]) -> float:
+    """Return the pooled sample standard deviation of groups of values around their own means."""
+    squares, freedom = 0.0, 0
+    for group in map(list, groups):
+        squares += statistics.variance(group) * (len(group) - 1) if len(group) > 1 else 0.0
+        freedom += len(group) - 1
+    return math.sqrt(squares / freedom)
+
+
+def within_spread(a: Score, b: Score) -> bool | None:
+    """Whether two means differ by no more than the pooled deviation of their runs.
+
+    None if both have a single run: the spread is unknown then.
+    """
+    if a.n + b.n <= 2:
+        return None
+    return abs(a.mean - b.mean) <= pooled([a.runs.values(), b.runs.values()])
 
 
 @dataclass(frozen=True)
@@ -54,243 +101,257 @@ class Curve:
     rows: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
 class Experiment:
-    """The completed configuration of an experiment, and its results."""
+    """The complete configuration of an experiment, and its results, read when asked for."""
 
-    settings: dict[str, Any]
-    layout: Layout
-
-    def of_language(self, language: str) -> "Experiment":
-        """The part of the experiment that is about one language, read without the others."""
-        own = {
-            "languages": [language],
-            "tasks": self.tasks_of(language),
-            "systems": [name for name in self.systems if self.layout.is_for(name, language)],
-        }
-        settings = self.settings | {"experiment": self.settings["experiment"] | own}
-        return Experiment(settings, Layout(settings, self.layout.results))
-
-    @property
-    def name(self) -> str:
-        """The experiment's name."""
-        return self.settings["name"]
+    def __init__(self, settings: Configuration, results: str | Path):
+        self.settings = settings
+        self.paths = Paths(settings, results)
+        self._scores: dict[tuple[str, str], dict[str, Any]] = {}
 
     @property
     def title(self) -> str:
-        """Its title, as people read it."""
-        return self.settings.get("title") or self.name
+        """Title of the report."""
+        return self.settings.title or self.settings.name
 
     @property
     def languages(self) -> list[str]:
         """Language codes, in the experiment's order."""
-        return self.settings["experiment"]["languages"]
-
-    @property
-    def systems(self) -> list[str]:
-        """Names of the compared systems, in row order."""
-        return self.settings["experiment"]["systems"]
+        return self.settings.experiment.languages
 
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks, in column order."""
-        return self.settings["experiment"]["tasks"]
+        return self.settings.experiment.tasks or []
+
+    @cached_property
+    def members(self) -> dict[str, list[str]]:
+        """For each compared system, in row order: its models, one for each distillation seed."""
+        members: dict[str, list[str]] = {}
+        for name in self.settings.experiment.systems:
+            members.setdefault(load.base_name(name), []).append(name)
+        return members
 
     @property
-    def seeds(self) -> list[int]:
-        """Seeds of the fine-tuning."""
-        return self.settings["experiment"]["seeds"]
-
-    @property
-    def baseline(self) -> str | None:
-        """The system that differences are taken to."""
-        return self.settings["experiment"].get("baseline")
-
-    @property
-    def papers(self) -> list[dict[str, str]]:
-        """The published tables that this experiment repeats."""
-        return self.settings["experiment"].get("papers") or []
+    def systems(self) -> list[str]:
+        """Names of the compared systems, without distillation seeds."""
+        return list(self.members)
 
     @property
     def students(self) -> list[str]:
         """The compared systems that are students made here."""
-        return [name for name in self.systems if name in self.settings["students"]]
+        return [name for name in self.systems if name in self.settings.students]
+
+    @property
+    def has_distillation_seeds(self) -> bool:
+        """Whether any system was distilled with more than one seed."""
+        return any(len(members) > 1 for members in self.members.values())
 
     def language(self, code: str) -> str:
-        """A language's name, or a mixture's with its languages."""
-        if code in self.settings.get("mixtures", {}):
-            members = ", ".join(self.language(member) for member in self.settings["mixtures"][code])
+        """Return a language's name, or a mixture's with its languages."""
+        if code in self.settings.mixtures:
+            members = ", ".join(map(self.language, self.settings.mixtures[code]))
             return f"{code} ({members})"
-        return (self.settings["languages"].get(code) or {}).get("name") or code
+        language = self.settings.languages.get(code)
+        return (language and language.name) or code
 
-    def task(self, name: str) -> dict[str, Any]:
-        """A task's settings."""
-        return self.settings["tasks"][name]
+    def task(self, name: str) -> Task:
+        """Return a task's settings."""
+        return self.settings.tasks[name]
 
     def task_label(self, name: str) -> str:
-        """A task's name as people read it."""
-        return self.task(name).get("label") or name
+        """Return a task's name for people."""
+        return self.task(name).label or name
 
     def task_title(self, name: str) -> str:
-        """A task's name with its language's, where the label does not begin with it."""
-        language = self.language(self.task(name)["language"])
+        """Return a task's name with its language's, unless the label begins with it."""
+        language = self.language(self.task(name).language)
         label = self.task_label(name)
         return label if label.split()[0] == language.split()[0] else f"{language}: {label}"
 
-    def entry(self, system: str) -> dict[str, Any]:
-        """The settings of a student, a teacher or another system."""
-        for kind in ("students", "systems", "teachers"):
-            if system in self.settings[kind]:
-                return self.settings[kind][system]
-        raise stage.InputError(
-            f"settings, experiment.systems: {system} is no student, teacher or system; "
-            "give it an entry under one of them"
+    def tasks_of(self, language: str) -> list[str]:
+        """Return the experiment's tasks in one language."""
+        return [name for name in self.tasks if self.task(name).language == language]
+
+    def entry(self, system: str) -> Student | Teacher | System:
+        """Return the settings of a system."""
+        settings = self.settings
+        for entries in (settings.students, settings.systems, settings.teachers):
+            if system in entries:
+                return entries[system]  # type: ignore[index, no-any-return]
+        raise InputError(
+            f"experiment.systems: {system} is no student, teacher or system; add an entry for it"
         )
 
     def label(self, system: str) -> str:
-        """A system's name as people read it."""
-        return self.entry(system).get("label") or system
+        """Return a system's name for people."""
+        return self.entry(system).label or system
 
-    def teacher(self, system: str) -> str | None:
-        """The name of a student's teacher, None for what is no student."""
-        return self.entry(system)["teacher"] if system in self.settings["students"] else None
+    def teacher(self, system: str) -> str:
+        """Return the name of a student's teacher; empty for a system that is no student."""
+        student = self.settings.students.get(system)
+        return (student and student.teacher) or ""
 
-    def tasks_of(self, language: str) -> list[str]:
-        """The experiment's tasks in one language."""
-        return [name for name in self.tasks if self.task(name)["language"] == language]
+    def is_for(self, system: str, language: str) -> bool:
+        """Whether a system is meant for a language."""
+        return self.paths.is_for(system, language)
 
     def is_distilled(self, student: str) -> bool:
-        """Whether a student was trained at all, or is the start of one for comparison."""
-        return any(self.layout.history(student, language) for language in self.languages)
+        """Whether a student was trained, or is an untrained start to compare with."""
+        return self.paths.is_distilled(self.paths.original_of(student))
 
-    @cached_property
-    def finetuned(self) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
-        """For each (system, task): the metrics file of each seed."""
-        found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-        for task, system, seed in self.layout.runs():
-            path = self.layout.finetuned(task, system, seed) / "metrics.json"
-            found.setdefault((system, task), {})[seed] = stage.read_json(path)
+    def finetuned(self, system: str, task: str) -> dict[str, dict[str, Any]]:
+        """Return the results of a task for each model of a system; empty if it is not for it."""
+        language = self.task(task).language
+        if not self.is_for(system, language):
+            return {}
+        found = {}
+        for member in self.members[system]:
+            path = self.paths.scores(language, member)
+            if (language, member) not in self._scores:
+                self._scores[language, member] = read_json(path)["tasks"]
+            if task not in self._scores[language, member]:
+                raise InputError(f"{path}: no scores of {task}; fine-tune this system on it")
+            found[member] = self._scores[language, member][task]
         return found
 
-    def score(self, system: str, task: str, metric: str | None = None) -> Score | None:
-        """A system's score on a task's test split, by its main metric where none is named."""
-        by_seed = self.finetuned.get((system, task))
-        if by_seed is None:
+    def score(
+        self, system: str, task: str, metric: str | None = None, split: Split = "test"
+    ) -> Score | None:
+        """Return a system's score on a task, by the main metric unless another is named."""
+        found = self.finetuned(system, task)
+        if not found:
             return None
-        metric = metric or next(iter(by_seed.values()))["metric"]
-        if any(metric not in metrics["test"] for metrics in by_seed.values()):
-            return None
-        return Score(metric, {seed: metrics["test"][metric] for seed, metrics in by_seed.items()})
+        metric = metric or next(iter(found.values()))["metric"]
+        runs = {}
+        for member, results in found.items():
+            for seed in self.settings.experiment.seeds:
+                if str(seed) not in results["seeds"]:
+                    path = self.paths.scores(self.task(task).language, member)
+                    raise InputError(f"{path}: no scores of {task} with seed {seed}")
+                values = results["seeds"][str(seed)][split]
+                if metric not in values:
+                    return None
+                runs[member, seed] = values[metric]
+        return Score(metric, runs)
+
+    def metrics_of(self, system: str, task: str) -> list[str]:
+        """Return the names of all numeric metrics of a system on a task."""
+        for results in self.finetuned(system, task).values():
+            values = results["seeds"][str(self.settings.experiment.seeds[0])]["test"]
+            return [name for name, value in values.items() if isinstance(value, int | float)]
+        return []
 
     def metric(self, task: str) -> str:
-        """The name of a task's main metric."""
+        """Return the name of a task's main metric."""
         scores = (self.score(system, task) for system in self.systems)
         return next(score.metric for score in scores if score)
 
-    def mean_score(self, system: str, tasks: list[str]) -> float | None:
-        """Mean of a system's main metrics over tasks; None where one is missing."""
-        scores = [self.score(system, task) for task in tasks]
-        if not scores or None in scores:
+    def metric_label(self, task: str) -> str:
+        """Return the name of a task's main metric for people."""
+        return METRICS.get(self.metric(task), self.metric(task))
+
+    def mean_score(self, system: str, tasks: list[str], split: Split = "test") -> Score | None:
+        """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
+        scores = [self.score(system, task, split=split) for task in tasks]
+        found = [score for score in scores if score is not None]
+        if not found or len(found) < len(scores):
             return None
-        return statistics.fmean(score.mean for score in scores)
+        runs = {run: statistics.fmean(score.runs[run] for score in found) for run in found[0].runs}
+        return Score("mean", runs)
 
     @cached_property
-    def measured(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """For each (system, language): the measured file."""
+    def benchmarks(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """For each (system, language): sizes and speeds of its first model.
+
+        Distillation seeds change neither size nor speed.
+        """
         return {
-            (system, language): stage.read_json(self.layout.measured(language, system))
-            for language, system in self.layout.pairs()
+            (system, language): read_json(self.paths.benchmark(language, system))
+            for language in self.languages
+            for system in self.systems
+            if self.is_for(system, language)
         }
 
     def parameters(self, system: str) -> float:
-        """Parameters of a system: the mean over its languages."""
+        """Return the parameters of a system, the mean over its languages."""
         return statistics.fmean(
-            measured["parameters"]["total"]
-            for (name, _), measured in self.measured.items()
+            benchmark["parameters"]["total"]
+            for (name, _), benchmark in self.benchmarks.items()
             if name == system
         )
 
-    def encoder_latency(self, system: str, language: str) -> dict[int, float]:
-        """For each batch size: median milliseconds of the encoder alone, where they are steady."""
-        measured = self.measured.get((system, language), {"measurements": []})
-        return {
-            row["batch_size"]: row["latency_ms"]["median"]
-            for row in measured["measurements"]
-            if row["part"] == "encoder" and is_steady(row["latency_ms"])
-        }
+    def speedup(self, system: str, language: str, row: dict[str, Any]) -> float | None:
+        """Return the teacher's latency over the system's, for one of its measurements.
+
+        None without a teacher, and where other work disturbed one of the two measurements.
+        """
+        teacher = self.benchmarks.get((self.teacher(system), language))
+        for other in teacher["measurements"] if teacher else []:
+            if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
+                latencies = other["latency_ms"], row["latency_ms"]
+                if all(map(is_steady, latencies)):
+                    return float(latencies[0]["median"] / latencies[1]["median"])
+        return None
 
     @cached_property
     def curves(self) -> list[Curve]:
-        """One history for each distillation that a student of the experiment comes from."""
-        found: dict[Path, tuple[str, str, dict[str, None]]] = {}
-        for student in self.students:
-            for language in self.languages:
-                path = self.layout.history(student, language)
-                if path:
-                    by = self.layout.distilled_by(student)
-                    corpus = self.layout.corpus_of(by, language)
-                    found.setdefault(path, (by, corpus, {}))[2][student] = None
+        """The history of each distillation that a student of the experiment comes from."""
+        students: dict[Path, tuple[str, str, dict[str, None]]] = {}
+        for language, member in self.paths.pairs():
+            path = self.history(member, language)
+            if path:
+                original = self.paths.original_of(member)
+                corpus = self.paths.corpus_of(original, language)
+                names = students.setdefault(path, (original, corpus, {}))[2]
+                names[load.base_name(member)] = None
         return [
-            Curve(by, corpus, tuple(students), list(read_lines(path)))
-            for path, (by, corpus, students) in found.items()
+            Curve(original, corpus, tuple(names), self.rows(path))
+            for path, (original, corpus, names) in students.items()
         ]
 
+    def history(self, system: str, language: str) -> Path | None:
+        """Return the history of a system's distillation; None if it has none."""
+        student = system in self.settings.students
+        return self.paths.history(system, language) if student else None
+
+    def rows(self, history: Path) -> list[dict[str, Any]]:
+        """Return the rows of a history; raise InputError if it is not there."""
+        return read_json_lines(existing(history, "history of a distillation"))
+
     def provenance(self, student: str, corpus: str) -> dict[str, Any]:
-        """What a distilled student came from; empty where nothing was written."""
-        path = self.layout.student(student, corpus, "distilled") / "provenance.json"
-        return stage.read_json(path) if path.exists() else {}
+        """Return the origin of a distilled student; empty if it is not recorded."""
+        path = self.paths.student(student, corpus, "distilled") / "provenance.json"
+        found: dict[str, Any] = read_json(path) if path.exists() else {}
+        return found
 
     @cached_property
     def corpora(self) -> dict[str, dict[str, Any]]:
-        """The report of the documents of each language, and of each mixture that was made."""
-        paths = {code: self.layout.documents(code) / "report.json" for code in self.languages}
-        for curve in self.curves:
-            path = self.layout.documents(curve.corpus) / "report.json"
-            if path.exists():
-                paths[curve.corpus] = path
-        return {name: stage.read_json(path) for name, path in paths.items()}
+        """The report of the documents of each language, and of each mixture that was used."""
+        names = dict.fromkeys([*self.languages, *(curve.corpus for curve in self.curves)])
+        return {name: self.documents(name) for name in names}
+
+    def documents(self, corpus: str) -> dict[str, Any]:
+        """Return the report of a corpus's documents."""
+        report: dict[str, Any] = read_json(self.paths.documents(corpus) / "report.json")
+        return report
 
     @cached_property
     def vocabularies(self) -> list[dict[str, Any]]:
-        """Reports of the vocabularies that were cut, each with its corpus, teacher and rule."""
+        """Reports of the reduced and extended vocabularies, each with its corpus and teacher."""
         found = []
-        for corpus, teacher, rule in self.layout.vocabulary_rules():
-            report = stage.read_json(self.layout.vocabulary_report(corpus, teacher, rule))
-            found.append({"corpus": corpus, "teacher": teacher, "rule": rule, **report})
+        for corpus, teacher, vocabulary in self.paths.vocabularies():
+            report = read_json(self.paths.vocabulary_report(corpus, teacher, vocabulary))
+            names = {"corpus": corpus, "teacher": teacher, "vocabulary": vocabulary}
+            found.append(names | report)
         return found
 
 
 def is_steady(latency: dict[str, float]) -> bool:
-    """Whether the middle half of the batches took nearly the same time.
-
-    Where it did not, other work on the machine disturbed the measurement.
-    """
+    """Whether the middle half of the batches took nearly the same time."""
     return latency["upper_quartile"] <= STEADY * latency["lower_quartile"]
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file."""
-    with stage.existing(path, "history of a distillation").open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise stage.InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
-
-
 def read(settings: str | Path, results: str | Path) -> Experiment:
-    """Read the settings; results are read when they are asked for.
-
-    Raises InputError for a missing file or key.
-    """
-    values = stage.read_json(settings)
-    for key in ("name", "languages", "teachers", "students", "systems", "tasks", "experiment"):
-        if key not in values:
-            raise stage.InputError(f"{settings}: no key {key}; expected completed settings")
-    for key in ("languages", "systems", "tasks", "seeds"):
-        if key not in values["experiment"]:
-            raise stage.InputError(f"{settings}: no key experiment.{key}")
-    experiment = Experiment(values, Layout(values, results))
-    for system in experiment.systems:
-        experiment.entry(system)
-    return experiment
+    """Return the experiment of a settings.json; raise InputError if it cannot be used."""
+    return Experiment(load.restore(read_json(settings)), results)

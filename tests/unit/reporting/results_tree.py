@@ -1,0 +1,280 @@
+"""A made-up tree of results as the stages leave it, for the tests of reporting."""
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eliquare.config.load import complete, dump
+from eliquare.paths import Paths
+
+from eliquare.config.model import Configuration
+
+DUMP = {"source": "dump", "date": "20230501"}
+LANGUAGES = {"sl": {"name": "Slovene", "corpus": DUMP}, "sw": {"name": "Swahili", "corpus": DUMP}}
+KINDS = {"upos": "accuracy", "ner": "entity_f1", "classification": "macro_f1"}
+TASKS = {
+    "sl-ner": ("sl", "ner", "Entities", {"language": "sl", "task": "1"}),
+    "sl-upos": ("sl", "upos", "Part of speech", {"language": "sl", "task": "2"}),
+    "sw-news": ("sw", "classification", "News", {"language": "sw", "task": "1"}),
+    "sw-ner": ("sw", "ner", "Entities", {"language": "sw", "task": "2"}),
+}
+STUDENTS = {
+    "full": {
+        "label": "Student, full vocabulary",
+        "teacher": "mbert",
+        "training": {"max_steps": 200},
+    },
+    "pre": {
+        "extends": "full",
+        "label": "Student, reduced before",
+        "vocabulary": "share",
+        "published_as": "eliquare_mbert_pre_vocabreduce",
+    },
+    "post": {
+        "label": "Student, reduced after",
+        "vocabulary": "share",
+        "reduced_from": "full",
+        "published_as": "eliquare_mbert_post_vocabreduce",
+    },
+    "scratch": {
+        "extends": "pre",
+        "label": "Student, not distilled",
+        "published_as": None,
+        "training": {"max_steps": 0},
+    },
+}
+LEVEL = {"mbert": 0.93, "sloberta": 0.95, "full": 0.92, "pre": 0.94, "post": 0.91, "scratch": 0.7}
+PARAMETERS = {"mbert": 177_974_523, "sloberta": 110_650_880, "full": 134_734_080}
+VOCABULARY = {"mbert": 119_547, "sloberta": 32_005, "full": 119_547}
+
+
+def settings(changes: dict[str, Any] | None = None) -> Configuration:
+    """Return the complete configuration of the tree; ``changes`` are merged into its entries."""
+    configuration: dict[str, Any] = {
+        "name": "small",
+        "title": "Slovene and Swahili from mBERT",
+        "languages": LANGUAGES,
+        "teachers": {
+            "mbert": {
+                "source": "hub",
+                "model": "google-bert/bert-base-multilingual-cased",
+                "revision": "3f076fdb1ab68d5b2880cb87a0886f315b8146f8",
+                "label": "mBERT",
+                "published_as": "mbert",
+            }
+        },
+        "vocabularies": {"share": {"min_sentence_fraction": 0.0005}},
+        "students": STUDENTS,
+        "systems": {
+            "sloberta": {
+                "label": "SloBERTa",
+                "model": "EMBEDDIA/sloberta",
+                "revision": "0" * 40,
+                "languages": ["sl"],
+                "published_as": "upper_bound",
+            }
+        },
+        "tasks": {
+            name: {
+                "language": language,
+                "kind": kind,
+                "label": label,
+                "train": "train.txt",
+                "published_as": published,
+            }
+            for name, (language, kind, label, published) in TASKS.items()
+        },
+        "experiment": {
+            "languages": list(LANGUAGES),
+            "systems": list(LEVEL),
+            "tasks": list(TASKS),
+            "seeds": [0, 1, 2],
+            "baseline": "mbert",
+            "papers": [{"paper": "electronics2023", "table": "5"}],
+        },
+    }
+    return complete(merged(configuration, changes or {}))
+
+
+def merged(values: Any, changes: Any) -> Any:
+    """Return mappings merged key by key."""
+    if isinstance(values, dict) and isinstance(changes, dict):
+        return values | {key: merged(values.get(key), change) for key, change in changes.items()}
+    return changes
+
+
+def write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
+    """Write a whole tree of results; return the path of its settings."""
+    values = settings(changes)
+    paths = Paths(values, root)
+    write(paths.settings_file(), dump(values))
+    draw = random.Random(0)
+    for language, system in paths.pairs():
+        tasks = {task: scores(values, system, task, draw) for task in paths.tasks([language])}
+        found = {"system": system, "language": language, "tasks": tasks}
+        write(paths.scores(language, system), found)
+        write(paths.benchmark(language, system), benchmark(system, language))
+    for language in LANGUAGES:
+        write(paths.documents(language) / "report.json", documents(language))
+    for corpus, teacher, name in paths.vocabularies():
+        write(paths.vocabulary_report(corpus, teacher, name), vocabulary(corpus))
+    for student, language in paths.reductions():
+        write(paths.verification(student, language), verification(language))
+    for student, corpus in paths.distillations():
+        folder = paths.student(student, corpus, "distilled")
+        folder.mkdir(parents=True)
+        (folder / "history.jsonl").write_text("".join(history(draw)))
+        write(folder / "provenance.json", provenance())
+    return paths.settings_file()
+
+
+def scores(values: Configuration, system: str, task: str, draw: random.Random) -> dict[str, Any]:
+    """Return the scores of a system on a task, as the stage ``finetune`` writes them."""
+    kind = TASKS[task][1]
+    seeds = {}
+    for seed in values.experiment.seeds:
+        score = round(LEVEL[system.partition("@")[0]] + draw.gauss(0, 0.004), 6)
+        test = {"accuracy": score, "macro_f1": round(score - 0.05, 6)}
+        if kind == "ner":
+            test = {"entity_f1": score, "precision": score, "recall": score}
+        if kind == "classification":
+            test = {"macro_f1": score, "accuracy": round(score + 0.01, 6)}
+        validation = {name: value + 0.001 for name, value in test.items()}
+        seeds[str(seed)] = {"test": test, "validation": validation, "best_epoch": 4, "steps": 90}
+    return {
+        "kind": kind,
+        "metric": KINDS[kind],
+        "labels": ["a", "b"],
+        "max_length": 128,
+        "sizes": {"train": 900, "validation": 100, "test": 200},
+        "unknown_share": {"train": 0.0, "validation": 0.0, "test": 0.001},
+        "seeds": seeds,
+    }
+
+
+def benchmark(system: str, language: str) -> dict[str, Any]:
+    system = system.partition("@")[0]
+    total = PARAMETERS.get(system, 66_134_016)
+    tokens = VOCABULARY.get(system, 30_050)
+    encoder = 85_054_464 if system in ("mbert", "sloberta") else 42_527_232
+    milliseconds = encoder / 1e6
+    return {
+        "system": system,
+        "language": language,
+        "parameters": {
+            "total": total,
+            "encoder": encoder,
+            "head": 600_000 + tokens,
+            "embeddings": total - encoder - 600_000 - tokens,
+        },
+        "tied_embeddings": True,
+        "vocab_size": tokens,
+        "weights_mb": round(total * 4 / 1e6, 2),
+        "device": "A processor",
+        "threads": 2,
+        "precision": "float32",
+        "sequence_length": 128,
+        "repeats": 10,
+        "peak_memory_method": "growth of the resident set's high-water mark (VmHWM)",
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "measurements": [
+            {
+                "batch_size": size,
+                "part": part,
+                "latency_ms": {
+                    "median": milliseconds * size * slower,
+                    "lower_quartile": milliseconds * size * slower * 0.97,
+                    "upper_quartile": milliseconds * size * slower * 1.05,
+                },
+                "sequences_per_second": 1000 / milliseconds / slower,
+                "tokens_per_second": 128_000 / milliseconds / slower,
+                "peak_memory_mb": size * (3 if part == "encoder" else 3 + tokens / 2000),
+            }
+            for size in (1, 32)
+            for part, slower in (("encoder", 1.0), ("encoder_and_mlm_head", 1.3))
+        ],
+    }
+
+
+def documents(language: str) -> dict[str, Any]:
+    return {
+        "source": f"{language}wiki-20230501-pages-articles.xml.bz2",
+        "pages": 444_123,
+        "documents": 180_456,
+        "dropped": {
+            "redirect": 200_000,
+            "other_namespace": 50_000,
+            "short": 9_000,
+            "list": 4_000,
+            "exact_duplicate": 600,
+            "near_duplicate": 67,
+        },
+        "characters": 412_345_678,
+        "warnings": ["the dump is truncated: its 444,123 complete pages are used"],
+    }
+
+
+def vocabulary(language: str) -> dict[str, Any]:
+    before = {"unknown_share": 0.0001, "fertility": 2.31}
+    after = {"unknown_share": 0.0002, "fertility": 2.34}
+    effect = {"words": 51_234, "before": before, "after": after}
+    return {
+        "tokens": {"selected": 30_050, "of": 119_547, "by_reason": {"special": 5}},
+        "token_coverage": 0.9987,
+        "parameters": {"before": 177_974_523, "after": 109_000_000},
+        "texts": {"corpus": effect, f"{language}-ner": effect},
+        "verification": verification(language),
+    }
+
+
+def verification(language: str) -> dict[str, Any]:
+    counted = {
+        "sentences_read": 200,
+        "sentences_segmented_identically": 190,
+        "sentences_compared": 16,
+        "sentences_newly_unknown": 1,
+    }
+    return {
+        "tokens": 30_050,
+        "rows": "same",
+        "mlm_head": True,
+        "texts": {"corpus": counted, f"{language}-ner": counted},
+        "segmentation": "same",
+        "hidden_states": "equal bit for bit",
+        "largest_relative_logit_difference": 1.2e-7,
+        "logit_tolerance": 1e-5,
+    }
+
+
+def history(draw: random.Random) -> Iterator[str]:
+    for step in range(1, 201):
+        kl = 4 * math.exp(-step / 40) + 0.6 + draw.gauss(0, 0.05)
+        mlm = 6 * math.exp(-step / 60) + 2.1 + draw.gauss(0, 0.08)
+        row = {"step": step, "tokens": step * 4096, "seconds": step, "tokens_per_second": 4096}
+        row |= {"learning_rate": 5e-4, "grad_norm": 1.0, "loss": 5 * kl + 2 * mlm + 0.3}
+        yield json.dumps(row | {"kl": kl, "cosine": 0.3, "mlm": mlm}) + "\n"
+        if step % 50 == 0:
+            row = {"step": step, "eval_loss": 5 * kl, "eval_kl": kl + 0.05}
+            yield json.dumps(row | {"eval_cosine": 0.3, "eval_mlm": mlm + 0.1}) + "\n"
+
+
+def provenance() -> dict[str, Any]:
+    return {
+        "settings": {
+            "max_steps": 200,
+            "per_device_train_batch_size": 32,
+            "learning_rate": 5e-4,
+            "seed": 0,
+        },
+        "inputs": {"teacher": "0" * 64},
+        "versions": {"eliquare": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
+        "hardware": {"machine": "x86_64", "processor": "A processor"},
+    }

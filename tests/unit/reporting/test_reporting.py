@@ -1,0 +1,606 @@
+"""The reporting room on a made-up tree of results: numbers, tables, figures, card, report."""
+
+import csv
+import json
+import re
+import statistics
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+import results_tree
+import yaml
+from real_data import DATA
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from eliquare import cli
+from eliquare.io import InputError, checksum
+from eliquare.reporting import card, figures, formats, published, report, results, sections, tables
+from eliquare.reporting.formats import Cell, Table
+from eliquare.reporting.results import Score
+
+# Change it together with the version of the stage `tables` in eliquare.cli.
+TABLES = (4, "")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    settings = results_tree.make(root)
+    make_tables(root, settings)
+    options = figures.FiguresOptions(settings=settings, results=root, output=root / "figures")
+    figures.write_figures(options)
+    return root, settings
+
+
+@pytest.fixture
+def experiment(tree):
+    return results.read(tree[1], tree[0])
+
+
+def make_tables(root, settings):
+    options = tables.TablesOptions(settings=settings, results=root, output=root / "tables")
+    tables.write_tables(options)
+
+
+def make_report(root, settings, of_figures):
+    options = report.ReportOptions(
+        settings=settings,
+        results=root,
+        tables=root / "tables",
+        figures=of_figures,
+        output=root / "report.html",
+    )
+    report.write_report(options)
+    return (root / "report.html").read_text(encoding="utf-8")
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def seeds_of(root, task, system, metric):
+    """The test scores of a system on a task, by seed, read without the room's code."""
+    language = results_tree.TASKS[task][0]
+    scores = json.loads((root / f"small/scores/{language}/{system}.json").read_text())
+    seeds = scores["tasks"][task]["seeds"]
+    return [results["test"][metric] for results in seeds.values()]
+
+
+# The published numbers
+
+
+def test_published_rows_are_those_of_the_papers():
+    rows = published.read()
+    counts = Counter(f"{row.paper}/table{row.table}" for row in rows)
+    assert counts == {
+        "coling2022/table2": 48,
+        "coling2022/table3": 9,
+        "electronics2023/table4": 72,
+        "electronics2023/table5": 24,
+        "electronics2023/table6": 20,
+        "electronics2023/table7": 20,
+        "cruz2024/table2": 39,
+        "cruz2024/table3": 7,
+        "cruz2024/table4": 7,
+        "cruz2024/table5": 7,
+    }
+
+
+def test_published_rows_equal_the_source():
+    path = DATA.parent / "published.yaml"
+    if not path.exists():
+        pytest.skip(f"no {path} to compare the published numbers with")
+    source = yaml.safe_load(path.read_text(encoding="utf-8"))
+    columns = published.Published.__dataclass_fields__
+    expected = [
+        {name: str(row.get(name, "")) for name in columns} | {"value": row["value"]}
+        for row in source["results"]
+    ]
+    assert [vars(row) for row in published.read()] == expected
+    assert len(expected) == source["counts"]["total"] == 253
+
+
+def test_every_published_score_compares_with_a_metric_of_ours():
+    scores = [row for row in published.read() if row.task_kind not in published.NOT_SCORES]
+    expected = {"upos": {"accuracy"}, "ner": {"entity_f1"}, "nli": {"accuracy"}}
+    expected |= {"sentiment": {"accuracy"}, "topic": {"macro_f1"}}
+    for row in scores:
+        assert row.comparable in expected[row.task_kind], row
+
+
+def test_a_contradicted_label_is_noted():
+    rows = {(row.paper, row.task_kind): row for row in published.read()}
+    assert "labelled macro-F1" in rows["coling2022", "upos"].note
+    assert "averaging not stated" in rows["electronics2023", "upos"].note
+    assert rows["coling2022", "topic"].note == ""
+    assert rows["cruz2024", "nli"].note == ""
+
+
+# Statistics
+
+
+def published_scores(system, table):
+    return {
+        (row.language, row.task): row.value
+        for row in published.read()
+        if (row.paper, row.table, row.system) == ("electronics2023", table, system)
+    }
+
+
+def test_the_wilcoxon_test_gives_the_published_p():
+    """electronics2023: p = 0.017 for Eliquare-mBERT against mBERT over the twelve tasks."""
+    ours, teacher = published_scores("eliquare_mbert", "4"), published_scores("mbert", "4")
+    assert len(ours) == 12
+    p, _ = tables.signed_rank([teacher[key] for key in ours], list(ours.values()))
+    assert round(p, 3) == 0.017
+    swapped, _ = tables.signed_rank(list(ours.values()), [teacher[key] for key in ours])
+    assert swapped > 0.95
+
+
+def test_the_wilcoxon_test_says_why_it_gives_no_p():
+    assert tables.signed_rank([0.1] * 4, [0.2] * 4)[0] is None
+    assert tables.signed_rank([0.1] * 5, [0.1] * 5)[0] is None
+
+
+def test_deviations_over_distillation_and_fine_tuning_seeds_are_apart():
+    score = Score("accuracy", {("a", 1): 0.80, ("a", 2): 0.82, ("a@2", 1): 0.90, ("a@2", 2): 0.94})
+    assert score.mean == pytest.approx(0.865)
+    assert score.deviation == pytest.approx(statistics.stdev([0.80, 0.82, 0.90, 0.94]))
+    assert score.distillation_deviation == pytest.approx(statistics.stdev([0.81, 0.92]))
+    within = [statistics.variance([0.80, 0.82]), statistics.variance([0.90, 0.94])]
+    assert score.finetuning_deviation == pytest.approx(statistics.fmean(within) ** 0.5)
+
+
+def test_one_seed_has_no_deviation():
+    score = Score("accuracy", {("a", 1): 0.9})
+    assert score.deviation is score.distillation_deviation is score.finetuning_deviation is None
+    assert results.within_spread(score, score) is None
+
+
+@pytest.mark.parametrize(("gap", "within"), [(0.009, True), (0.03, False)])
+def test_a_difference_is_compared_with_the_pooled_deviation(gap, within):
+    score = Score("accuracy", {("a", seed): 0.9 + 0.01 * seed for seed in (0, 1, 2)})
+    other = Score("accuracy", {("b", seed): 0.9 + gap + 0.01 * seed for seed in (0, 1, 2)})
+    assert results.pooled([score.runs.values(), other.runs.values()]) == pytest.approx(0.01)
+    assert results.within_spread(score, other) is within
+
+
+# Tables
+
+
+def test_scores_are_means_over_the_seeds_on_disk(tree):
+    values = seeds_of(tree[0], "sl-ner", "pre", "entity_f1")
+    row = next(row for row in rows_of(tree[0] / "tables/scores.csv") if row["system"] == "pre")
+    assert float(row["sl/sl-ner entity_f1"]) == pytest.approx(statistics.fmean(values))
+    assert float(row["sl/sl-ner entity_f1 deviation"]) == pytest.approx(statistics.stdev(values))
+    assert row["sl/sl-ner entity_f1 n"] == "3"
+
+
+def test_a_student_of_several_distillation_seeds_is_one_row(tmp_path):
+    settings = results_tree.make(tmp_path, {"students": {"pre": {"seeds": [1, 2]}}})
+    make_tables(tmp_path, settings)
+    rows = {row["system"]: row for row in rows_of(tmp_path / "tables/scores.csv")}
+    assert list(rows) == list(results_tree.LEVEL)
+    column = "sw/sw-news macro_f1"
+    first, second = (seeds_of(tmp_path, "sw-news", name, "macro_f1") for name in ("pre", "pre@2"))
+    assert float(rows["pre"][column]) == pytest.approx(statistics.fmean(first + second))
+    assert rows["pre"][f"{column} n"] == "6"
+    deviation = statistics.stdev([statistics.fmean(first), statistics.fmean(second)])
+    assert float(rows["pre"][f"{column} distillation deviation"]) == pytest.approx(deviation)
+    assert rows["mbert"][f"{column} distillation deviation"] == ""
+    lines = (tmp_path / "tables/scores.md").read_text().splitlines()
+    assert re.search(r"\d D ± [\d.]+ F", next(line for line in lines if "reduced before" in line))
+    experiment = results.read(settings, tmp_path)
+    assert "Distillation seeds: 1, 2" in card.card(experiment, "pre", "sl")
+    assert [curve.student for curve in experiment.curves].count("pre@2") == 2
+
+
+def test_what_is_within_the_spread_of_the_best_is_bold(experiment):
+    rows = {row[0].text: row[1:] for row in tables.scores(experiment).rows}
+    for column, task in enumerate(experiment.tasks):
+        scores = {experiment.label(s): experiment.score(s, task) for s in experiment.systems}
+        best = max(filter(None, scores.values()), key=lambda score: score.mean)
+        for label, score in scores.items():
+            cell = rows[label][column]
+            if score is None:
+                assert cell == Cell()
+                continue
+            deviation = results.pooled([score.runs.values(), best.runs.values()])
+            assert cell.bold == (best.mean - score.mean <= deviation)
+
+
+def test_tables_of_one_seed_leave_the_deviation_empty(tmp_path):
+    settings = results_tree.make(tmp_path, {"experiment": {"seeds": [7]}})
+    make_tables(tmp_path, settings)
+    for row in rows_of(tmp_path / "tables/scores_all_metrics.csv"):
+        assert (row["deviation"], row["n"]) == ("", "1")
+    assert "±" not in (tmp_path / "tables/scores.md").read_text()
+
+
+def test_sizes_are_relative_to_the_teacher(tree):
+    rows = {(row["language"], row["system"]): row for row in rows_of(tree[0] / "tables/sizes.csv")}
+    share = float(rows["sl", "pre"]["share_of_teacher"])
+    assert share == pytest.approx(66_134_016 / 177_974_523)
+    assert rows["sl", "mbert"]["share_of_teacher"] == ""
+    assert ("sw", "sloberta") not in rows
+
+
+def test_published_numbers_stand_beside_ours(tree):
+    rows = rows_of(tree[0] / "tables/published.csv")
+    ours = {(row["system"], row["task"]): row for row in rows}
+    row = ours["pre", "sl-ner"]
+    assert (row["paper"], row["table"]) == ("electronics2023", "5")
+    assert (
+        float(row["published"])
+        == published_scores("eliquare_mbert_pre_vocabreduce", "5")["sl", "1"]
+    )
+    assert float(row["difference"]) == pytest.approx(float(row["ours"]) - float(row["published"]))
+    assert ours["mbert", "sl-ner"]["table"] == "4"  # Table 5 does not print the teacher again
+    assert ("full", "sl-ner") not in ours
+    assert ("sloberta", "sw-ner") not in ours
+
+
+def test_differences_are_paired_by_seed(tree):
+    ours, other = (seeds_of(tree[0], "sw-news", name, "macro_f1") for name in ("post", "mbert"))
+    paired = [a - b for a, b in zip(ours, other, strict=True)]
+    rows = rows_of(tree[0] / "tables/differences.csv")
+    row = next(row for row in rows if (row["system"], row["task"]) == ("post", "sw-news"))
+    assert float(row["difference"]) == pytest.approx(statistics.fmean(paired))
+    assert float(row["deviation"]) == pytest.approx(statistics.stdev(paired))
+    assert row["within_spread"] == "False"
+
+
+@pytest.mark.parametrize("missing", ["seed", "task", "file"])
+def test_a_missing_score_is_named(tmp_path, missing):
+    settings = results_tree.make(tmp_path)
+    path = tmp_path / "small/scores/sw/post.json"
+    scores = json.loads(path.read_text())
+    if missing == "seed":
+        del scores["tasks"]["sw-ner"]["seeds"]["1"]
+    if missing == "task":
+        del scores["tasks"]["sw-ner"]
+    path.write_text(json.dumps(scores))
+    if missing == "file":
+        path.unlink()
+    with pytest.raises(InputError, match=r"scores/sw/post\.json"):
+        make_tables(tmp_path, settings)
+    assert not (tmp_path / "tables").exists()
+
+
+def test_tables_change_only_with_their_version(tree):
+    assert (cli.version("reporting", "tables"), checksum(tree[0] / "tables")) == TABLES
+
+
+def test_latex_and_markdown_escape_their_signs():
+    rows = [[Cell("a_b & 5%"), Cell("0.1", 0.1, bold=True)]]
+    table = Table("t", "A | b", ["System", "x|y"], rows, [])
+    assert r"a\_b \& 5\% & \textbf{0.1} \\" in formats.latex(table)
+    assert r"\begin{tabular}{lr}" in formats.latex(table)
+    assert r"| System | x\|y |" in formats.markdown(table)
+
+
+def test_each_reduced_model_has_its_verification(tmp_path):
+    experiment = results.read(results_tree.make(tmp_path), tmp_path)
+    rows = [[cell.text for cell in row] for row in sections.verifications(experiment).rows]
+    assert [row[:3] for row in rows] == [
+        ["Slovene", "mBERT", "before distillation (share)"],
+        ["Swahili", "mBERT", "before distillation (share)"],
+        ["Slovene", "Student, reduced after", "after distillation (share)"],
+        ["Swahili", "Student, reduced after", "after distillation (share)"],
+    ]
+    assert rows[0][3:] == ["30,050", "400", "380", "2", "32", "equal bit for bit", "1.2e−07"]
+    experiment.paths.verification("post", "sl").unlink()
+    with pytest.raises(InputError, match=r"verification\.json"):
+        sections.verifications(experiment)
+
+
+# Figures
+
+
+def test_figures_are_the_same_bytes_again(tree, tmp_path):
+    root, settings = tree
+    options = figures.FiguresOptions(settings=settings, results=root, output=tmp_path / "again")
+    figures.write_figures(options)
+    assert checksum(tmp_path / "again") == checksum(root / "figures")
+
+
+def test_a_student_reduced_afterwards_shares_the_curves_of_its_original(tree):
+    listed = json.loads((tree[0] / "figures/figures.json").read_text())
+    curves = {figure["name"]: figure["title"] for figure in listed if figure["kind"] == "curves"}
+    assert set(curves) == {f"curves-{s}-{c}" for s in ("full", "pre") for c in ("sl", "sw")}
+    assert "reduced after" in curves["curves-full-sl"]
+
+
+def test_a_student_of_a_mixture_has_one_curve_and_a_card_for_each_language(tmp_path):
+    both = {"mixtures": {"both": ["sl", "sw"]}, "students": {"full": {"corpus": "both"}}}
+    both["students"]["pre"] = {"corpus": None}
+    experiment = results.read(results_tree.make(tmp_path, both), tmp_path)
+    report_of_both = tmp_path / "corpora/both/documents/report.json"
+    results_tree.write(report_of_both, results_tree.documents("both"))
+    curves = [(curve.student, curve.corpus, curve.students) for curve in experiment.curves]
+    assert curves[0] == ("full", "both", ("full", "post"))
+    assert len(curves) == 3
+    written = card.card(experiment, "full", "sw")
+    assert "distilled on text in Slovene, Swahili" in written
+    assert "slwiki-" in written
+    assert "swwiki-" in written
+
+
+def test_a_term_without_weight_has_no_curve(experiment):
+    rows = [{"step": 1, "kl": 0.5}, {"step": 1, "eval_kl": 0.6}]
+    figure = figures.loss_curves(experiment, results.Curve("pre", "sl", ("pre",), rows))
+    distillation, mlm = figure.axes
+    assert len(distillation.lines) == 2
+    assert len(mlm.lines) == 0
+
+
+# Model card and release
+
+
+def test_the_card_has_metadata_that_a_hub_reads(experiment):
+    written = card.card(experiment, "pre", "sl")
+    metadata = yaml.safe_load(written.split("---")[1])
+    assert metadata["language"] == ["sl"]
+    assert metadata["base_model"] == "google-bert/bert-base-multilingual-cased"
+    assert metadata["library_name"] == "transformers"
+    assert "slwiki-20230501-pages-articles.xml.bz2" in written
+    assert "CC BY-SA" in written
+    assert "819,200 tokens" in written
+
+
+def test_the_card_of_an_untrained_student_says_so(experiment):
+    assert "was not distilled" in card.card(experiment, "scratch", "sl")
+
+
+def test_the_card_reads_the_results_of_its_language_alone(tmp_path):
+    settings = results_tree.make(tmp_path)
+    for path in tmp_path.glob("*/scores/sw/*"):
+        path.unlink()
+    assert "Slovene" in card.card(results.read(settings, tmp_path), "pre", "sl")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("sl", "sl"),
+        ("qaa", None),
+        ("no", "nb"),
+        ("simple", "en"),
+        ("map-bms", None),
+        ("ltg", "ltg"),
+    ],
+)
+def test_only_real_language_codes_reach_the_card(code, expected):
+    assert card.iso(code) == expected
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "reka", "teče"]
+    tokenizer = Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, mask_token="[MASK]", pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(folder)
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), intermediate_size=8, **shape)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def release(tree, model, output, system="pre"):
+    card.release(
+        card.ReleaseOptions(
+            settings=tree[1],
+            results=tree[0],
+            system=system,
+            language="sl",
+            model=model,
+            output=output,
+        )
+    )
+
+
+def test_a_release_loads_alone_and_shares_its_files(tree, model, tmp_path):
+    release(tree, model, tmp_path / "out")
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "out").config.vocab_size == 7
+    weights = "model.safetensors"
+    assert (tmp_path / "out" / weights).samefile(model / weights)
+    assert not (model / "README.md").exists()
+    made = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert made["release"] == {"experiment": "small", "system": "pre", "language": "sl"}
+
+
+def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):
+    (model / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot fill a mask"):
+        release(tree, model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_students_are_released(tree, model, tmp_path):
+    with pytest.raises(InputError, match="--system mbert: expected one of"):
+        release(tree, model, tmp_path / "out", "mbert")
+
+
+# Report
+
+
+class Page(HTMLParser):
+    """Collects what the page asks for, its open tags, and its text."""
+
+    VOID = ("meta", "img", "link", "br", "hr", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.ids, self.images = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.addresses += [values[name] for name in ("src", "href") if name in values]
+        self.ids.add(values.get("id"))
+        if tag == "img":
+            self.images.append(values)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(tree):
+    return make_report(*tree, tree[0] / "figures")
+
+
+def test_the_report_needs_nothing_beside_it(page):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert all(address.startswith(("data:image/png", "#")) for address in parsed.addresses)
+    assert {address[1:] for address in parsed.addresses if address[0] == "#"} <= parsed.ids
+    assert not any(word in page for word in ("url(", "<script", "@import"))
+    assert all(image["alt"] for image in parsed.images)
+    assert len(parsed.images) == 1 + 4 + 4
+
+
+def test_the_headline_holds_the_numbers_of_the_results(experiment, page):
+    mean, other = (
+        statistics.fmean(experiment.score(system, task).mean for task in experiment.tasks)
+        for system in ("pre", "mbert")
+    )
+    assert f"{mean / other:.1%} of its mean test score on 4 tasks" in page
+    assert "37% of its teacher" in page
+    assert "2.0 times as fast" in page
+    assert "within the spread" not in sections.headline(experiment)
+
+
+def change_scores(root, system, split, change):
+    for path in root.glob(f"small/scores/*/{system}.json"):
+        scores = json.loads(path.read_text())
+        for task in scores["tasks"].values():
+            for results_of_seed in task["seeds"].values():
+                results_of_seed[split][task["metric"]] += change
+        path.write_text(json.dumps(scores))
+
+
+def test_validation_scores_choose_the_best_student(tmp_path):
+    settings = results_tree.make(tmp_path)
+    change_scores(tmp_path, "full", "validation", 0.05)
+    said = sections.headline(results.read(settings, tmp_path))
+    assert "full vocabulary" in said
+    change_scores(tmp_path, "pre", "test", 0.05)
+    assert sections.headline(results.read(settings, tmp_path)) == said
+
+
+def test_a_difference_within_the_spread_is_no_finding(tmp_path):
+    settings = results_tree.make(tmp_path)
+    change_scores(tmp_path, "pre", "test", -0.0122)
+    experiment = results.read(settings, tmp_path)
+    scores = [experiment.mean_score(name, experiment.tasks) for name in ("pre", "mbert")]
+    assert results.within_spread(*scores)
+    assert "within the spread of seeds" in sections.headline(experiment)
+
+
+def test_one_seed_each_is_said(tmp_path):
+    settings = results_tree.make(tmp_path, {"experiment": {"seeds": [1]}})
+    assert "from one seed each" in sections.headline(results.read(settings, tmp_path))
+
+
+def test_a_disturbed_measurement_gives_no_speedup(experiment):
+    for (system, _), benchmark in experiment.benchmarks.items():
+        for row in benchmark["measurements"] if system == "mbert" else []:
+            row["latency_ms"]["upper_quartile"] = 3 * row["latency_ms"]["lower_quartile"]
+    assert "times as fast" not in sections.headline(experiment)
+    records = tables.speed(experiment).records
+    assert {row["speedup_over_teacher"] for row in records} == {None}
+
+
+def test_an_untrained_student_is_never_the_headline(tmp_path):
+    settings = results_tree.make(tmp_path, {"experiment": {"systems": ["mbert", "scratch"]}})
+    said = sections.headline(results.read(settings, tmp_path))
+    assert said.startswith("Of 2 systems, “mBERT” has the best validation scores")
+
+
+def test_names_are_escaped(tree, tmp_path):
+    settings = results_tree.make(tmp_path, {"students": {"pre": {"label": "<b>5 & 6</b>"}}})
+    make_tables(tmp_path, settings)
+    written = make_report(tmp_path, settings, tree[0] / "figures")
+    assert "<b>" not in written
+    assert "&lt;b&gt;5 &amp; 6" in written
+
+
+def test_the_summary_is_printed_aligned(tree, capsys):
+    root, settings = tree
+    report.print_summary(report.SummaryOptions(settings=settings, results=root))
+    lines = capsys.readouterr().out.splitlines()
+    rule = next(index for index, line in enumerate(lines) if line.startswith("─"))
+    table = lines[rule : rule + 1 + len(results_tree.LEVEL)]
+    assert len({formats.width(line) for line in table}) == 1
+    assert lines[-1] == f"Report: {settings.parent / 'report.html'}"
+
+
+def test_wide_characters_count_twice_and_marks_not():
+    assert formats.width("日本") == 4
+    assert formats.width("e\u0301") == 1
+    assert formats.aligned([["日本", "x"], ["a", "yy"]], 1).splitlines()[2] == "a     yy"
+
+
+# Costs
+
+HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def cost(root, job, seconds, cpu="1800.00", rss="500.00"):
+    file = root / "costs" / f"{job}.tsv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{HEAD}{seconds}\t0:00:01\t{rss}\t-\t-\t-\t1\t1\t50.00\t{cpu}\n")
+
+
+def test_costs_are_added_by_step_for_the_jobs_of_the_experiment(tmp_path):
+    experiment = results.read(
+        results_tree.make(tmp_path, {"students": {"full": {"training": {"gpus": 4}}}}), tmp_path
+    )
+    assert sections.costs(experiment) is None
+    cost(tmp_path, "extract_documents/sl", 3 * 3600)
+    cost(tmp_path, "distill/full-sl", 2 * 3600, rss="900.00")
+    cost(tmp_path, "distill/full-sw", 1 * 3600)
+    cost(tmp_path, "finetune/small-sl-pre", 3600)
+    cost(tmp_path, "tokenize/sl-mbert-share", 0.1, cpu="NA", rss="NA")
+    cost(tmp_path, "finetune/another-sl-pre", 100)
+    cost(tmp_path, "distill/other-sl", 100)
+    table = sections.costs(experiment)
+    steps = {record["step"]: record for record in table.records}
+    assert {name: step["jobs"] for name, step in steps.items()} == {
+        "extract_documents": 1,
+        "distill": 2,
+        "finetune": 1,
+        "tokenize": 1,
+        "total": 5,
+    }
+    assert steps["distill"]["gpu_seconds"] == 3 * 3600 * 4
+    assert steps["finetune"]["gpu_seconds"] == 3600
+    assert steps["total"]["cpu_seconds"] == 4 * 1800
+    assert steps["total"]["max_rss_mb"] == 900
+    assert table.header[2:] == ["Hours", "CPU hours", "Peak memory (MB)"]
+    for benchmark in experiment.benchmarks.values():
+        benchmark["device_type"] = "cuda"
+    assert [cell.text for cell in sections.costs(experiment).rows[-1]][2:5] == [
+        "7.00",
+        "2.00",
+        "13.00",
+    ]
+
+
+def test_a_short_run_is_given_in_minutes(tmp_path):
+    experiment = results.read(results_tree.make(tmp_path), tmp_path)
+    cost(tmp_path, "distill/pre-sl", 1800, cpu="900.00")
+    table = sections.costs(experiment)
+    assert table.header[2:4] == ["Minutes", "CPU minutes"]
+    assert [cell.text for cell in table.rows[-1][2:4]] == ["30.0", "15.0"]
