@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eliquare.config.load import complete, dump
-from eliquare.paths import Paths
-
 from eliquare.config.model import Configuration
+from eliquare.paths import Paths
 
 DUMP = {"source": "dump", "date": "20230501"}
 LANGUAGES = {"sl": {"name": "Slovene", "corpus": DUMP}, "sw": {"name": "Swahili", "corpus": DUMP}}

@@ -26,7 +26,7 @@ from eliquare.reporting.formats import Cell, Table, markdown, number, text
 from eliquare.reporting.report import render
 from eliquare.reporting.results import Experiment
 from eliquare.reporting.sections import member_label, recipe
-from eliquare.reporting.tables import MILLION, over_seeds, spread, task_heads
+from eliquare.reporting.tables import MILLION, condition, over_seeds, spread, task_heads
 
 WRITTEN_HERE = ("README.md", "provenance.json")
 # Wikipedia codes that are no ISO 639 code, or that of another language.
@@ -180,15 +180,16 @@ def scores_table(experiment: Experiment, student: str, language: str) -> Table |
 
 def sizes_table(experiment: Experiment, student: str, language: str) -> Table:
     """The student beside its teacher, where the teacher is compared too."""
-    name = base_name(student)
-    own = experiment.benchmarks[name, language]
-    batches = [row["batch_size"] for row in own["measurements"] if row["part"] == "encoder"]
-    rows = []
+    name, rows, caption = base_name(student), [], ""
+    header = ["Model", "Parameters (M)", "Tokens", "On disk (MB)"]
     for system in (name, experiment.teacher(name)):
-        if (system, language) not in experiment.benchmarks:
+        benchmark = experiment.benchmark(system, language)
+        if benchmark is None:
             continue
-        benchmark = experiment.benchmarks[system, language]
         timed = [row for row in benchmark["measurements"] if row["part"] == "encoder"]
+        if system == name:
+            header += [f"Encoder, batch size {row['batch_size']} (ms)" for row in timed]
+            caption = condition(benchmark)
         rows.append(
             [
                 text(experiment.label(system)),
@@ -198,12 +199,6 @@ def sizes_table(experiment: Experiment, student: str, language: str) -> Table:
                 *(number(row["latency_ms"]["median"], ",.1f") for row in timed),
             ]
         )
-    header = ["Model", "Parameters (M)", "Tokens", "On disk (MB)"]
-    header += [f"Encoder, batch size {size} (ms)" for size in batches]
-    caption = (
-        f"Measured on {own['device']}, {own['threads']} threads, {own['precision']}, sequences of "
-        f"{own['sequence_length']} tokens."
-    )
     return Table("sizes", caption, header, rows, [])
 
 

@@ -50,7 +50,9 @@ def write_figures(options: FiguresOptions) -> None:
     listed: list[dict[str, str]] = []
 
     def add(figure: Figure, kind: str, name: str, title: str) -> None:
-        # No dates and no versions, so that the same results give the same bytes.
+        # Lay out once for both files. No dates and versions: same results, same bytes.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         listed.append({"kind": kind, "name": name, "title": title})
@@ -146,11 +148,12 @@ def size_against_score(experiment: Experiment) -> Figure:
         tasks = experiment.tasks_of(language)
         for index, system in enumerate(experiment.systems):
             score = experiment.mean_score(system, tasks)
-            if score is None or (system, language) not in experiment.benchmarks:
+            benchmark = experiment.benchmark(system, language)
+            if score is None or benchmark is None:
                 continue
-            parameters = experiment.benchmarks[system, language]["parameters"]["total"]
+            millions = benchmark["parameters"]["total"] / 1e6
             (drawn[index],) = axis.plot(
-                parameters / 1e6, score.mean, **look(index), markersize=9, linestyle="", alpha=0.85
+                millions, score.mean, **look(index), markersize=9, linestyle="", alpha=0.85
             )
         axis.margins(x=0.12, y=0.15)
         axis.set_xlim(0, axis.get_xlim()[1])

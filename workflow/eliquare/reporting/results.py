@@ -107,7 +107,7 @@ class Experiment:
     def __init__(self, settings: Configuration, results: str | Path):
         self.settings = settings
         self.paths = Paths(settings, results)
-        self._scores: dict[tuple[str, str], dict[str, Any]] = {}
+        self._files: dict[Path, dict[str, Any]] = {}
 
     @property
     def title(self) -> str:
@@ -208,11 +208,10 @@ class Experiment:
         found = {}
         for member in self.members[system]:
             path = self.paths.scores(language, member)
-            if (language, member) not in self._scores:
-                self._scores[language, member] = read_json(path)["tasks"]
-            if task not in self._scores[language, member]:
+            scores = self._read(path)["tasks"]
+            if task not in scores:
                 raise InputError(f"{path}: no scores of {task}; fine-tune this system on it")
-            found[member] = self._scores[language, member][task]
+            found[member] = scores[task]
         return found
 
     def score(
@@ -260,17 +259,28 @@ class Experiment:
         runs = {run: statistics.fmean(score.runs[run] for score in found) for run in found[0].runs}
         return Score("mean", runs)
 
-    @cached_property
-    def benchmarks(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """For each (system, language): sizes and speeds of its first model.
+    def _read(self, path: Path) -> dict[str, Any]:
+        if path not in self._files:
+            self._files[path] = read_json(path)
+        return self._files[path]
 
-        Distillation seeds change neither size nor speed.
+    def benchmark(self, system: str, language: str) -> dict[str, Any] | None:
+        """Return sizes and speeds of a compared system; None if it is not for the language.
+
+        They are those of its first model: distillation seeds change neither.
         """
+        if system not in self.members or not self.is_for(system, language):
+            return None
+        return self._read(self.paths.benchmark(language, system))
+
+    @property
+    def benchmarks(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """For each (system, language): sizes and speeds."""
         return {
-            (system, language): read_json(self.paths.benchmark(language, system))
+            (system, language): benchmark
             for language in self.languages
             for system in self.systems
-            if self.is_for(system, language)
+            if (benchmark := self.benchmark(system, language))
         }
 
     def parameters(self, system: str) -> float:
@@ -286,7 +296,7 @@ class Experiment:
 
         None without a teacher, and where other work disturbed one of the two measurements.
         """
-        teacher = self.benchmarks.get((self.teacher(system), language))
+        teacher = self.benchmark(self.teacher(system), language)
         for other in teacher["measurements"] if teacher else []:
             if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
                 latencies = other["latency_ms"], row["latency_ms"]

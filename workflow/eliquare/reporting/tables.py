@@ -18,6 +18,7 @@ from eliquare.reporting.results import METRICS, STEADY, Experiment, Score, withi
 
 MILLION = 1_000_000
 FEWEST_PAIRS = 5
+CONDITION = ("device", "threads", "precision", "sequence_length")
 DRAW = "Differences in parentheses are within the spread of seeds (the pooled deviation)."
 
 
@@ -173,7 +174,7 @@ def sizes(experiment: Experiment) -> Table:
     records, rows = [], []
     for (system, language), benchmark in experiment.benchmarks.items():
         parameters = benchmark["parameters"]
-        teacher = experiment.benchmarks.get((experiment.teacher(system), language))
+        teacher = experiment.benchmark(experiment.teacher(system), language)
         share = parameters["total"] / teacher["parameters"]["total"] if teacher else None
         records.append(
             {
@@ -209,13 +210,7 @@ def speed(experiment: Experiment) -> Table:
     """Latency, throughput and memory for each batch size, without and with the MLM head."""
     records, rows, conditions = [], [], set()
     for (system, language), benchmark in experiment.benchmarks.items():
-        condition = {
-            key: benchmark[key] for key in ("device", "threads", "precision", "sequence_length")
-        }
-        conditions.add(
-            "Measured on {device}, {threads} threads, {precision}, sequences of {sequence_length} "
-            "tokens.".format(**condition)
-        )
+        conditions.add(condition(benchmark))
         conditions.add(f"Peak memory: {benchmark['peak_memory_method']}.")
         by_batch: dict[int, list[Cell]] = {}
         for row in benchmark["measurements"]:
@@ -231,7 +226,7 @@ def speed(experiment: Experiment) -> Table:
                     "tokens_per_second": row["tokens_per_second"],
                     "peak_memory_mb": row["peak_memory_mb"],
                     "speedup_over_teacher": speedup,
-                    **condition,
+                    **{key: benchmark[key] for key in CONDITION},
                 }
             )
             throughput = number(row["sequences_per_second"], ",.1f")
@@ -253,6 +248,15 @@ def speed(experiment: Experiment) -> Table:
         f"(upper quartile above {STEADY:g} times the lower)."
     )
     return Table("speed", caption, header, rows, records, sorted(conditions))
+
+
+def condition(benchmark: dict[str, Any]) -> str:
+    """Return what a benchmark was measured on."""
+    threads = "1 thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
+    return (
+        f"Measured on {benchmark['device']}, {threads}, {benchmark['precision']}, sequences of "
+        f"{benchmark['sequence_length']} tokens."
+    )
 
 
 def quartiles(latency: dict[str, float]) -> Cell:
@@ -447,9 +451,9 @@ def by_vocabulary(experiment: Experiment) -> Table:
     records, rows = [], []
     for language in experiment.languages if len(set(kinds.values())) > 1 else []:
         for student, kind in kinds.items():
-            if (student, language) not in experiment.benchmarks:
+            benchmark = experiment.benchmark(student, language)
+            if benchmark is None:
                 continue
-            benchmark = experiment.benchmarks[student, language]
             new, fertility = vocabulary_effect(experiment, student, language)
             record = {
                 "language": language,
