@@ -505,15 +505,6 @@ def test_shipped_configurations_are_complete(path, monkeypatch):
     assert restore(dump(settings)) == settings
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("coling2022", 6), ("electronics2023", 34), ("cruz2024", 7)]
-)
-def test_experiments_distil_as_often_as_their_papers(name, expected, monkeypatch):
-    """electronics2023: 6 from mBERT, 6 from XLM-R, 6 reduced before, 16 of the two ablations."""
-    monkeypatch.chdir(ROOT)
-    assert len(Paths(load(f"config/experiments/{name}.yaml")).distillations()) == expected
-
-
 def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
     """500 steps of 588 are no warm-up."""
     monkeypatch.chdir(ROOT)
@@ -523,10 +514,3 @@ def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
         shares = [entry.training.warmup_ratio for entry in trained]
         shares += [task.finetuning.warmup_ratio for task in settings.tasks.values()]
         assert all(0 < share <= 0.1 for share in shares)
-
-
-def test_the_first_run_shares_its_recipes_with_the_experiment(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    first = checks.made_by(load("config/config.yaml"), "results")
-    experiment = checks.made_by(load("config/experiments/electronics2023.yaml"), "results")
-    assert first.items() <= experiment.items()
