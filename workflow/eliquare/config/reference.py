@@ -71,8 +71,8 @@ other file may extend a third.
 switch from epochs to steps, write both: `training: {num_train_epochs: null, max_steps: 20000}`.
 
 `seeds: [1, 2]` in a student distils it once per seed: `small` with seed 1, `small@2` with seed 2.
-Name it `small` everywhere; tables give the mean and the deviation over these seeds and over those of
-fine-tuning (`experiment.seeds`).
+Name it `small` everywhere; tables give the mean and the deviation over these seeds and over those
+of fine-tuning (`experiment.seeds`).
 
 Experiments share results by name: corpora, teachers, students, fine-tuned systems and benchmarks
 are in no experiment's folder. An experiment that gives a name other settings than the experiment
