@@ -59,6 +59,25 @@ TASK_COLUMNS: dict[str, tuple[str, ...]] = {
     "classification": ("text_column", "label_column"),
     "pair": ("text_column", "text_pair_column", "label_column"),
 }
+# Keys of named entries that name entries of other sections.
+CORPORA = ("languages", "mixtures")
+REFERENCES = (
+    ("teachers", "teacher", ("teachers",)),
+    ("teachers", "corpus", CORPORA),
+    ("vocabularies", "languages", CORPORA),
+    ("extensions", "vocabulary", ("vocabularies",)),
+    ("students", "teacher", ("teachers",)),
+    ("students", "teachers", ("teachers",)),
+    ("students", "corpus", CORPORA),
+    ("students", "vocabulary", ("vocabularies",)),
+    ("students", "extension", ("extensions",)),
+    ("students", "reduced_from", ("students",)),
+    ("students", "languages", ("languages",)),
+    ("systems", "teacher", ("teachers",)),
+    ("systems", "vocabulary", ("vocabularies",)),
+    ("systems", "languages", ("languages",)),
+    ("tasks", "language", ("languages",)),
+)
 DEMO_FOLDER = "resources/demo/"
 # Keys of named entries that are files or folders.
 FILE_KEYS = (
@@ -91,9 +110,8 @@ def problems(configuration: Configuration) -> Iterator[Problem]:
     for name in configuration.students:
         yield from student_problems(name, configuration)
     for name, system in configuration.systems.items():
-        if (system.model is None) == (system.teacher is None and system.vocabulary is None) or (
-            (system.teacher is None) != (system.vocabulary is None)
-        ):
+        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(system, key)]
+        if keys not in (["model"], ["teacher", "vocabulary"]):
             yield ("systems", name), "give model, or teacher and vocabulary"
         elif system.model and system.revision is None and not Path(system.model).is_dir():
             yield (
@@ -114,52 +132,29 @@ def unknown_names(configuration: Configuration, named: Mapping[str, Any]) -> Ite
     names exist.
     """
 
-    def names(*sections: str) -> set[str]:
-        return {str(name) for section in sections for name in named.get(section) or {}}
-
-    languages, corpora = names("languages"), names("languages", "mixtures")
-    teachers, students = names("teachers"), names("students")
-    vocabularies, extensions = names("vocabularies"), names("extensions")
-    tasks, systems = names("tasks"), names("teachers", "students", "systems")
-    experiment = configuration.experiment
-    compared = [name for name in experiment.systems if name in students]
-    found: list[tuple[tuple[str, ...], Collection[str | None], Collection[str]]] = [
-        (("experiment", "languages"), experiment.languages, languages),
-        (("experiment", "systems"), experiment.systems, systems),
-        (("experiment", "tasks"), experiment.tasks or (), tasks),
-        (("experiment", "release"), experiment.release, compared),
-        (("experiment", "baseline"), [experiment.baseline], experiment.systems),
-    ]
-    for name, members in configuration.mixtures.items():
-        found.append((("mixtures", name), members, languages))
-    for name, teacher in configuration.teachers.items():
-        found.append((("teachers", name, "teacher"), [teacher.teacher], teachers))
-        found.append((("teachers", name, "corpus"), [teacher.corpus], corpora))
-    for name, rule in configuration.vocabularies.items():
-        found.append((("vocabularies", name, "languages"), rule.languages, corpora))
-    for name, extension in configuration.extensions.items():
-        found.append((("extensions", name, "vocabulary"), [extension.vocabulary], vocabularies))
-    path: tuple[str, ...]
-    for name, student in configuration.students.items():
-        path = ("students", name)
-        found.append(((*path, "teacher"), [student.teacher], teachers))
-        found.append(((*path, "teachers"), list(student.teachers), teachers))
-        found.append(((*path, "corpus"), [student.corpus], corpora))
-        found.append(((*path, "vocabulary"), [student.vocabulary], vocabularies))
-        found.append(((*path, "extension"), [student.extension], extensions))
-        found.append(((*path, "reduced_from"), [student.reduced_from], students))
-        found.append(((*path, "languages"), student.languages, languages))
-    for name, system in configuration.systems.items():
-        path = ("systems", name)
-        found.append(((*path, "teacher"), [system.teacher], teachers))
-        found.append(((*path, "vocabulary"), [system.vocabulary], vocabularies))
-        found.append(((*path, "languages"), system.languages, languages))
-    for name, task in configuration.tasks.items():
-        found.append((("tasks", name, "language"), [task.language], languages))
-    for path, used, known in found:
-        for word in used:
+    def problems_of(path: tuple[str, ...], value: Any, known: Collection[str]) -> Iterator[Problem]:
+        for word in [value] if value is None or isinstance(value, str) else value:
             if word is not None and word not in known:
                 yield path, f"there is no {word!r}{suggestion(word, known)}"
+
+    def names(sections: Collection[str]) -> list[str]:
+        return [str(name) for section in sections for name in named.get(section) or {}]
+
+    for name, members in configuration.mixtures.items():
+        yield from problems_of(("mixtures", name), members, names(["languages"]))
+    for section, key, sections in REFERENCES:
+        for name, entry in getattr(configuration, section).items():
+            yield from problems_of((section, name, key), getattr(entry, key), names(sections))
+    experiment = configuration.experiment
+    compared = [name for name in experiment.systems if name in names(["students"])]
+    for key, known in (
+        ("languages", names(["languages"])),
+        ("systems", names(["teachers", "students", "systems"])),
+        ("tasks", names(["tasks"])),
+        ("release", compared),
+        ("baseline", experiment.systems),
+    ):
+        yield from problems_of(("experiment", key), getattr(experiment, key), known)
 
 
 def taken_names(configuration: Configuration) -> Iterator[Problem]:
