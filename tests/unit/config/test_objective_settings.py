@@ -1,12 +1,13 @@
 """Objectives as settings: weights over the training, presets, and what differs from them."""
 
 import math
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from eliquare.config.errors import explain
-from eliquare.config.objective import PRESETS, Objective, Weight
+from eliquare.config.objective import PRESETS, Objective, Preset, Weight
 
 
 def objective(**written) -> Objective:
@@ -56,6 +57,7 @@ def test_weights_that_cannot_be(value):
 
 
 def test_presets_and_what_differs_from_them():
+    assert get_args(Preset) == tuple(PRESETS)
     for name, (source, terms) in PRESETS.items():
         if terms:
             assert len(source) > 20
