@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+import worlds
 from eliquare.corpus import sequences
 from eliquare.corpus.masking import IGNORE_INDEX, MaskOptions
 from eliquare.corpus.sequences import open_sequences

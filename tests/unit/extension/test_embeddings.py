@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import worlds
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import worlds
 from eliquare.extension import embeddings
 from eliquare.io import InputError
 

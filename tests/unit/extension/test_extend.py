@@ -3,13 +3,13 @@
 import csv
 import json
 
-import families
 import pytest
 import torch
-import worlds
 from pydantic import ValidationError
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+import families
+import worlds
 from eliquare.extension.extend import ExtendOptions, extend
 from eliquare.extension.report import ReportOptions, report
 from eliquare.io import InputError, read_json
@@ -19,7 +19,9 @@ FAMILIES = ["bert-untied", "bert-padded", "xlmr", "roberta", "mmbert", "deberta-
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory):
-    return worlds.write_documents(tmp_path_factory.mktemp("corpus") / "documents", worlds.texts("qab"))
+    return worlds.write_documents(
+        tmp_path_factory.mktemp("corpus") / "documents", worlds.texts("qab")
+    )
 
 
 def load(folder):
@@ -135,7 +137,9 @@ def test_the_report_has_the_form_of_a_reduction_s(documents, tmp_path, capsys):
     options = {"num_tokens": 30, "min_frequency": 3}
     extend(ExtendOptions(model=str(teacher), documents=documents, output=extended, **options))
     task = tmp_path / "task.conllu"
-    task.write_text("".join(f"{n}\t{w}\t_\tNOUN\t_\t_\t_\t_\t_\t_\n" for n, w in ((1, "a"), (2, "b"))))
+    task.write_text(
+        "".join(f"{n}\t{w}\t_\tNOUN\t_\t_\t_\t_\t_\t_\n" for n, w in ((1, "a"), (2, "b")))
+    )
     output = tmp_path / "report.json"
     report(
         ReportOptions(

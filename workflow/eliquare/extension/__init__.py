@@ -1,1 +1,1 @@
-"""Vocabulary extension (VocabAmp): new tokens for a language, and distillation across tokenizers."""
+"""Vocabulary extension (VocabAmp): new tokens for a language, distillation across tokenizers."""

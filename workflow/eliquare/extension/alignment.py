@@ -32,7 +32,7 @@ SHARED = "shared.npy"
 
 logger = logging.getLogger(__name__)
 
-# --- Masks on both sides ---------------------------------------------------------------------
+# Masks on both sides
 
 
 class AlignedSequence(NamedTuple):
@@ -91,7 +91,11 @@ class MaskAligner:
         return replace(masking, random_ids=ids[self.to_teacher[ids] >= 0])
 
     def draw_batch(
-        self, masking: Masking, rows: Mapping[str, Sequence[Ints]], epoch: int, numbers: Sequence[int]
+        self,
+        masking: Masking,
+        rows: Mapping[str, Sequence[Ints]],
+        epoch: int,
+        numbers: Sequence[int],
     ) -> list[MaskedSequence]:
         """Mask several sequences, given by the columns of AlignedSequence and their numbers."""
         drawn = masking.draw_batch(rows["input_ids"], epoch, numbers)
@@ -147,7 +151,7 @@ def same_tokens(sequence: AlignedSequence, to_teacher: Ints) -> Bools:
     return result
 
 
-# --- Common spans ------------------------------------------------------------------------------
+# Common spans
 
 
 class Encoded(NamedTuple):
@@ -212,7 +216,7 @@ def sentence_starts(student: Encoded, begins: Sequence[Sequence[int]]) -> Bools:
     return result
 
 
-# --- Stages ----------------------------------------------------------------------------------
+# Stages
 
 
 class TokenizeOptions(sequences.TokenizeOptions):
@@ -227,9 +231,7 @@ def tokenize(options: TokenizeOptions) -> None:
     The documents divide as those of ``corpus tokenize`` do.
     """
     sequences.use_threads(options.threads)
-    encode = AlignedEncoder.load(
-        options.tokenizer, options.teacher_tokenizer, options.max_length
-    )
+    encode = AlignedEncoder.load(options.tokenizer, options.teacher_tokenizer, options.max_length)
     split = Split.fit_documents(options.documents, options.validation_fraction)
     documents = progress(read(options.documents), "tokenize", unit="documents")
     student, teacher = encode.student, encode.teacher

@@ -7,11 +7,60 @@ import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eliquare.corpus.masking import IGNORE_INDEX, Masking
-from eliquare.extension.alignment import MaskAligner, MaskedSequence, aligned_columns
-from eliquare.training.data import MaskedDataset, ValidationDataset
+from eliquare.corpus.sequences import open_sequences
+from eliquare.corpus.tokenization import require_same
+from eliquare.extension.alignment import Ints, MaskAligner, MaskedSequence, aligned_columns
+from eliquare.io import InputError, read_json
+from eliquare.models.loading import max_sequence_length
+from eliquare.training.data import MaskedDataset, TrainingData, ValidationDataset, check_lengths
+from eliquare.training.options import TrainingOptions
 from eliquare.training.outputs import Batch
+
+
+def load_data(
+    options: TrainingOptions,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: PreTrainedModel,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+) -> tuple[TrainingData, Ints]:
+    """Return the sequences of a training, and for each student id the teacher's id, or -1.
+
+    Raises:
+        InputError: a folder is missing or damaged, was made with other tokenizers, or has a
+            sequence that is longer than a model takes.
+    """
+    folder = tokenizer.name_or_path
+    require_same(options.sequences, len(tokenizer), folder)
+    aligner = MaskAligner.load(options.sequences, tokenizer.mask_token_id)
+    report = read_json(options.sequences / "report.json")
+    if report["teacher"]["vocabulary"] != len(teacher_tokenizer):
+        raise InputError(
+            f"{teacher_tokenizer.name_or_path}: {len(teacher_tokenizer):,} tokens, but "
+            f"{options.sequences} was made for a teacher of {report['teacher']['vocabulary']:,}; "
+            "make the sequences with this teacher's tokenizer"
+        )
+    train = AlignedDataset(
+        open_sequences(options.sequences / "train.arrow"),
+        Masking.load(options.masking, folder, seed=options.seed),
+        aligner,
+        options.step_size,
+        options.seed,
+        options.data_fraction,
+    )
+    validation = AlignedValidation(open_sequences(options.masking / "validation.arrow"))
+    check_lengths(student, train, validation)
+    if report["max_length"] > max_sequence_length(teacher):
+        raise InputError(
+            f"{options.sequences}: sequences of up to {report['max_length']} tokens, and the "
+            f"teacher takes {max_sequence_length(teacher)}; make them again with a smaller "
+            "max_length"
+        )
+    pads = tokenizer.pad_token_id, teacher_tokenizer.pad_token_id
+    return TrainingData(train, validation, AlignedCollator(*pads)), aligner.to_teacher
 
 
 class AlignedDataset(MaskedDataset):
@@ -35,8 +84,8 @@ class AlignedDataset(MaskedDataset):
 
     def masked(self, epoch: int, rows: Sequence[int]) -> list[Any]:
         """Return these sequences with their masks of one epoch, each a MaskedSequence."""
-        numbers = list(rows)
-        return list(self.aligner.draw_batch(self.masking, self.aligned[numbers], epoch, numbers))
+        columns = self.aligned[list(rows)]
+        return list(self.aligner.draw_batch(self.masking, columns, epoch, rows))
 
 
 class AlignedValidation(ValidationDataset):
@@ -46,60 +95,65 @@ class AlignedValidation(ValidationDataset):
 
 
 class AlignedCollator:
-    """Collates masked sequences: both sides padded to their longest, and the spans of all tokens."""
+    """Collates masked sequences: both sides padded to their longest, with the spans of tokens."""
 
     def __init__(self, pad_id: int, teacher_pad_id: int):
         self.pad_id = pad_id
         self.teacher_pad_id = teacher_pad_id
 
     def __call__(self, items: Sequence[Any]) -> Batch:
-        """Return the tensors of both sides, int64, from items in the order of MaskedSequence.
+        """Return a batch of both sides, all int64, from items in the order of MaskedSequence.
 
-        ``input_ids``, ``attention_mask``, ``labels`` and ``spans`` are ``[batch, length]``, and
-        ``teacher_input_ids``, ``teacher_attention_mask`` and ``teacher_spans`` the same of the
-        teacher. ``spans`` says of each token which span it belongs to, counted through the batch;
-        of padding it says -1. ``same`` and ``teacher_same`` are the places of the tokens that are
-        one and the same on both sides, as indices into the flattened ``[batch * length]``, those
-        with a label first; ``same_masked`` holds those with a label alone.
+        - ``input_ids``, ``attention_mask``, ``labels``, ``spans``: ``[batch, length]``; ``spans``
+          is the number of each token's span, counted through the batch, -1 for padding.
+        - ``span_sizes``: ``[spans]``, the tokens of each span.
+        - ``masked``: the tokens with a label; ``same``: those that are one and the same on both
+          sides, the ones with a label first, which are ``same_masked``. All are indices into the
+          flattened ``[batch * length]``.
+
+        Those of the teacher are named ``teacher_…``, but for ``labels`` and what follows from them.
         """
-        masked = [MaskedSequence(*item) for item in items]
-        spans = [each.spans for each in masked]
-        teacher_spans = [each.teacher_spans for each in masked]
-        batch = side([each.input_ids for each in masked], spans, self.pad_id)
-        teacher = side([each.teacher_input_ids for each in masked], teacher_spans, self.teacher_pad_id)
-        labels = padded([each.labels for each in masked], IGNORE_INDEX)
-        same = np.concatenate([each.same for each in masked]).astype(bool)
+        columns = MaskedSequence(*zip(*items, strict=True))
+        batch = side(columns.input_ids, columns.spans, self.pad_id)
+        teacher = side(columns.teacher_input_ids, columns.teacher_spans, self.teacher_pad_id)
+        labels = padded(columns.labels, IGNORE_INDEX)
+        has_label = labels.ravel() != IGNORE_INDEX
+        same = np.concatenate(columns.same).astype(bool)
         places, teacher_places = (
-            np.flatnonzero((each >= 0) & same[each])
-            for each in (batch["spans"].ravel(), teacher["spans"].ravel())
+            np.flatnonzero((numbers >= 0) & same[numbers])
+            for numbers in (batch["spans"].ravel(), teacher["spans"].ravel())
         )
-        has_label = labels.ravel()[places] != IGNORE_INDEX
-        order = np.argsort(~has_label, kind="stable")
+        order = np.argsort(~has_label[places], kind="stable")
         arrays = batch | {f"teacher_{name}": array for name, array in teacher.items()}
         arrays |= {
             "labels": labels,
+            "masked": np.flatnonzero(has_label),
             "same": places[order],
             "teacher_same": teacher_places[order],
-            "same_masked": places[has_label],
+            "same_masked": places[has_label[places]],
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def side(
-    ids: Sequence[NDArray[Any]], sizes: Sequence[NDArray[Any]], pad_id: int
-) -> dict[str, NDArray[np.int64]]:
-    """Return ids, attention mask and spans of one side, each ``[batch, length]``."""
+def side(ids: Sequence[Ints], sizes: Sequence[Ints], pad_id: int) -> dict[str, Ints]:
+    """Return the ids, attention mask, spans and sizes of spans of one side."""
     first = np.cumsum([0, *map(len, sizes)])
-    spans = [
-        begin + np.repeat(np.arange(len(each)), each)
-        for begin, each in zip(first, sizes, strict=False)
-    ]
-    numbers = padded(spans, -1)
-    attention_mask = (numbers >= 0).astype(np.int64)
-    return {"input_ids": padded(ids, pad_id), "attention_mask": attention_mask, "spans": numbers}
+    spans = padded(
+        [
+            np.repeat(np.arange(len(each)) + begin, each)
+            for begin, each in zip(first, sizes, strict=False)
+        ],
+        -1,
+    )
+    return {
+        "input_ids": padded(ids, pad_id),
+        "attention_mask": (spans >= 0).astype(np.int64),
+        "spans": spans,
+        "span_sizes": np.concatenate(sizes).astype(np.int64),
+    }
 
 
-def padded(rows: Sequence[NDArray[Any]], value: int) -> NDArray[np.int64]:
+def padded(rows: Sequence[Ints], value: int) -> NDArray[np.int64]:
     """Return the rows as one table ``[batch, length]``, filled up with ``value``."""
     table = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
     for row, values in zip(table, rows, strict=True):

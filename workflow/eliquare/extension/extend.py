@@ -85,9 +85,7 @@ def extend(options: ExtendOptions) -> None:
             "model"
         )
     texts = (document.text for document in read(options.documents))
-    words = Words.read(
-        tokenizer_json.backend_of(old), progress(texts, "words", unit="documents")
-    )
+    words = Words.read(tokenizer_json.backend_of(old), progress(texts, "words", unit="documents"))
 
     kept, base = base_tokenizer(old, options.method)
     # A replacement ends with as many tokens as an extension would have.
@@ -158,9 +156,7 @@ def base_tokenizer(old: Description, method: str) -> tuple[list[int], Descriptio
     return ordered, tokenizer_json.reduce(old, ordered)
 
 
-def learn(
-    options: ExtendOptions, words: Words, base: Description, replaced: int
-) -> LearnedTokens:
+def learn(options: ExtendOptions, words: Words, base: Description, replaced: int) -> LearnedTokens:
     """Learn the new tokens of ``base``, ``replaced`` of them in the place of old ones.
 
     Raises InputError where the text asks for none.

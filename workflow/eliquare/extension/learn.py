@@ -18,9 +18,9 @@ no new token must be segmented as before. What each kind of tokenizer needs for 
 import copy
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, pairwise
 
 from tokenizers import Tokenizer
 
@@ -37,7 +37,7 @@ SURPLUS = 1.05
 # Far below the differences between scores, far above the rounding of their sums.
 SCORE_PER_SAVED_TOKEN = 1e-4
 
-# --- The words of a corpus -------------------------------------------------------------------
+# The words of a corpus
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,19 @@ class Words:
     written: int
 
     @classmethod
-    def read(
-        cls, backend: Tokenizer, texts: Iterable[str], max_characters: int = MAX_CHARACTERS
-    ) -> "Words":
+    def read(cls, backend: Tokenizer, texts: Iterable[str]) -> "Words":
         """Count and segment the words of the texts, in an order that depends on them alone."""
-        written, total = count_written(texts, max_characters)
+        frequencies, written = count_written(texts)
         counts: Counter[str] = Counter()
-        for word, count in written.items():
+        for word, count in frequencies.items():
             for part in pre_tokenize(backend, word):
                 counts[part] += count
-        ordered = Counter(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
-        return cls({word: segment(backend, word) for word in ordered}, ordered, total)
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls({}, Counter(dict(ordered)), written).segmented_by(backend)
 
     def segmented_by(self, backend: Tokenizer) -> "Words":
         """Return the same words in the tokens of another tokenizer."""
-        return Words({w: segment(backend, w) for w in self.counts}, self.counts, self.written)
+        return replace(self, segmentations={word: segment(backend, word) for word in self.counts})
 
     def compare(self, backend: Tokenizer) -> dict[str, float]:
         """Return fertility before and after, and the shares of running words that changed length.
@@ -93,7 +91,9 @@ class Words:
         }
 
 
-def count_written(texts: Iterable[str], max_characters: int) -> tuple[Counter[str], int]:
+def count_written(
+    texts: Iterable[str], max_characters: int = MAX_CHARACTERS
+) -> tuple[Counter[str], int]:
     """Return the words between spaces with their counts, and how many there are in all.
 
     When the distinct words have twice ``max_characters`` together, the most frequent ones with
@@ -110,22 +110,19 @@ def count_written(texts: Iterable[str], max_characters: int) -> tuple[Counter[st
         if held > 2 * max_characters:
             ordered = counts.most_common()
             ends = accumulate(len(word) for word, _ in ordered)
-            fitting = sum(1 for end in ends if end <= max_characters)
-            counts = Counter(dict(ordered[:fitting]))
+            counts = Counter(dict(ordered[: sum(end <= max_characters for end in ends)]))
             held = sum(map(len, counts))
     return counts, total
 
 
-def pre_tokenize(backend: Tokenizer, written: str) -> Iterator[str]:
-    """Yield the parts of a written word that the model segments, as inside a line."""
+def pre_tokenize(backend: Tokenizer, written: str) -> list[str]:
+    """Return the parts of a written word, taken as inside a line, that the model segments."""
     text = f" {written}"
     if backend.normalizer is not None:
         text = backend.normalizer.normalize_str(text)
     if backend.pre_tokenizer is None:
-        yield text
-        return
-    for part, _ in backend.pre_tokenizer.pre_tokenize_str(text):
-        yield part
+        return [text]
+    return [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
 
 
 def segment(backend: Tokenizer, word: str) -> tuple[str, ...]:
@@ -134,17 +131,7 @@ def segment(backend: Tokenizer, word: str) -> tuple[str, ...]:
     return tuple(model.id_to_token(token.id) for token in model.tokenize(word))
 
 
-# --- Joining neighbours ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Merge:
-    """Two neighbours that became one token, and how many tokens fewer the text has for it."""
-
-    left: str
-    right: str
-    result: str
-    saved: int
+# Joining neighbours
 
 
 class MergeLearner:
@@ -182,12 +169,13 @@ class MergeLearner:
             self.num_tokens += count * len(tokens)
             for token in tokens:
                 self.uses[token] += count
-            for run in split_at(tokens, closed):
-                for pair in pairwise(run):
-                    self._pairs[pair] += count
-                    self._places[pair].add(len(self.words))
-                self.words.append(run)
-                self.counts.append(count)
+            for is_closed, run in groupby(tokens, closed.__contains__):
+                if not is_closed and len(word := list(run)) > 1:
+                    for pair in pairwise(word):
+                        self._pairs[pair] += count
+                        self._places[pair].add(len(self.words))
+                    self.words.append(word)
+                    self.counts.append(count)
         self._heap = [(-count, *pair) for pair, count in self._pairs.items()]
         heapq.heapify(self._heap)
 
@@ -201,13 +189,13 @@ class MergeLearner:
             heapq.heappop(self._heap)
         return 0
 
-    def step(self) -> Merge | None:
-        """Join the most frequent pair everywhere; return None where no pair is left to join."""
+    def step(self) -> tuple[str, str] | None:
+        """Join the most frequent pair everywhere and return it; None where none is left."""
         if not self.peek():
             return None
         _, left, right = heapq.heappop(self._heap)
         result = self.join(left, right)
-        changed: dict[tuple[str, str], None] = {}
+        changed: set[tuple[str, str]] = set()
         saved = 0
         for index in sorted(self._places.pop((left, right))):
             old, count = self.words[index], self.counts[index]
@@ -217,11 +205,10 @@ class MergeLearner:
             saved += count * (len(old) - len(new))
             for pair in pairwise(old):
                 self._pairs[pair] -= count
-                changed[pair] = None
             for pair in pairwise(new):
                 self._pairs[pair] += count
                 self._places[pair].add(index)
-                changed[pair] = None
+            changed.update(pairwise(old), pairwise(new))
             self.words[index] = new
         for pair in changed:
             if self._pairs[pair] > 0:
@@ -229,39 +216,26 @@ class MergeLearner:
         self.num_tokens -= saved
         self.created[result] = None
         self.uses[result] += saved
-        for token in (left, right):
-            self.uses[token] -= saved
+        self.uses[left] -= saved
+        self.uses[right] -= saved
         for token in (left, right, result):
             used = token in self.created and self.uses[token] >= self.min_frequency
             (self.in_use.add if used else self.in_use.discard)(token)
-        return Merge(left, right, result, saved)
-
-
-def split_at(tokens: Iterable[str], closed: Collection[str]) -> list[list[str]]:
-    """Return the runs of two or more tokens between those that cannot be joined."""
-    runs: list[list[str]] = [[]]
-    for token in tokens:
-        if token in closed:
-            runs.append([])
-        else:
-            runs[-1].append(token)
-    return [run for run in runs if len(run) > 1]
+        return left, right
 
 
 def joined(tokens: list[str], left: str, right: str, result: str) -> list[str]:
     """Replace each left and right beside each other, from the front."""
-    new, index = [], 0
-    while index < len(tokens):
-        if tokens[index] == left and tokens[index + 1 : index + 2] == [right]:
-            new.append(result)
-            index += 2
+    new: list[str] = []
+    for token in tokens:
+        if token == right and new and new[-1] == left:
+            new[-1] = result
         else:
-            new.append(tokens[index])
-            index += 1
+            new.append(token)
     return new
 
 
-# --- Learning and pruning --------------------------------------------------------------------
+# Learning and pruning
 
 
 @dataclass(frozen=True)
@@ -275,7 +249,7 @@ class LearnedTokens:
 
     tokens: list[str]
     characters: list[str]
-    merges: list[Merge]
+    merges: list[tuple[str, str]]
     uses: Counter[str]
     pruned: list[str]
     curve: list[tuple[int, int]]
@@ -303,15 +277,13 @@ def learn_tokens(
     )
     is_bpe = tokenizer_json.kind_of(description) == "BPE"
     tokens = learner.created if is_bpe else learner.in_use
-    least_saved = max(min_gain * learner.num_tokens, 1)
-    wanted = num_tokens if num_tokens is None or is_bpe else round(SURPLUS * num_tokens) + 1
-    merges: list[Merge] = []
+    wanted, least_saved = float("inf"), max(min_gain * learner.num_tokens, 1)
+    if num_tokens is not None:
+        wanted, least_saved = num_tokens if is_bpe else round(SURPLUS * num_tokens) + 1, 1
+    merges: list[tuple[str, str]] = []
     curve = [(0, learner.num_tokens)]
-    steps = progress(iter(learner.step, None), "new tokens", total=wanted)
-    while learner.peek() >= least_saved if wanted is None else len(tokens) < wanted:
-        merge = next(steps, None)
-        if merge is None:
-            break
+    steps = progress(iter(learner.step, None), "new tokens", total=num_tokens)
+    while len(tokens) < wanted and learner.peek() >= least_saved and (merge := next(steps, None)):
         merges.append(merge)
         curve.append((len(tokens), learner.num_tokens))
     ordered = [token for token in learner.created if token in tokens]
@@ -320,41 +292,35 @@ def learn_tokens(
         # Its merges segment the text exactly as they were learnt.
         return LearnedTokens(ordered, [], merges, learner.uses, [], curve)
     characters = missing_characters(description)
-    ordered, uses, pruned = prune(
-        description, words, ordered, characters, min_frequency, num_tokens
-    )
-    return LearnedTokens(ordered, characters, [], uses, pruned, curve)
+    learned = LearnedTokens(ordered, characters, [], Counter(), [], curve)
+    return prune(learned, description, words, num_tokens, min_frequency)
 
 
 def prune(
+    learned: LearnedTokens,
     description: Description,
     words: Words,
-    tokens: list[str],
-    characters: list[str],
-    min_frequency: int,
     num_tokens: int | None,
-) -> tuple[list[str], Counter[str], list[str]]:
+    min_frequency: int,
+) -> LearnedTokens:
     """Keep the tokens that pay when the text is really segmented with them, ``num_tokens`` at most.
 
     WordPiece may cut a word into more tokens than before where a new one ends at a bad place, and
     Unigram and WordPiece may not use a token at all. A token goes if it is used fewer than
     ``min_frequency`` times, or if the words that hold it became longer by more than they became
-    shorter. Returns the tokens that stay, the uses of each, and those that did harm.
+    shorter.
     """
-    uses: Counter[str] = Counter()
-    harmful: list[str] = []
+    tokens, harmful = learned.tokens, list[str]()
     for round_ in range(PRUNING_ROUNDS):
-        backend = tokenizer_json.backend_of(extend_tokenizer(description, [*characters, *tokens]))
-        candidates = set(tokens)
-        saved: Counter[str] = Counter()
-        uses = Counter()
+        extended = extend_tokenizer(description, [*learned.characters, *tokens])
+        backend, candidates = tokenizer_json.backend_of(extended), set(tokens)
+        uses, saved = Counter[str](), Counter[str]()
         for word, old in words.segmentations.items():
-            if len(old) < 2:
-                continue
-            new, count = segment(backend, word), words.counts[word]
-            for token in candidates.intersection(new):
-                uses[token] += count * new.count(token)
-                saved[token] += count * (len(old) - len(new))
+            if len(old) > 1:
+                new, count = segment(backend, word), words.counts[word]
+                for token in candidates.intersection(new):
+                    uses[token] += count * new.count(token)
+                    saved[token] += count * (len(old) - len(new))
         bad = {token for token in tokens if uses[token] < min_frequency or saved[token] <= 0}
         harmful += [token for token in tokens if token in bad and uses[token] >= min_frequency]
         tokens = [token for token in tokens if token not in bad]
@@ -363,7 +329,7 @@ def prune(
             tokens = tokens[:num_tokens]
         elif not bad:
             break
-    return tokens, uses, harmful
+    return replace(learned, tokens=tokens, uses=uses, pruned=harmful)
 
 
 def thinned(curve: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -375,7 +341,7 @@ def thinned(curve: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return chosen if chosen[-1] == rising[-1] else [*chosen, rising[-1]]
 
 
-# --- Adding tokens to a tokenizer ------------------------------------------------------------
+# Adding tokens to a tokenizer
 
 
 def joiner(description: Description) -> Callable[[str, str], str]:
@@ -429,7 +395,7 @@ def old_tokens(backend: Tokenizer, description: Description, token: str) -> list
 def extend_tokenizer(
     description: Description,
     tokens: Sequence[str],
-    merges: Iterable[Merge] = (),
+    merges: Iterable[tuple[str, str]] = (),
     scores: dict[str, float] | None = None,
 ) -> Description:
     """Return the tokenizer with ``tokens`` added in their order, their ids after all old ones.
@@ -455,8 +421,7 @@ def extend_tokenizer(
     model["vocab"] = {token: token_id for token_id, token in enumerate([*names, *tokens])}
     if model["type"] == "BPE":
         as_text = bool(model["merges"]) and isinstance(model["merges"][0], str)
-        pairs = [[merge.left, merge.right] for merge in merges]
-        model["merges"] += [" ".join(pair) for pair in pairs] if as_text else pairs
+        model["merges"] += [" ".join(pair) if as_text else list(pair) for pair in merges]
     return result
 
 
