@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import zstandard
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
-from demo_languages import lexicon, orthography
-from demo_languages.articles import Writer
+from demo_languages import lexicon, orthography, wiki
+from demo_languages.articles import Page, Writer
 from demo_languages.draw import Draw
 from demo_languages.speaker import Speaker
 
@@ -34,12 +35,22 @@ SPECIALS = {
 }
 
 
+def pages(code: str, articles: int) -> Iterator[Page]:
+    """Yield the pages of a wiki with so many articles in one of the demo's languages."""
+    words = lexicon.build(orthography.LANGUAGES[code], seed=1)
+    return Writer(Speaker(lexicon.View(words, "all"), Draw(1, code, "dump"))).pages(articles)
+
+
+def write_dump(folder: Path, code: str = "qaa", articles: int = 60) -> Path:
+    """Write a mirror of dumps with one wiki; return the path of its dump."""
+    wiki.write(orthography.LANGUAGES[code], pages(code, articles), folder)
+    return next(folder.glob("*/*/*.xml.bz2"))
+
+
 @cache
 def texts(code: str = "qaa", articles: int = 60) -> tuple[str, ...]:
     """Return the prose of so many articles in one of the demo's languages."""
-    words = lexicon.build(orthography.LANGUAGES[code], seed=1)
-    writer = Writer(Speaker(lexicon.View(words, "all"), Draw(1, code, "dump")))
-    prose = (re.sub(r"(?m)^[{|}=*#\[].*\n?", "", page.text) for page in writer.pages(articles))
+    prose = (re.sub(r"(?m)^[{|}=*#\[].*\n?", "", page.text) for page in pages(code, articles))
     return tuple(text.strip() for text in prose if len(text) > 100)
 
 

@@ -1,16 +1,16 @@
 """Masks: proportional to the weights, never on special tokens, the same wherever drawn."""
 
-import datasets
 import numpy as np
 import pytest
-from corpus_helpers import articles, needs_data, write_documents, write_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from eliquare import masking, stage
-from eliquare.corpus import counts, sequences
-from eliquare.masking import IGNORED, Masking
-from eliquare.stage import InputError
+import worlds
+from eliquare.corpus import masking, sequences
+from eliquare.corpus.counts import read_counts
+from eliquare.corpus.masking import IGNORE_INDEX, Masking, MaskOptions
+from eliquare.io import InputError, checksum
 
 SIZE = 50
 SPECIAL = [0, 1, 2, 3, 4]
@@ -20,7 +20,7 @@ MASK = 4
 def make(smoothing=0.7, **settings):
     occurrences = np.arange(SIZE)[::-1] ** 2
     return Masking(
-        weights=masking.weights(occurrences, smoothing, SPECIAL).astype(float),
+        weights=masking.token_weights(occurrences, smoothing, SPECIAL).astype(float),
         mask_id=MASK,
         random_ids=np.arange(len(SPECIAL), SIZE),
         **settings,
@@ -36,10 +36,10 @@ rows = st.lists(
 
 @given(rows, st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.floats(0.01, 1))
 def test_what_a_mask_never_does(batch, epoch, first, probability):
-    drawing = make(probability=probability)
+    drawing = make(mlm_probability=probability)
     masked, labels = drawing.draw_batch(batch, epoch, range(first, first + len(batch)))
     for row, new, label in zip(batch, masked, labels, strict=True):
-        drawn = label != IGNORED
+        drawn = label != IGNORE_INDEX
         assert not np.isin(row[drawn], SPECIAL).any()
         assert np.array_equal(np.where(drawn, label, new), row)
         assert np.isin(new[drawn], np.append(drawing.random_ids, MASK)).all()
@@ -70,9 +70,9 @@ def test_seed_epoch_and_sequence_all_matter():
 
 
 def test_no_weight_no_mask():
-    masked, labels = make(probability=1.0).draw(np.array([2, 0, 3]), 0, 0)
+    masked, labels = make(mlm_probability=1.0).draw(np.array([2, 0, 3]), 0, 0)
     assert masked.tolist() == [2, 0, 3]
-    assert (labels == IGNORED).all()
+    assert (labels == IGNORE_INDEX).all()
 
 
 @pytest.mark.parametrize("length", [1, 7, 128])
@@ -80,7 +80,7 @@ def test_the_masked_share_is_the_probability(length):
     draws = 20_000
     batch = [np.full(length, 9)] * draws
     _, labels = make().draw_batch(batch, 0, range(draws))
-    share = np.mean([np.count_nonzero(label != IGNORED) for label in labels]) / length
+    share = np.mean([np.count_nonzero(label != IGNORE_INDEX) for label in labels]) / length
     # Rounded at random, the number drawn deviates by at most half a position.
     assert abs(share - 0.15) < 5 * 0.5 / np.sqrt(draws) / length
 
@@ -90,9 +90,9 @@ def test_positions_are_drawn_in_proportion_to_their_weights(smoothing):
     row = np.array([2, 5, 20, 35, 45, 49, 3])
     draws = 30_000
     # One of the five words a draw: then the shares are those of the weights exactly.
-    drawing = make(smoothing, probability=1 / 5)
+    drawing = make(smoothing, mlm_probability=1 / 5)
     _, labels = drawing.draw_batch([row] * draws, 0, range(draws))
-    seen = np.count_nonzero(np.array(labels) != IGNORED, axis=0)
+    seen = np.count_nonzero(np.array(labels) != IGNORE_INDEX, axis=0)
     weights = drawing.weights[row]
     expected = draws * weights / weights.sum()
     assert seen.sum() == draws
@@ -106,8 +106,8 @@ def test_several_positions_follow_draws_without_replacement():
     row = np.array([5, 40, 49])
     weights = make().weights[row]
     draws = 30_000
-    _, labels = make(probability=2 / 3).draw_batch([row] * draws, 0, range(draws))
-    left_out = np.count_nonzero(np.array(labels) == IGNORED, axis=0) / draws
+    _, labels = make(mlm_probability=2 / 3).draw_batch([row] * draws, 0, range(draws))
+    left_out = np.count_nonzero(np.array(labels) == IGNORE_INDEX, axis=0) / draws
     shares = weights / weights.sum()
     for last in range(3):
         first, second = (n for n in range(3) if n != last)
@@ -119,7 +119,7 @@ def test_several_positions_follow_draws_without_replacement():
 def test_mask_random_and_kept_have_their_shares():
     row = np.full(100, 9)
     masked, labels = make().draw_batch([row] * 2000, 0, range(2000))
-    new = np.array(masked)[np.array(labels) != IGNORED]
+    new = np.array(masked)[np.array(labels) != IGNORE_INDEX]
     assert np.mean(new == MASK) == pytest.approx(0.8, abs=0.015)
     # A random sub-word may be the old one: 1 of 45.
     assert np.mean(new == 9) == pytest.approx(0.1 + 0.1 / 45, abs=0.012)
@@ -130,92 +130,100 @@ def test_mask_random_and_kept_have_their_shares():
 
 def test_weights_are_those_of_the_paper():
     counts = np.array([7, 0, 1, 100, 32])
-    found = masking.weights(counts, 0.7, [0])
+    found = masking.token_weights(counts, 0.7, [0])
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([0, 1, 1, 100**-0.7, 32**-0.7], rel=1e-6)
-    assert masking.weights(counts, 0.0, [0]).tolist() == [0, 1, 1, 1, 1]
+    assert masking.token_weights(counts, 0.0, [0]).tolist() == [0, 1, 1, 1, 1]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("masking")
-    model = write_tokenizer("wordpiece", folder / "model", [])
-    documents = write_documents(folder / "documents", articles("uk", 100_000))
-    run(sequences, documents=documents, tokenizer=model, output=folder / "sequences")
-    run(counts, sequences=folder / "sequences", tokenizer=model, output=folder / "counts")
+    texts = worlds.texts("qab", 200)
+    sequences.tokenize(
+        sequences.TokenizeOptions(
+            documents=worlds.write_documents(folder / "documents", texts),
+            tokenizer=worlds.write_tokenizer("wordpiece", folder / "model", texts),
+            max_length=128,
+            output=folder / "sequences",
+            counts=folder / "counts",
+        )
+    )
     return folder
-
-
-def run(module, **options):
-    arguments = []
-    for name, value in options.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
-    module.run(module.parser().parse_args(arguments))
 
 
 def mask(folder, output, **options):
     names = {"sequences": "sequences", "counts": "counts", "tokenizer": "model"}
     inputs = {name: folder / place for name, place in names.items()}
-    run(masking, **(inputs | {"output": output} | options))
+    masking.mask(MaskOptions(**(inputs | {"output": output} | options)))
     return output
 
 
-@needs_data
 def test_the_validation_set_is_fixed_and_spread(folders, tmp_path):
     output = mask(folders, tmp_path / "all")
-    data = datasets.Dataset.from_file(str(output / "validation.arrow"))
-    source = datasets.Dataset.from_file(str(folders / "sequences/validation.arrow"))
+    data = sequences.open_sequences(output / "validation.arrow")
+    source = sequences.open_sequences(folders / "sequences/validation.arrow")
     restored = sorted(
-        [new if old == IGNORED else old for new, old in zip(*pair, strict=True)]
+        [new if old == IGNORE_INDEX else old for new, old in zip(*pair, strict=True)]
         for pair in zip(data["input_ids"], data["labels"], strict=True)
     )
     assert restored == sorted(source["input_ids"])
     assert data["length"] == [len(row) for row in data["input_ids"]]
-    assert stage.checksum(mask(folders, tmp_path / "again")) == stage.checksum(output)
+    assert checksum(mask(folders, tmp_path / "again")) == checksum(output)
 
-    few = mask(folders, tmp_path / "few", max_validation=5)
-    sample = datasets.Dataset.from_file(str(few / "validation.arrow"))
+    few = mask(folders, tmp_path / "few", max_validation_sequences=5)
+    sample = sequences.open_sequences(few / "validation.arrow")
     assert sample.to_list() == data.to_list()[:5]
     assert [row["input_ids"] for row in sample] != source["input_ids"][:5]
 
     drawing = Masking.load(output, folders / "model")
     labels = np.concatenate(data["labels"])
-    assert not np.isin(labels[labels != IGNORED], np.flatnonzero(drawing.weights == 0)).any()
-    assert np.mean(labels != IGNORED) == pytest.approx(0.15 * 126 / 128, abs=0.004)
+    assert not np.isin(labels[labels != IGNORE_INDEX], np.flatnonzero(drawing.weights == 0)).any()
+    assert np.mean(labels != IGNORE_INDEX) == pytest.approx(0.15 * 126 / 128, abs=0.004)
 
 
-@needs_data
-def test_rare_subwords_are_masked_more_often(folders, tmp_path):
+def test_rare_tokens_are_masked_more_often(folders, tmp_path):
     output = mask(folders, tmp_path / "masking")
     drawing = Masking.load(output, folders / "model")
-    read = counts.read(folders / "counts")
+    read = read_counts(folders / "counts")
     assert np.allclose(
         drawing.weights[drawing.random_ids],
         np.maximum(read.occurrences, 1)[drawing.random_ids] ** -0.7,
     )
-    source = datasets.Dataset.from_file(str(folders / "sequences/train.arrow"))
+    source = sequences.open_sequences(folders / "sequences/train.arrow")
     batch = [np.array(row) for row in source["input_ids"]]
     _, labels = drawing.draw_batch(batch, 0, range(len(batch)))
-    seen, drawn = np.concatenate(batch), np.concatenate(labels) != IGNORED
+    seen, drawn = np.concatenate(batch), np.concatenate(labels) != IGNORE_INDEX
     rare = (read.occurrences[seen] < 3) & (drawing.weights[seen] > 0)
     common = read.occurrences[seen] > 300
     assert drawn[rare].mean() > 5 * drawn[common].mean()
 
 
-@needs_data
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("probability", 0),
-        ("probability", 1.5),
-        ("mask_share", 0.95),
-        ("random_share", -0.1),
+        ("mlm_probability", 0),
+        ("mlm_probability", 1.5),
+        ("random_replace_prob", -0.1),
         ("smoothing", -1),
-        ("max_validation", 0),
-        ("seed", -1),
+        ("max_validation_sequences", 0),
+        ("masking_seed", -1),
     ],
 )
 def test_settings_out_of_range_are_refused(folders, tmp_path, option, value):
-    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
+    with pytest.raises(ValidationError, match=option):
         mask(folders, tmp_path / "no", **{option: value})
+
+
+def test_shares_above_1_together_are_refused(folders, tmp_path):
+    with pytest.raises(InputError, match="--mask-replace-prob and --random-replace-prob"):
+        mask(folders, tmp_path / "no", mask_replace_prob=0.95)
     assert not list(tmp_path.iterdir())
+
+
+def test_another_tokenizer_is_refused(folders, tmp_path):
+    other = worlds.write_tokenizer("bytes", tmp_path / "other", ["one two"])
+    with pytest.raises(InputError, match="same tokenizer"):
+        mask(folders, tmp_path / "no", tokenizer=other)
+    with pytest.raises(InputError, match="same tokenizer"):
+        Masking.load(mask(folders, tmp_path / "masking"), other)
