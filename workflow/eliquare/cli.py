@@ -59,9 +59,9 @@ STAGES: dict[str, dict[str, Stage]] = {
         ),
         "mixture": Stage("eliquare.corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage(
-            "eliquare.corpus.sequences:tokenize", 1, "turn documents into sequences, and count"
+            "eliquare.corpus.sequences:tokenize", 2, "turn documents into sequences, and count"
         ),
-        "mask": Stage("eliquare.corpus.masking:mask", 1, "masking weights, fixed validation masks"),
+        "mask": Stage("eliquare.corpus.masking:mask", 2, "masking weights, fixed validation masks"),
     },
     "vocabulary": {
         "select": Stage("eliquare.vocabulary.select:select", 2, "select the tokens that stay"),
