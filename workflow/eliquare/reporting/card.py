@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from eliquare.cli import Options
 from eliquare.config.load import base_name
 from eliquare.io import (
     InputError,
@@ -22,11 +21,11 @@ from eliquare.io import (
     write_json,
 )
 from eliquare.reporting import results
-from eliquare.reporting.formats import Cell, Table, markdown, number, text
+from eliquare.reporting.formats import markdown
 from eliquare.reporting.report import render
-from eliquare.reporting.results import Experiment
+from eliquare.reporting.results import Experiment, ExperimentOptions
 from eliquare.reporting.sections import member_label, recipe
-from eliquare.reporting.tables import MILLION, condition, over_seeds, spread, task_heads
+from eliquare.reporting.tables import scores, sizes, speed
 
 WRITTEN_HERE = ("README.md", "provenance.json")
 # Wikipedia codes that are no ISO 639 code, or that of another language.
@@ -48,11 +47,9 @@ ISO = {
 }
 
 
-class ReleaseOptions(Options):
+class ReleaseOptions(ExperimentOptions):
     """Options of a release."""
 
-    settings: Path = Field(description="The experiment's settings.json.")
-    results: Path = Field(Path("results"), description="Folder of all results.")
     system: str = Field(description="Name of the student.")
     language: str = Field(description="Code of its language.")
     model: Path = Field(description="Model folder of the student.")
@@ -61,7 +58,7 @@ class ReleaseOptions(Options):
 
 def release(options: ReleaseOptions) -> None:
     """Put a student into a folder with its model card and its provenance."""
-    experiment = results.read(options.settings, options.results)
+    experiment = results.read(options)
     written = card(experiment, options.system, options.language)
     model = existing(options.model, "model folder")
     check_loads(model)
@@ -99,37 +96,34 @@ def check_loads(folder: Path) -> None:
 
 def card(experiment: Experiment, student: str, language: str) -> str:
     """Return the model card of a student: Markdown with YAML front matter."""
-    students = [
-        name for name in experiment.settings.experiment.systems if is_student(experiment, name)
-    ]
+    compared = experiment.settings.experiment.systems
+    students = [name for name in compared if name in experiment.settings.students]
     for option, value, known in (
         ("system", student, students),
         ("language", language, experiment.languages),
     ):
         if value not in known:
             raise InputError(f"--{option} {value}: expected one of {', '.join(known)}")
-    if not experiment.is_for(student, language):
+    if not experiment.paths.is_for(student, language):
         raise InputError(f"--system {student}: not made for --language {language}")
-    scores = scores_table(experiment, student, language)
+    name = base_name(student)
+    teacher, tasks = experiment.teacher(name), experiment.tasks_of(language)
+    benchmarks = experiment.benchmarks_of((name, teacher), [language])
     return render(
         "card.md.j2",
-        front_matter=front_matter(experiment, student, language),
-        label=experiment.label(base_name(student)),
+        front_matter=front_matter(experiment, teacher, language),
+        label=member_label(experiment, student),
         language=experiment.language(language),
         folder=f"{student}-{language}",
-        teacher=experiment.label(experiment.teacher(base_name(student))),
-        scores=markdown(scores) if scores else "",
-        sizes=markdown(sizes_table(experiment, student, language)),
+        teacher=experiment.label(teacher),
+        scores=markdown(scores(experiment, tasks)) if tasks else "",
+        sizes=markdown(sizes(experiment, benchmarks)),
+        speed=markdown(speed(experiment, benchmarks)),
         data=training_data(experiment, student, language),
         tokens=tokens_seen(experiment, student, language),
-        recipe=recipe(experiment, student),
+        recipe=recipe(experiment, name),
         seeds=experiment.settings.experiment.seeds,
     )
-
-
-def is_student(experiment: Experiment, system: str) -> bool:
-    """Whether a compared model is a student made here."""
-    return system in experiment.settings.students
 
 
 def iso(code: str) -> str | None:
@@ -143,63 +137,18 @@ def iso(code: str) -> str | None:
     return code
 
 
-def front_matter(experiment: Experiment, student: str, language: str) -> str:
+def front_matter(experiment: Experiment, teacher_name: str, language: str) -> str:
     """Return the metadata that a hub reads, as YAML."""
     values: dict[str, Any] = {}
     if code := iso(language):
         values["language"] = [code]
     values |= {"library_name": "transformers", "pipeline_tag": "fill-mask"}
-    root = experiment.paths.root_teacher(experiment.teacher(base_name(student)))
-    teacher = experiment.settings.teachers[root]
+    teacher = experiment.settings.teachers[experiment.paths.root_teacher(teacher_name)]
     if teacher.source == "hub":
         values["base_model"] = teacher.model
     values["tags"] = ["eliquare", "knowledge-distillation", "masked-lm"]
     written: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return written
-
-
-def scores_table(experiment: Experiment, student: str, language: str) -> Table | None:
-    """The student beside every other system on the language's tasks; None without tasks."""
-    tasks = experiment.tasks_of(language)
-    if not tasks:
-        return None
-    rows = [
-        [
-            Cell(experiment.label(system), bold=system == base_name(student)),
-            *(spread(experiment, experiment.score(system, task)) for task in tasks),
-        ]
-        for system in experiment.systems
-        if experiment.is_for(system, language)
-    ]
-    header = ["System", *task_heads(experiment, tasks)]
-    caption = f"Test splits, after fine-tuning: {over_seeds(experiment)}."
-    label = member_label(experiment, student)
-    notes = [f"This model: {label}."] if label != experiment.label(base_name(student)) else []
-    return Table("scores", caption, header, rows, [], notes)
-
-
-def sizes_table(experiment: Experiment, student: str, language: str) -> Table:
-    """The student beside its teacher, where the teacher is compared too."""
-    name, rows, caption = base_name(student), [], ""
-    header = ["Model", "Parameters (M)", "Tokens", "On disk (MB)"]
-    for system in (name, experiment.teacher(name)):
-        benchmark = experiment.benchmark(system, language)
-        if benchmark is None:
-            continue
-        timed = [row for row in benchmark["measurements"] if row["part"] == "encoder"]
-        if system == name:
-            header += [f"Encoder, batch size {row['batch_size']} (ms)" for row in timed]
-            caption = condition(benchmark)
-        rows.append(
-            [
-                text(experiment.label(system)),
-                number(benchmark["parameters"]["total"] / MILLION, ",.2f"),
-                number(benchmark["vocab_size"]),
-                number(benchmark["weights_mb"], ",.1f"),
-                *(number(row["latency_ms"]["median"], ",.1f") for row in timed),
-            ]
-        )
-    return Table("sizes", caption, header, rows, [])
 
 
 def licence(experiment: Experiment, language: str) -> str:

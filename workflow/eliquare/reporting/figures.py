@@ -10,10 +10,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from eliquare.cli import Options
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import results
-from eliquare.reporting.results import Curve, Experiment
+from eliquare.reporting.results import Curve, Experiment, ExperimentOptions, metric_label
 from eliquare.reporting.sections import counted, member_label
 
 # Colours of Okabe and Ito, which people with any colour vision can tell apart.
@@ -36,17 +35,15 @@ STYLE = {
 TERMS = (("kl", "Distillation loss (KL)"), ("mlm", "MLM loss"))
 
 
-class FiguresOptions(Options):
+class FiguresOptions(ExperimentOptions):
     """Options of the figures."""
 
-    settings: Path = Field(description="The experiment's settings.json.")
-    results: Path = Field(Path("results"), description="Folder of all results.")
     output: Path = Field(description="Folder of figures to write.")
 
 
 def write_figures(options: FiguresOptions) -> None:
     """Draw the figures of an experiment as PNG and SVG, and list them in figures.json."""
-    experiment = results.read(options.settings, options.results)
+    experiment = results.read(options)
     listed: list[dict[str, str]] = []
 
     def add(figure: Figure, kind: str, name: str, title: str) -> None:
@@ -130,7 +127,7 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
     axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     several = any(score.n > 1 for *_, score in found)
     bars = ": mean, with the deviation over seeds" if several else " (one seed)"
-    axis.set_xlabel(experiment.metric_label(task) + bars)
+    axis.set_xlabel(metric_label(experiment.metric(task)) + bars)
     axis.set_title(experiment.task_title(task), loc="left")
     return figure
 

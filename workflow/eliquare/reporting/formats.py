@@ -1,6 +1,7 @@
 """One table for people and programs: CSV in full precision, Markdown, LaTeX, and a terminal."""
 
 import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ class Table:
         return [any(cell.value is not None for cell in column) for column in columns]
 
 
+# A format of a number, or a function that makes a cell or its words out of the value.
+Form = str | Callable[[Any], Cell | str]
+Column = tuple[str, str, Form]
+
+
 def text(value: Any) -> Cell:
     """Return a cell of words; empty for None and the empty string."""
     return Cell(str(value)) if value not in (None, "") else Cell()
@@ -77,6 +83,31 @@ def text(value: Any) -> Cell:
 def number(value: float | None, form: str = ",.0f") -> Cell:
     """Return a cell of one number; empty for None."""
     return Cell() if value is None else Cell(format(value, form).replace("-", "−"), value)
+
+
+def millions(value: float) -> Cell:
+    """Return a cell of a number in millions."""
+    return number(value / 1e6, ",.2f")
+
+
+def tabulate(
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    records: list[dict[str, Any]],
+    notes: Iterable[str] = (),
+) -> Table:
+    """Return a table with a row for each record, made of (head, key of the record, form)."""
+    rows = [[cell(record.get(key), form) for _, key, form in columns] for record in records]
+    return Table(name, caption, [head for head, *_ in columns], rows, records, list(notes))
+
+
+def cell(value: Any, form: Form) -> Cell:
+    """Return a cell of a value in a form; empty for None."""
+    if value is None:
+        return Cell()
+    made = number(value, form) if isinstance(form, str) else form(value)
+    return made if isinstance(made, Cell) else text(made)
 
 
 def write(table: Table, folder: Path) -> None:

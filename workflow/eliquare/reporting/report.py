@@ -9,42 +9,32 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import Field
 
-from eliquare.cli import Options
 from eliquare.io import atomic_write, existing, read_json
 from eliquare.reporting import results, sections
 from eliquare.reporting.formats import ABSENT, Table, aligned
-from eliquare.reporting.results import Experiment
+from eliquare.reporting.results import Experiment, ExperimentOptions, metric_label
 
 
-class ReportOptions(Options):
+class ReportOptions(ExperimentOptions):
     """Options of the report."""
 
-    settings: Path = Field(description="The experiment's settings.json.")
-    results: Path = Field(Path("results"), description="Folder of all results.")
     tables: Path = Field(description="Folder of the stage `tables`.")
     figures: Path = Field(description="Folder of the stage `figures`.")
     output: Path = Field(description="HTML file to write.")
 
 
-class SummaryOptions(Options):
-    """Options of the summary."""
-
-    settings: Path = Field(description="The experiment's settings.json.")
-    results: Path = Field(Path("results"), description="Folder of all results.")
-
-
 def write_report(options: ReportOptions) -> None:
     """Write the report of an experiment."""
-    experiment = results.read(options.settings, options.results)
+    experiment = results.read(options)
     tables = [Table.from_dict(values) for values in read_json(options.tables / "tables.json")]
     written = html(experiment, {table.name: table for table in tables}, figures(options.figures))
     with atomic_write(options.output) as partial:
         partial.write_text(written, encoding="utf-8")
 
 
-def print_summary(options: SummaryOptions) -> None:
+def print_summary(options: ExperimentOptions) -> None:
     """Print the main table, the result in a sentence, and the path of the report."""
-    experiment = results.read(options.settings, options.results)
+    experiment = results.read(options)
     print(f"{experiment.title}\n\n{summary(experiment)}\n\n{sections.headline(experiment)}")
     print(f"\nReport: {options.settings.parent / 'report.html'}")
 
@@ -118,7 +108,7 @@ def distinct(values: Iterable[dict[str, Any]]) -> list[str]:
 def summary(experiment: Experiment) -> str:
     """Return mean scores of each system and its parameters (the mean over languages), aligned."""
     titles = [experiment.task_title(task) for task in experiment.tasks]
-    metrics = [experiment.metric_label(task) for task in experiment.tasks]
+    metrics = [metric_label(experiment.metric(task)) for task in experiment.tasks]
     lines = [["System", *titles, "Parameters"], ["", *metrics, "(millions)"]]
     for system in experiment.systems:
         scores = [experiment.score(system, task) for task in experiment.tasks]

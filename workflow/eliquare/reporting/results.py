@@ -13,6 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
+from eliquare.cli import Options
 from eliquare.config import load
 from eliquare.config.model import Configuration, Student, System, Task, Teacher
 from eliquare.io import InputError, existing, read_json, read_json_lines
@@ -27,6 +30,8 @@ METRICS = {
     "micro_f1": "micro-F1",
 }
 Split = Literal["test", "validation"]
+# For each (system, language): its sizes and speeds.
+Benchmarks = dict[tuple[str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,13 @@ class Curve:
     corpus: str
     students: tuple[str, ...]
     rows: list[dict[str, Any]]
+
+
+class ExperimentOptions(Options):
+    """Options of all stages of this room."""
+
+    settings: Path = Field(description="The experiment's settings.json.")
+    results: Path = Field(Path("results"), description="Folder of all results.")
 
 
 class Experiment:
@@ -175,13 +187,9 @@ class Experiment:
 
     def entry(self, system: str) -> Student | Teacher | System:
         """Return the settings of a system."""
-        settings = self.settings
-        for entries in (settings.students, settings.systems, settings.teachers):
-            if system in entries:
-                return entries[system]  # type: ignore[index, no-any-return]
-        raise InputError(
-            f"experiment.systems: {system} is no student, teacher or system; add an entry for it"
-        )
+        found: Student | Teacher | System | None = self.settings.students.get(system)
+        found = found or self.settings.systems.get(system)
+        return found or self.settings.teachers[system]
 
     def label(self, system: str) -> str:
         """Return a system's name for people."""
@@ -192,18 +200,10 @@ class Experiment:
         student = self.settings.students.get(system)
         return (student and student.teacher) or ""
 
-    def is_for(self, system: str, language: str) -> bool:
-        """Whether a system is meant for a language."""
-        return self.paths.is_for(system, language)
-
-    def is_distilled(self, student: str) -> bool:
-        """Whether a student was trained, or is an untrained start to compare with."""
-        return self.paths.is_distilled(self.paths.original_of(student))
-
     def finetuned(self, system: str, task: str) -> dict[str, dict[str, Any]]:
         """Return the results of a task for each model of a system; empty if it is not for it."""
         language = self.task(task).language
-        if not self.is_for(system, language):
+        if not self.paths.is_for(system, language):
             return {}
         found = {}
         for member in self.members[system]:
@@ -246,10 +246,6 @@ class Experiment:
         scores = (self.score(system, task) for system in self.systems)
         return next(score.metric for score in scores if score)
 
-    def metric_label(self, task: str) -> str:
-        """Return the name of a task's main metric for people."""
-        return METRICS.get(self.metric(task), self.metric(task))
-
     def mean_score(self, system: str, tasks: list[str], split: Split = "test") -> Score | None:
         """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
         scores = [self.score(system, task, split=split) for task in tasks]
@@ -269,17 +265,21 @@ class Experiment:
 
         They are those of its first model: distillation seeds change neither.
         """
-        if system not in self.members or not self.is_for(system, language):
+        if system not in self.members or not self.paths.is_for(system, language):
             return None
         return self._read(self.paths.benchmark(language, system))
 
     @property
-    def benchmarks(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """For each (system, language): sizes and speeds."""
+    def benchmarks(self) -> Benchmarks:
+        """Sizes and speeds of all systems."""
+        return self.benchmarks_of(self.systems, self.languages)
+
+    def benchmarks_of(self, systems: Iterable[str], languages: Iterable[str]) -> Benchmarks:
+        """Return sizes and speeds of some systems for some languages."""
         return {
             (system, language): benchmark
-            for language in self.languages
-            for system in self.systems
+            for language in languages
+            for system in systems
             if (benchmark := self.benchmark(system, language))
         }
 
@@ -357,11 +357,16 @@ class Experiment:
         return found
 
 
+def metric_label(metric: str) -> str:
+    """Return the name of a metric for people."""
+    return METRICS.get(metric, metric)
+
+
 def is_steady(latency: dict[str, float]) -> bool:
     """Whether the middle half of the batches took nearly the same time."""
     return latency["upper_quartile"] <= STEADY * latency["lower_quartile"]
 
 
-def read(settings: str | Path, results: str | Path) -> Experiment:
+def read(options: ExperimentOptions) -> Experiment:
     """Return the experiment of a settings.json; raise InputError if it cannot be used."""
-    return Experiment(load.restore(read_json(settings)), results)
+    return Experiment(load.restore(read_json(options.settings)), options.results)

@@ -15,7 +15,7 @@ from eliquare.config.model import SelectionRule, Student
 from eliquare.config.objective import Objective, Weight
 from eliquare.io import read_json
 from eliquare.paths import FULL
-from eliquare.reporting.formats import Cell, Table, number, text
+from eliquare.reporting.formats import Cell, Column, Table, number, tabulate, text
 from eliquare.reporting.results import Curve, Experiment, within_spread
 
 # Rules that train on as many GPUs as their recipe asks for; the second group takes one.
@@ -38,7 +38,7 @@ def headline(experiment: Experiment) -> str:
     candidates = {
         student: validation.mean
         for student in experiment.students
-        if experiment.is_distilled(student)
+        if experiment.paths.is_distilled(student)
         and experiment.teacher(student) in experiment.systems
         and (validation := experiment.mean_score(student, tasks, "validation"))
     }
@@ -203,25 +203,22 @@ def corpora(experiment: Experiment) -> Table:
     """Pages, documents, and how many were dropped for which reason."""
     reports = experiment.corpora
     reasons = dict.fromkeys(reason for report in reports.values() for reason in dropped(report))
-    records: list[dict[str, Any]] = [
+    records = [
         {"corpus": name}
         | {key: report.get(key) for key in ("source", "pages", "documents", "characters")}
         | {f"dropped_{reason}": dropped(report).get(reason) for reason in reasons}
         for name, report in reports.items()
     ]
-    numbers = ["pages", "documents", "characters", *(f"dropped_{reason}" for reason in reasons)]
-    rows = [
-        [text(experiment.language(record["corpus"])), *(number(record[key]) for key in numbers)]
-        for record in records
-    ]
-    header = ["Corpus", "Pages", "Documents", "Characters"]
-    header += [f"Dropped: {reason.replace('_', ' ')}" for reason in reasons]
+    columns: list[Column] = [("Corpus", "corpus", experiment.language)]
+    columns += [(key.capitalize(), key, ",.0f") for key in ("pages", "documents", "characters")]
+    for reason in reasons:
+        columns.append((f"Dropped: {reason.replace('_', ' ')}", f"dropped_{reason}", ",.0f"))
     notes = [
         f"{experiment.language(name)}: {source_words(report['source'])}."
         for name, report in reports.items()
         if report.get("source")
     ]
-    return Table("corpora", "Text that the students were trained on.", header, rows, records, notes)
+    return tabulate("corpora", "Text that the students were trained on.", columns, records, notes)
 
 
 def dropped(report: Mapping[str, Any]) -> dict[str, int]:
@@ -238,44 +235,42 @@ def source_words(source: str | dict[str, Any] | list[Any]) -> str:
 
 def vocabularies(experiment: Experiment) -> Table:
     """Selected tokens, token coverage, and the effect on each text."""
-    records, rows = [], []
-    for report in experiment.vocabularies:
-        tokens, coverage = report["tokens"], report["token_coverage"]
-        for name, effect in report["texts"].items():
-            before, after = effect["before"], effect["after"]
-            records.append(
-                {key: report[key] for key in ("corpus", "teacher", "vocabulary")}
-                | {"selected": tokens["selected"], "of": tokens["of"]}
-                | {"new": tokens.get("new") or 0, "token_coverage": coverage}
-                | {"text": name, "words": effect.get("words")}
-                | {
-                    f"{measure}_{when}": effect[when][measure]
-                    for measure in ("unknown_share", "fertility")
-                    for when in ("before", "after")
-                }
-            )
-            is_task = name in experiment.settings.tasks
-            rows.append(
-                [
-                    text(experiment.language(report["corpus"])),
-                    text(experiment.label(report["teacher"])),
-                    text(report["vocabulary"]),
-                    number(tokens["selected"]),
-                    number(tokens["of"]),
-                    number(tokens.get("new") or 0),
-                    number(coverage, ".2%"),
-                    text(experiment.task_label(name) if is_task else name),
-                    *(number(each["unknown_share"], ".3%") for each in (before, after)),
-                    *(number(each["fertility"], ".2f") for each in (before, after)),
-                ]
-            )
-    header = ["Corpus", "Teacher", "Vocabulary", "Tokens selected", "Of", "New", "Token coverage"]
-    header += ["Text", "[UNK] before", "[UNK] after", "Fertility before", "Fertility after"]
+    records = [
+        {key: report[key] for key in ("corpus", "teacher", "vocabulary")}
+        | {"selected": report["tokens"]["selected"], "of": report["tokens"]["of"]}
+        | {"new": report["tokens"].get("new") or 0, "token_coverage": report["token_coverage"]}
+        | {"text": name, "words": effect.get("words")}
+        | {
+            f"{measure}_{when}": effect[when][measure]
+            for measure in ("unknown_share", "fertility")
+            for when in ("before", "after")
+        }
+        for report in experiment.vocabularies
+        for name, effect in report["texts"].items()
+    ]
+
+    def text_label(name: str) -> str:
+        return experiment.task_label(name) if name in experiment.settings.tasks else name
+
+    columns: list[Column] = [
+        ("Corpus", "corpus", experiment.language),
+        ("Teacher", "teacher", experiment.label),
+        ("Vocabulary", "vocabulary", str),
+        ("Tokens selected", "selected", ",.0f"),
+        ("Of", "of", ",.0f"),
+        ("New", "new", ",.0f"),
+        ("Token coverage", "token_coverage", ".2%"),
+        ("Text", "text", text_label),
+        ("[UNK] before", "unknown_share_before", ".3%"),
+        ("[UNK] after", "unknown_share_after", ".3%"),
+        ("Fertility before", "fertility_before", ".2f"),
+        ("Fertility after", "fertility_after", ".2f"),
+    ]
     caption = (
         "Reduced and extended vocabularies. Token coverage: share of the corpus's tokens that were "
         "selected. Fertility: tokens per word."
     )
-    return Table("vocabularies", caption, header, rows, records)
+    return tabulate("vocabularies", caption, columns, records)
 
 
 SENTENCE_COUNTS = {
@@ -316,30 +311,21 @@ def member_label(experiment: Experiment, member: str) -> str:
 
 def verifications(experiment: Experiment) -> Table:
     """The comparison of each reduced model with the full one."""
-    rows, records = [], []
-    for found in findings(experiment):
-        counts = {
-            key: sum(each[key] for each in found["texts"].values()) for key in SENTENCE_COUNTS
-        }
-        logit = found["largest_relative_logit_difference"]
-        records.append(
-            {key: found[key] for key in ("corpus", "model", "when", "tokens", "hidden_states")}
-            | counts
-            | {"largest_relative_logit_difference": logit}
-        )
-        rows.append(
-            [
-                text(experiment.language(found["corpus"])),
-                text(found["model"]),
-                text(found["when"]),
-                number(found["tokens"]),
-                *map(number, counts.values()),
-                text(found["hidden_states"]),
-                number(logit, ".2g"),
-            ]
-        )
-    header = ["Corpus", "Model", "Reduced", "Tokens compared", *SENTENCE_COUNTS.values()]
-    header += ["Hidden states", "Largest logit difference"]
+    kept = ("corpus", "model", "when", "tokens", "hidden_states")
+    records = [
+        {key: found[key] for key in (*kept, "largest_relative_logit_difference")}
+        | {key: sum(text[key] for text in found["texts"].values()) for key in SENTENCE_COUNTS}
+        for found in findings(experiment)
+    ]
+    columns: list[Column] = [
+        ("Corpus", "corpus", experiment.language),
+        ("Model", "model", str),
+        ("Reduced", "when", str),
+        ("Tokens compared", "tokens", ",.0f"),
+        *((head, key, ",.0f") for key, head in SENTENCE_COUNTS.items()),
+        ("Hidden states", "hidden_states", str),
+        ("Largest logit difference", "largest_relative_logit_difference", ".2g"),
+    ]
     caption = (
         "Verification: reduced against full models, on all selected tokens and on sentences of the "
         "corpus and the tasks."
@@ -349,7 +335,7 @@ def verifications(experiment: Experiment) -> Table:
         "the effect. A new [UNK] is a character of a task that the corpus lacks.",
         "Logit differences are relative to the largest logit.",
     ]
-    return Table("verifications", caption, header, rows, records, notes)
+    return tabulate("verifications", caption, columns, records, notes)
 
 
 # Training and costs
@@ -357,44 +343,29 @@ def verifications(experiment: Experiment) -> Table:
 
 def distillations(experiment: Experiment) -> Table:
     """Steps, tokens, time and the selected checkpoint of each distillation."""
-    rows, records = [], []
+    records = []
     for curve in experiment.curves:
-        last = last_row(curve)
+        last: dict[str, Any] = next((row for row in reversed(curve.rows) if "tokens" in row), {})
         best, loss = best_row(curve)
-        seconds = last.get("seconds")
-        record: dict[str, Any] = {
-            "student": curve.student,
-            "corpus": curve.corpus,
-            "steps": last.get("step"),
-            "tokens": last.get("tokens"),
-            "seconds": seconds,
-            "best_loss": loss,
-            "best_step": best.get("step"),
-        }
-        records.append(record)
-        rows.append(
-            [
-                text(member_label(experiment, curve.student)),
-                text(experiment.language(curve.corpus)),
-                number(record["steps"]),
-                number(record["tokens"]),
-                number(None if seconds is None else seconds / 60, ",.1f"),
-                number(loss, ".4f"),
-                number(record["best_step"]),
-            ]
+        records.append(
+            {"student": curve.student, "corpus": curve.corpus}
+            | {key: last.get(key) for key in ("step", "tokens", "seconds")}
+            | {"best_loss": loss, "best_step": best.get("step")}
         )
-    header = ["Student", "Corpus", "Steps", "Tokens", "Minutes", "Lowest validation loss"]
-    header += ["At step"]
+    columns: list[Column] = [
+        ("Student", "student", lambda member: member_label(experiment, member)),
+        ("Corpus", "corpus", experiment.language),
+        ("Steps", "step", ",.0f"),
+        ("Tokens", "tokens", ",.0f"),
+        ("Minutes", "seconds", lambda seconds: number(seconds / 60, ",.1f")),
+        ("Lowest validation loss", "best_loss", ".4f"),
+        ("At step", "best_step", ",.0f"),
+    ]
     caption = (
         "The distillations. The student is the checkpoint with the lowest validation loss: the KL "
         "term, or the sum of all terms where the objective has no KL."
     )
-    return Table("distillations", caption, header, rows, records)
-
-
-def last_row(curve: Curve) -> dict[str, Any]:
-    """Return the last row of a history that counts tokens; empty if there is none."""
-    return next((row for row in reversed(curve.rows) if "tokens" in row), {})
+    return tabulate("distillations", caption, columns, records)
 
 
 def best_row(curve: Curve) -> tuple[dict[str, Any], float | None]:
@@ -473,21 +444,27 @@ def costs(experiment: Experiment) -> Table | None:
     if total["seconds"] >= 3 * HOUR:
         unit, divisor, form = ("hours", HOUR, ",.2f")
     on_gpus = any(each.get("device_type") == "cuda" for each in experiment.benchmarks.values())
-    rows, records = [], []
-    for name, step in [*steps.iterrows(), ("total", total)]:
-        head = str(name).replace("_", " ").capitalize()
-        kinds = ("seconds", "cpu_seconds", "gpu_seconds") if on_gpus else ("seconds", "cpu_seconds")
-        rows.append(
-            [
-                Cell(head, bold=name == "total"),
-                number(step["jobs"]),
-                *(number(step[kind] / divisor, form) for kind in kinds),
-                number(None if pd.isna(step["max_rss_mb"]) else step["max_rss_mb"]),
-            ]
-        )
-        records.append({"step": name} | {key: float(value) for key, value in step.items()})
-    header = ["Step", "Jobs", unit.capitalize(), f"CPU {unit}"]
-    header += [f"GPU {unit}"] * on_gpus + ["Peak memory (MB)"]
+    records = [
+        {"step": name} | {key: None if pd.isna(value) else value for key, value in step.items()}
+        for name, step in [*steps.iterrows(), ("total", total)]
+    ]
+
+    def time(seconds: float) -> Cell:
+        return number(seconds / divisor, form)
+
+    columns: list[Column] = [
+        ("Step", "step", lambda rule: Cell(words_of(rule), bold=rule == "total")),
+        ("Jobs", "jobs", ",.0f"),
+        (unit.capitalize(), "seconds", time),
+        (f"CPU {unit}", "cpu_seconds", time),
+        *([(f"GPU {unit}", "gpu_seconds", time)] if on_gpus else []),
+        ("Peak memory (MB)", "max_rss_mb", ",.0f"),
+    ]
     caption = "Cost of the results by step: the last successful job of each, on all machines."
     notes = ["GPU time is that of the GPUs that a job asked for."] if on_gpus else []
-    return Table("costs", caption, header, rows, records, notes)
+    return tabulate("costs", caption, columns, records, notes)
+
+
+def words_of(rule: str) -> str:
+    """Return a rule's name for people."""
+    return rule.replace("_", " ").capitalize()

@@ -4,35 +4,40 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 """
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 from scipy.stats import wilcoxon
 
-from eliquare.cli import Options
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import published, results
-from eliquare.reporting.formats import Cell, Table, number, text, write
-from eliquare.reporting.results import METRICS, STEADY, Experiment, Score, within_spread
+from eliquare.reporting.formats import Cell, Column, Table, millions, number, tabulate, text, write
+from eliquare.reporting.results import (
+    STEADY,
+    Benchmarks,
+    Experiment,
+    ExperimentOptions,
+    Score,
+    metric_label,
+    within_spread,
+)
 
-MILLION = 1_000_000
 FEWEST_PAIRS = 5
 CONDITION = ("device", "threads", "precision", "sequence_length")
 DRAW = "Differences in parentheses are within the spread of seeds (the pooled deviation)."
 
 
-class TablesOptions(Options):
+class TablesOptions(ExperimentOptions):
     """Options of the tables."""
 
-    settings: Path = Field(description="The experiment's settings.json.")
-    results: Path = Field(Path("results"), description="Folder of all results.")
     output: Path = Field(description="Folder of tables to write.")
 
 
 def write_tables(options: TablesOptions) -> None:
     """Write the tables of an experiment as CSV, Markdown and LaTeX."""
-    made = tables(results.read(options.settings, options.results))
+    made = tables(results.read(options))
     with atomic_dir(options.output) as folder:
         for table in made:
             write(table, folder)
@@ -42,10 +47,10 @@ def write_tables(options: TablesOptions) -> None:
 def tables(experiment: Experiment) -> list[Table]:
     """Return every table of the experiment that has rows, in the order of the report."""
     made = [
-        scores(experiment),
+        scores(experiment, experiment.tasks),
         all_metrics(experiment),
-        sizes(experiment),
-        speed(experiment),
+        sizes(experiment, experiment.benchmarks),
+        speed(experiment, experiment.benchmarks),
         against_published(experiment),
         against_baseline(experiment),
         significance(experiment),
@@ -99,118 +104,115 @@ def score_record(column: str, score: Score | None) -> dict[str, Any]:
 
 def task_heads(experiment: Experiment, tasks: list[str]) -> list[str]:
     """Return a head for each task, with its language and main metric."""
-    return [f"{experiment.task_title(t)} ({experiment.metric_label(t)})" for t in tasks]
+    return [f"{experiment.task_title(t)} ({metric_label(experiment.metric(t))})" for t in tasks]
 
 
-def scores(experiment: Experiment) -> Table:
-    """Main metric of each system on each task; bold what is within the spread of the best."""
-    columns = [[experiment.score(s, task) for s in experiment.systems] for task in experiment.tasks]
+def scores(experiment: Experiment, tasks: list[str]) -> Table:
+    """Main metric of each system on some tasks; bold what is within the spread of the best."""
+    columns = [[experiment.score(s, task) for s in experiment.systems] for task in tasks]
     bests = [max(filter(None, column), key=lambda score: score.mean) for column in columns]
     records, rows = [], []
-    for index, system in enumerate(experiment.systems):
+    for system, *row in zip(experiment.systems, *columns, strict=True):
+        if not any(row):
+            continue
         record: dict[str, Any] = {"system": system}
-        row = [text(experiment.label(system))]
-        for task, column, best in zip(experiment.tasks, columns, bests, strict=True):
-            score = column[index]
-            head = f"{experiment.task(task).language}/{task} {best.metric}"
-            record |= score_record(head, score)
-            cell = spread(experiment, score)
+        cells = [text(experiment.label(system))]
+        for task, score, best in zip(tasks, row, bests, strict=True):
+            record |= score_record(f"{experiment.task(task).language}/{task} {best.metric}", score)
             bold = score is not None and (score == best or within_spread(score, best) is True)
-            row.append(Cell(cell.text, cell.value, bold))
+            cells.append(replace(spread(experiment, score), bold=bold))
         records.append(record)
-        rows.append(row)
+        rows.append(cells)
     caption = (
         f"Scores on the test splits: {over_seeds(experiment)}. Bold: the best of a column, and "
         "what is within its spread of seeds."
     )
     alone = len(experiment.settings.experiment.seeds) == 1
     notes = ["With one fine-tuning seed its spread is unknown."] if alone else []
-    header = ["System", *task_heads(experiment, experiment.tasks)]
-    return Table("scores", caption, header, rows, records, notes)
+    return Table(
+        "scores", caption, ["System", *task_heads(experiment, tasks)], rows, records, notes
+    )
 
 
 def all_metrics(experiment: Experiment) -> Table:
     """Every metric of every system on every task, a row each."""
-    records, rows = [], []
-    for task in experiment.tasks:
-        for system in experiment.systems:
-            for metric in experiment.metrics_of(system, task):
-                score = experiment.score(system, task, metric)
-                if score is None:
-                    continue
-                values = score.runs.values()
-                record = {"task": task, "system": system, "metric": metric}
-                statistic = {
-                    "mean": score.mean,
-                    "deviation": score.deviation,
-                    "distillation_deviation": score.distillation_deviation,
-                    "finetuning_deviation": score.finetuning_deviation,
-                    "n": score.n,
-                    "min": min(values),
-                    "max": max(values),
-                }
-                records.append(record | statistic)
-                rows.append(
-                    [
-                        text(experiment.task_label(task)),
-                        text(experiment.label(system)),
-                        text(METRICS.get(metric, metric)),
-                        *(
-                            number(value, ",.0f" if name == "n" else ".4f")
-                            for name, value in statistic.items()
-                        ),
-                    ]
-                )
-    header = ["Task", "System", "Metric", "Mean", "Deviation", "Over distillation seeds"]
-    header += ["Over fine-tuning seeds", "n", "Lowest", "Highest"]
-    return Table("scores_all_metrics", "Every metric on the test splits.", header, rows, records)
+    found = {
+        (task, system, metric): score
+        for task in experiment.tasks
+        for system in experiment.systems
+        for metric in experiment.metrics_of(system, task)
+        if (score := experiment.score(system, task, metric))
+    }
+    records = [
+        {
+            "task": task,
+            "system": system,
+            "metric": metric,
+            "mean": score.mean,
+            "deviation": score.deviation,
+            "distillation_deviation": score.distillation_deviation,
+            "finetuning_deviation": score.finetuning_deviation,
+            "n": score.n,
+            "min": min(score.runs.values()),
+            "max": max(score.runs.values()),
+        }
+        for (task, system, metric), score in found.items()
+    ]
+    columns: list[Column] = [
+        ("Task", "task", experiment.task_label),
+        ("System", "system", experiment.label),
+        ("Metric", "metric", metric_label),
+        ("Mean", "mean", ".4f"),
+        ("Deviation", "deviation", ".4f"),
+        ("Over distillation seeds", "distillation_deviation", ".4f"),
+        ("Over fine-tuning seeds", "finetuning_deviation", ".4f"),
+        ("n", "n", ",.0f"),
+        ("Lowest", "min", ".4f"),
+        ("Highest", "max", ".4f"),
+    ]
+    return tabulate("scores_all_metrics", "Every metric on the test splits.", columns, records)
 
 
 # Sizes and speed
 
 
-def sizes(experiment: Experiment) -> Table:
+def sizes(experiment: Experiment, benchmarks: Benchmarks) -> Table:
     """Parameters, vocabulary and size on disk, absolute and relative to the teacher."""
-    records, rows = [], []
-    for (system, language), benchmark in experiment.benchmarks.items():
+    records = []
+    for (system, language), benchmark in benchmarks.items():
         parameters = benchmark["parameters"]
         teacher = experiment.benchmark(experiment.teacher(system), language)
         share = parameters["total"] / teacher["parameters"]["total"] if teacher else None
         records.append(
-            {
-                "language": language,
-                "system": system,
-                **{f"parameters_{part}": count for part, count in parameters.items()},
-                **{key: benchmark[key] for key in ("tied_embeddings", "vocab_size", "weights_mb")},
-                "share_of_teacher": share,
-            }
+            {"language": language, "system": system}
+            | {f"parameters_{part}": count for part, count in parameters.items()}
+            | {key: benchmark[key] for key in ("tied_embeddings", "vocab_size", "weights_mb")}
+            | {"share_of_teacher": share}
         )
-        rows.append(
-            [
-                text(experiment.language(language)),
-                text(experiment.label(system)),
-                *(
-                    number(parameters[part] / MILLION, ",.2f")
-                    for part in ("total", "embeddings", "encoder", "head")
-                ),
-                number(benchmark["vocab_size"]),
-                number(benchmark["weights_mb"], ",.1f"),
-                number(share, ".1%"),
-            ]
-        )
-    header = ["Language", "System", "Parameters (M)", "Embeddings (M)", "Encoder (M)"]
-    header += ["MLM head (M)", "Tokens", "On disk (MB)", "Share of the teacher's parameters"]
-    caption = (
-        "Sizes. The MLM head is counted without the matrix that it shares with the embeddings."
-    )
-    return Table("sizes", caption, header, rows, records)
+    columns: list[Column] = [
+        ("Language", "language", experiment.language),
+        ("System", "system", experiment.label),
+        ("Parameters (M)", "parameters_total", millions),
+        ("Embeddings (M)", "parameters_embeddings", millions),
+        ("Encoder (M)", "parameters_encoder", millions),
+        ("MLM head (M)", "parameters_head", millions),
+        ("Tokens", "vocab_size", ",.0f"),
+        ("On disk (MB)", "weights_mb", ",.1f"),
+        ("Share of the teacher's parameters", "share_of_teacher", ".1%"),
+    ]
+    caption = "Sizes. The MLM head is counted without the matrix it shares with the embeddings."
+    return tabulate("sizes", caption, columns, records)
 
 
-def speed(experiment: Experiment) -> Table:
+def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
     """Latency, throughput and memory for each batch size, without and with the MLM head."""
     records, rows, conditions = [], [], set()
-    for (system, language), benchmark in experiment.benchmarks.items():
-        conditions.add(condition(benchmark))
+    for (system, language), benchmark in benchmarks.items():
+        threads = "1 thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
+        conditions.add(
+            f"Measured on {benchmark['device']}, {threads}, {benchmark['precision']}, sequences "
+            f"of {benchmark['sequence_length']} tokens."
+        )
         conditions.add(f"Peak memory: {benchmark['peak_memory_method']}.")
         by_batch: dict[int, list[Cell]] = {}
         for row in benchmark["measurements"]:
@@ -250,15 +252,6 @@ def speed(experiment: Experiment) -> Table:
     return Table("speed", caption, header, rows, records, sorted(conditions))
 
 
-def condition(benchmark: dict[str, Any]) -> str:
-    """Return what a benchmark was measured on."""
-    threads = "1 thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
-    return (
-        f"Measured on {benchmark['device']}, {threads}, {benchmark['precision']}, sequences of "
-        f"{benchmark['sequence_length']} tokens."
-    )
-
-
 def quartiles(latency: dict[str, float]) -> Cell:
     """Return the median followed by the quartiles."""
     median, low, high = (latency[key] for key in ("median", "lower_quartile", "upper_quartile"))
@@ -276,18 +269,18 @@ def against_published(experiment: Experiment) -> Table:
     compares with has no difference.
     """
     numbers = published.read()
-    records, rows = [], []
+    records, shown = [], []
     for task in experiment.tasks:
         printed, language = experiment.task(task).published_as, experiment.task(task).language
         for system in experiment.systems:
             known_as = experiment.entry(system).published_as
-            if not printed or not known_as or not experiment.is_for(system, language):
+            if not printed or not known_as or not experiment.paths.is_for(system, language):
                 continue
             names = (known_as, printed.language or language, printed.task)
             for row in published.find(numbers, *names, experiment.settings.experiment.papers):
                 metric = row.comparable
                 ours = experiment.score(system, task, metric) if metric else None
-                record: dict[str, Any] = {
+                record = {
                     "system": system,
                     "language": language,
                     "task": task,
@@ -305,28 +298,27 @@ def against_published(experiment: Experiment) -> Table:
                     "note": row.note if ours else "no metric of ours compares with it",
                 }
                 records.append(record)
-                rows.append(
-                    [
-                        text(experiment.label(system)),
-                        text(experiment.language(language)),
-                        text(experiment.task_label(task)),
-                        spread(experiment, ours),
-                        text(METRICS.get(ours.metric, ours.metric) if ours else None),
-                        number(row.value, ".4f"),
-                        text(published.short(row.metric)),
-                        number(record["difference"], "+.4f"),
-                        text(f"{row.paper}, table {row.table}"),
-                        text(row.dataset),
-                        text(record["note"]),
-                    ]
-                )
-    header = ["System", "Language", "Task", "Ours", "Our metric", "Published", "Published metric"]
-    header += ["Difference", "Source", "Published data", "Note"]
+                source = f"{row.paper}, table {row.table}"
+                shown.append(record | {"score": spread(experiment, ours), "source": source})
+    columns: list[Column] = [
+        ("System", "system", experiment.label),
+        ("Language", "language", experiment.language),
+        ("Task", "task", experiment.task_label),
+        ("Ours", "score", lambda score: score),
+        ("Our metric", "metric", metric_label),
+        ("Published", "published", ".4f"),
+        ("Published metric", "published_metric", published.short),
+        ("Difference", "difference", "+.4f"),
+        ("Source", "source", str),
+        ("Published data", "published_dataset", str),
+        ("Note", "note", str),
+    ]
     notes = [
         "The papers do not state their number of seeds nor all of their settings, and data of the "
         "same name may be another release."
     ]
-    return Table("published", "Our scores and the published ones.", header, rows, records, notes)
+    table = tabulate("published", "Our scores and the published ones.", columns, shown, notes)
+    return replace(table, records=records)
 
 
 def against_baseline(experiment: Experiment) -> Table:
@@ -400,7 +392,7 @@ def signed_rank(teacher: list[float], student: list[float]) -> tuple[float | Non
 
 def significance(experiment: Experiment) -> Table:
     """Each student against its teacher over all tasks that both have."""
-    records, rows = [], []
+    records = []
     for student in experiment.students:
         teacher = experiment.teacher(student)
         if teacher not in experiment.systems:
@@ -411,25 +403,23 @@ def significance(experiment: Experiment) -> Table:
             if (ours := experiment.score(student, task))
             and (theirs := experiment.score(teacher, task))
         ]
-        p, reason = signed_rank([theirs for theirs, _ in pairs], [ours for _, ours in pairs])
+        p, remark = signed_rank([theirs for theirs, _ in pairs], [ours for _, ours in pairs])
         higher = sum(ours > theirs for theirs, ours in pairs)
         record = {"student": student, "teacher": teacher, "n": len(pairs)}
-        records.append(record | {"student_higher": higher, "p": p, "remark": reason})
-        rows.append(
-            [
-                text(experiment.label(student)),
-                text(experiment.label(teacher)),
-                number(len(pairs)),
-                number(higher),
-                number(p, ".3f") if p is not None else text(reason),
-            ]
-        )
-    header = ["Student", "Teacher", "Tasks (n)", "Tasks with a higher mean", "p"]
+        records.append(record | {"student_higher": higher, "p": p, "remark": remark})
+    columns: list[Column] = [
+        ("Student", "student", experiment.label),
+        ("Teacher", "teacher", experiment.label),
+        ("Tasks (n)", "n", ",.0f"),
+        ("Tasks with a higher mean", "student_higher", ",.0f"),
+        ("p", "p", ".3f"),
+        ("Remark", "remark", str),
+    ]
     caption = (
         "Wilcoxon signed-rank test, left-tailed, teacher minus student, one pair per task: "
         "a small p means that the student scores above its teacher."
     )
-    return Table("significance", caption, header, rows, records)
+    return tabulate("significance", caption, columns, records)
 
 
 def vocabulary_kind(experiment: Experiment, student: str) -> str:
@@ -470,7 +460,7 @@ def by_vocabulary(experiment: Experiment) -> Table:
                 text(kind),
                 number(benchmark["vocab_size"]),
                 number(new),
-                number(benchmark["parameters"]["total"] / MILLION, ",.2f"),
+                millions(benchmark["parameters"]["total"]),
                 number(fertility, ".3f"),
             ]
             for task in experiment.tasks:
