@@ -1,1 +1,1 @@
-"""What people read: tables, plots, model cards, the report."""
+"""What people read: tables, figures, model cards, the report."""

@@ -380,7 +380,7 @@ def jobs(experiment: Experiment) -> pd.DataFrame:
     """Return a row for each finished job of the experiment, from Snakemake's benchmark files.
 
     ``results/costs/<rule>/<wildcards joined by ->.tsv``. Another experiment in the same folder
-    has jobs there too: those of this one are named by its corpora, models, tasks and seeds alone.
+    has jobs there too: those of this one are named by its corpora, models and vocabularies alone.
     """
     names = "|".join(map(re.escape, sorted(names_of(experiment), key=len, reverse=True)))
     own = re.compile(rf"({names})(-({names}))*")
@@ -411,18 +411,19 @@ def names_of(experiment: Experiment) -> set[str]:
         f"{paths.wiki(code)}-{settings.languages[code].corpus.date}"
         for code in corpora & settings.languages.keys()
     }
-    seeds = {str(seed) for seed in settings.experiment.seeds}
-    others = {settings.name, FULL, *settings.vocabularies, *settings.extensions, *experiment.tasks}
-    return models | originals | teachers | corpora | dumps | seeds | others | {"demo", "all"}
+    others = {settings.name, FULL, *settings.vocabularies, *settings.extensions}
+    return models | originals | teachers | corpora | dumps | others
 
 
 def gpus_of(experiment: Experiment, rule: str, job: str) -> int:
     """Return the GPUs that a job asked for."""
-    recipes = experiment.settings.students | experiment.settings.teachers  # type: ignore[operator]
-    if rule in TRAINING_RULES:
-        named = [name for name in recipes if f"-{job}-".find(f"-{name}-") >= 0]
-        return max((recipes[name].training.gpus for name in named), default=1)
-    return int(rule in ONE_GPU_RULES)
+    if rule not in TRAINING_RULES:
+        return int(rule in ONE_GPU_RULES)
+    teachers, students = experiment.settings.teachers, experiment.settings.students
+    trainings = {name: teacher.training for name, teacher in teachers.items()}
+    trainings |= {name: student.training for name, student in students.items()}
+    named = [name for name in trainings if f"-{name}-" in f"-{job}-"]
+    return trainings[max(named, key=len)].gpus if named else 1
 
 
 def costs(experiment: Experiment) -> Table | None:
