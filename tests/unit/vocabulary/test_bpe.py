@@ -178,16 +178,20 @@ def test_closure_by_the_first_rule_that_makes_a_token(models_of, tmp_path):
     merges = tokenizer_json.Merges(model)
     specials = tokenizer_json.special_ids(models_of[0] / "old", description)
     kept = specials | tokenizer_json.alphabet_ids(description)
-    for token in list(tokenizer_json.merged_tokens(description).values())[::7]:
+    closures = []
+    for token in tokenizer_json.merged_tokens(description).values():
         closure, waiting = {token}, [token]
         while waiting:
             new = set(rules.get(waiting.pop(), ())) - closure
             closure |= new
             waiting += new
-        assert closure <= merges.route(token) or "mmbert" in str(models_of[0])
-        kept |= {model["vocab"][piece] for piece in closure}
+        closures.append((merges.route(token) <= closure, closure))
+    wrong = [closure for right, closure in closures if not right]
+    chosen = wrong[:1] or [closure for _, closure in closures[::7]]
+    kept |= {model["vocab"][piece] for closure in chosen for piece in closure}
     new = planted(models_of, tmp_path, kept)
-    if "mmbert" in str(models_of[0]):
+    assert bool(wrong) == ("mmbert" in str(models_of[0]))
+    if wrong:
         with pytest.raises(InputError, match="keep every token on the way"):
             check(models_of, new)
     else:
@@ -202,11 +206,10 @@ def test_merges_in_another_order(models_of, tmp_path):
 
 def test_merges_of_its_own(models_of, tmp_path):
     def change(model):
-        known = {"".join(merge) for merge in model["merges"]}
-        word = next(p for p in model["vocab"] if len(p) > 3 and p in known)
         listed = {tuple(merge) for merge in model["merges"]}
         pair = next(
             (word[:n], word[n:])
+            for word in model["vocab"]
             for n in range(1, len(word))
             if {word[:n], word[n:]} <= set(model["vocab"]) and (word[:n], word[n:]) not in listed
         )

@@ -1,9 +1,6 @@
 """Exactness of the reduced tokenizer and model, in every family and script."""
 
-import json
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 import worlds
+from eliquare import cli
 from eliquare.io import InputError, checksum, read_json, write_json
 from eliquare.models import loading
 from eliquare.vocabulary import select as selection
@@ -286,26 +284,20 @@ def test_a_folder_without_weights(tmp_path):
 
 
 def command(*arguments):
-    """Run a stage of the vocabulary; return its exit code and the lines that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "eliquare", "vocabulary", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stderr.splitlines()
+    """Run a stage of the vocabulary; return its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["vocabulary", *map(str, arguments)])
+    return stopped.value.code
 
 
-def test_select_reduce_and_verify_on_plain_text(tmp_path):
+def test_select_reduce_and_verify_on_plain_text(tmp_path, capsys):
     folder = make_teacher("bert", tmp_path / "teacher")
     text, vocabulary = tmp_path / "text.txt", tmp_path / "vocabulary.csv"
     text.write_text("\n".join(sentences("qaa")[:40]), encoding="utf-8")
     fraction = ("--min-sentence-fraction", "0.05", "--output", vocabulary)
-    code, lines = command("select", "--model", folder, "--text", text, *fraction)
-    assert code == 0, lines
+    assert command("select", "--model", folder, "--text", text, *fraction) == 0
     paths = ("--model", folder, "--vocabulary", vocabulary, "--output", tmp_path / "new")
-    code, lines = command("reduce", *paths, "--sample", text)
-    assert code == 0, lines
+    assert command("reduce", *paths, "--sample", text) == 0
     assert read_json(tmp_path / "new/verification.json")["texts"]["corpus"]["sentences_compared"]
     rows = vocabulary.read_text(encoding="utf-8")
     assert (tmp_path / "new/vocabulary.csv").read_text(encoding="utf-8") == rows
@@ -313,18 +305,19 @@ def test_select_reduce_and_verify_on_plain_text(tmp_path):
     # Verify judges the finished folder and changes nothing.
     before = checksum(tmp_path / "new")
     paths = ("--model", folder, "--reduced", tmp_path / "new", "--sample", text)
-    code, lines = command("verify", *paths, "--output", tmp_path / "verification.json")
-    assert code == 0, lines
+    assert command("verify", *paths, "--output", tmp_path / "verification.json") == 0
     assert checksum(tmp_path / "new") == before
-    assert json.loads((tmp_path / "verification.json").read_text())["rows"] == "same"
+    assert read_json(tmp_path / "verification.json")["rows"] == "same"
 
-    # One line and exit code 2 where something differs.
+    # One line and exit code 2 where something differs, or an option cannot be read.
     values = read_json(tmp_path / "new/config.json")
     write_json(tmp_path / "new/config.json", values | {"pad_token_id": 3})
-    code, lines = command("verify", *paths, "--output", tmp_path / "other.json")
-    assert code == 2
-    assert [line.split(":")[0] for line in lines] == ["error"]
+    capsys.readouterr()
+    assert command("verify", *paths, "--output", tmp_path / "other.json") == 2
+    assert [line[:6] for line in capsys.readouterr().err.splitlines()] == ["error:"]
     assert not (tmp_path / "other.json").exists()
+    assert command("verify", *paths, "--tasks", "nothing") == 2
+    assert "expected NAME=FILE, found 'nothing'" in capsys.readouterr().err
 
 
 def test_a_plain_list_without_specials_gets_them(tmp_path, caplog):

@@ -119,7 +119,7 @@ def test_stale_special_ids_in_the_configuration(models, planted, tmp_path):
 def test_stale_ids_in_the_tokenizer(models, planted, part):
     old = read_json(models[0] / "old" / "tokenizer.json")[part]
     change_json(planted / "tokenizer.json", lambda t: t.update({part: old}))
-    with pytest.raises(InputError, match=r"\[CLS\]|gaps"):
+    with pytest.raises(InputError):
         check(models, planted)
 
 

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.io import InputError, atomic_dir, provenance, write_json
-from eliquare.models.loading import first_line, load_masked_lm, load_tokenizer, quiet
 
 TERMS = ("README.md", "LICENSE*")
 FILES = (*TERMS, "*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
@@ -37,6 +36,8 @@ class FetchOptions(Options):
 
 def fetch(options: FetchOptions) -> None:
     """Copy or download a model; one that is to teach must have an MLM head."""
+    from eliquare.models.loading import load_masked_lm, load_tokenizer, quiet
+
     quiet()
     is_folder = Path(options.model).is_dir()
     if not is_folder and not COMMIT.fullmatch(options.revision or ""):
@@ -80,7 +81,7 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
         at_revision = f"@{revision}" if revision else ""
         raise InputError(
             f"{model}{at_revision}: neither a folder nor a hub id that can be fetched "
-            f"({first_line(error)})"
+            f"({str(error).strip().splitlines()[0]})"
         ) from None
 
 

@@ -26,9 +26,9 @@ from eliquare.cli import Options
 from eliquare.config.model import SelectionRule
 from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.documents import read_lines
+from eliquare.corpus.tokenization import CorpusTokenizer
 from eliquare.io import InputError, atomic_write, existing, read_json
 from eliquare.models.hub import local_folder
-from eliquare.models.loading import load_fast_tokenizer
 from eliquare.vocabulary import tokenizer as tokenizer_json
 
 COLUMNS = ["id", "token", "reason"]
@@ -105,12 +105,8 @@ def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
 
 def count_text(path: str | Path, folder: str | Path) -> Corpus:
     """Count a model's tokens in a text file; each line is a sentence and a document."""
-    tokenizer = load_fast_tokenizer(folder)
-    tokens = tokenizer_json.list_tokens(tokenizer_json.describe(tokenizer))
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    occurrences, sentences = np.zeros((2, len(tokens)), dtype=np.int64)
+    tokenizer = CorpusTokenizer.load(folder)
+    occurrences, sentences = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
     characters: set[str] = set()
     number = 0
     lines = (line.decode("utf-8", errors="replace").strip() for line in read_lines(path))
@@ -118,12 +114,12 @@ def count_text(path: str | Path, folder: str | Path) -> Corpus:
     while batch := list(islice(texts, LINES_AT_ONCE)):
         number += len(batch)
         characters.update(*batch)
-        for encoding in backend.encode_batch(batch, add_special_tokens=False):
+        for encoding in tokenizer.backend.encode_batch(batch, add_special_tokens=False):
             np.add.at(occurrences, encoding.ids, 1)
             sentences[np.unique(np.array(encoding.ids, dtype=np.int64))] += 1
     if not number:
         raise InputError(f"{path}: no text in it; expected one sentence per line")
-    counts = Counts(tokens, occurrences, sentences, sentences, number, number)
+    counts = Counts(tokenizer.tokens, occurrences, sentences, sentences, number, number)
     return Corpus(counts, sorted(characters))
 
 

@@ -17,13 +17,14 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
-from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from eliquare.io import InputError, read_json, write_json
-from eliquare.models.loading import LOADING_ERRORS, first_line, load_fast_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Description = dict[str, Any]
 
@@ -45,11 +46,13 @@ def read_description(folder: str | Path) -> Description:
     """
     path = Path(folder) / "tokenizer.json"
     if not path.exists():
+        from eliquare.models.loading import load_fast_tokenizer
+
         return describe(load_fast_tokenizer(folder))
     return require_reducible(read_json(path), path)
 
 
-def describe(tokenizer: PreTrainedTokenizerFast) -> Description:
+def describe(tokenizer: "PreTrainedTokenizerFast") -> Description:
     """Return the description of a loaded tokenizer.
 
     Tokenizer classes replace parts of the file with their own, so the file alone may differ.
@@ -83,7 +86,7 @@ def backend_of(description: Description) -> Tokenizer:
 
 
 def save_tokenizer(
-    tokenizer: PreTrainedTokenizerFast, description: Description, folder: Path
+    tokenizer: "PreTrainedTokenizerFast", description: Description, folder: Path
 ) -> None:
     """Save a tokenizer with this description instead of its own, without older files beside it.
 
@@ -91,6 +94,8 @@ def save_tokenizer(
         InputError: the tokenizer's class makes something else of the result when it loads it: some
             classes build parts of the tokenizer with ids of their own.
     """
+    from eliquare.models.loading import load_fast_tokenizer
+
     tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         if file.name not in SAVED_FILES:
@@ -169,12 +174,13 @@ def special_ids(folder: str | Path, description: Description) -> set[int]:
     specials = protected_ids(description)
     if not (Path(folder) / "config.json").exists():
         return specials
+    from transformers import AutoConfig
+
     try:
         configuration = AutoConfig.from_pretrained(folder).to_dict()
-    except LOADING_ERRORS as error:
-        raise InputError(
-            f"{folder}: no model configuration loads from it ({first_line(error)})"
-        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{folder}: no model configuration loads from it ({reason})") from None
     size = len(list_tokens(description))
     for key, value in configuration.items():
         if key.endswith("_token_id"):
