@@ -1,240 +1,219 @@
 """What a change makes again: exactly what depends on it, counted in jobs."""
 
 import copy
-import json
+import os
 import re
-import shutil
 
 import pytest
-from conftest import Project, tiny
+import yaml
 
-# A change of the experiment renews its settings and everything that people read.
-READ = {"settings": 1, "tables": 1, "plots": 1, "released_model": 1, "report": 1}
+from stub_project import Stubs
+
+# What people read, made again whenever something else is; two released models.
+READ = {"tables": 1, "figures": 1, "release": 2, "report": 1}
+ALL_READ = READ | {"freeze_config": 1}
 
 
 @pytest.fixture(scope="module")
-def done(project: Project):
-    """The tiny configuration, made once."""
-    config = tiny("reruns")
-    path = project.configure(config)
-    project.make(path)
-    return project, config, path
+def made(tmp_path_factory) -> Stubs:
+    """The project with all its results."""
+    project = Stubs(tmp_path_factory.mktemp("reruns"))
+    project.make(project.path)
+    return project
 
 
-def changed(done, change) -> dict[str, int]:
-    """The jobs planned after ``change(config)``, without doing them."""
-    project, config, _ = done
-    other = copy.deepcopy(config)
-    change(other)
-    return project.planned(project.configure(other, "changed.yaml"))
+def test_nothing_is_made_again_without_a_reason(made):
+    # A comment, a touched file with the same content, another partition, a lost cost file.
+    for name in ("rules/distillation.smk", "eliquare/cli.py"):
+        with (made.folder / "workflow" / name).open("a") as source:
+            source.write("\n# One more comment.\n")
+    for name in ("tasks/qaa.txt", "results/corpora/qaa/teacher/sentences/vocabulary.csv"):
+        os.utime(made.folder / name)
+    next(made.folder.glob("results/costs/distill/*.tsv")).unlink()
+    other = ("--set-resources", "distill:slurm_partition=other", "finetune:mem_mb=1")
+    assert made.planned(made.path, *other) == {}
 
 
-def test_nothing_is_made_twice(done):
-    project, _, path = done
-    assert project.planned(path) == {}
-
-
-def test_the_report_says_what_the_run_cost(done):
-    project, _, _ = done
-    page = (project.folder / "results/reruns/report.html").read_text()
-    section = page.partition("What this run cost")[2]
-    for step in ("Documents", "Training of teachers", "Distillation", "Fine-tuning"):
-        assert f'<th scope="row">{step}</th>' in section
-    told = project.folder / "results/costs/students/pre/qaa/distilled.jsonl"
-    assert json.loads(told.read_text().splitlines()[-1])["done"]
-
-
-def test_the_order_of_keys_and_a_new_title_are_nothing_to_the_models(done):
+def test_words_and_threads_are_nothing_to_the_models(made):
     def change(config):
         config["title"] = "Another title"
         config["students"]["pre"] = dict(reversed(config["students"]["pre"].items()))
+        config["students"]["pre"]["training"] |= {"threads": 7, "checkpoint_minutes": 1}
 
-    assert changed(done, change) == READ
+    assert made.changed(change) == ALL_READ
 
 
-def test_one_more_seed(done):
+def test_one_hyper_parameter_of_one_student(made):
+    def change(config):
+        config["students"]["pre"]["objective"] = {"kl": {"temperature": 4.0}}
+        for student in ("full", "longer"):
+            config["students"][student]["objective"] = {"kl": {"temperature": 2.0}}
+
+    again = {"distill": 2, "finetune": 2, "benchmark": 2}
+    assert made.changed(change) == ALL_READ | again
+
+
+def test_one_more_seed_of_finetuning(made):
     def change(config):
         config["experiment"]["seeds"] = [1, 2]
 
-    assert changed(done, change) == READ | {"finetuned": 3}
+    # Each of these jobs takes over the seed that is there.
+    assert made.changed(change) == ALL_READ | {"finetune": 6}
 
 
-def test_one_more_task(done):
+def test_one_more_seed_of_distillation(made):
     def change(config):
-        config["experiment"]["tasks"] = ["qaa-upos", "qaa-topic"]
+        config["students"]["pre"]["seeds"] = [1, 2]
+        config["students"]["full"]["seeds"] = config["students"]["longer"]["seeds"] = [1]
 
-    # The vocabulary report counts the unknown sub-words of each task.
-    assert changed(done, change) == READ | {
-        "finetuned": 3,
-        "vocabulary_report": 1,
-        "verified_student": 1,
-    }
+    new = {"initialize_student": 2, "distill": 2, "finetune": 2, "benchmark": 2}
+    assert made.changed(change) == ALL_READ | new
 
 
-def test_one_more_student(done):
+def test_one_more_task(made):
     def change(config):
-        config["students"]["hotter"] = {"like": "pre", "objective": {"temperature": 4.0}}
-        config["experiment"]["systems"] = ["pre", "post", "scratch", "hotter"]
+        config["experiment"]["tasks"].append("qaa-ner")
 
-    new = {"initial_student": 1, "distilled_student": 1, "finetuned": 1, "measured": 1}
-    assert changed(done, change) == READ | new
+    # Reports and verifications read the tasks of their language.
+    again = {"finetune": 3, "vocabulary_report": 1, "extension_report": 1, "verify_student": 1}
+    assert made.changed(change) == ALL_READ | again
 
 
-def test_one_more_language(done):
+# All that follows from the text of one language; its students start as the teacher does.
+OF_ONE_LANGUAGE = {
+    "download_dump": 1,
+    "extract_documents": 1,
+    "tokenize": 2,
+    "tokenize_extended": 1,
+    "fix_masks": 2,
+    "fix_masks_extended": 1,
+    "select_vocabulary": 1,
+    "reduce_teacher": 1,
+    "extend_teacher": 1,
+    "vocabulary_report": 1,
+    "extension_report": 1,
+    "initialize_student": 3,
+    "distill": 2,
+    "distill_extended": 1,
+    "reduce_student": 1,
+    "verify_student": 1,
+    "finetune": 3,
+    "benchmark": 3,
+}
+
+
+def test_one_more_language(made):
     def change(config):
-        config["experiment"]["languages"] = ["qaa", "qab"]
-        config["experiment"]["tasks"] = ["qaa-upos", "qab-ner"]
+        config["languages"]["qac"] = config["languages"]["qab"]
+        config["tasks"]["qac-ner"] = {"language": "qac", "kind": "ner", "train": "tasks/qac.txt"}
+        config["experiment"]["languages"].append("qac")
+        config["experiment"]["tasks"].append("qac-ner")
 
-    new = {
-        # The teacher, its corpus and the dump of qab (part of the mixture) are there already.
-        "sequences": 2,
-        "counts": 2,
-        "masking": 2,
-        "kept": 1,
-        "reduced_teacher": 1,
-        "vocabulary_report": 1,
-        "initial_student": 3,
-        "distilled_student": 2,
-        "reduced_student": 1,
-        "verified_student": 1,
-        "finetuned": 3,
-        "measured": 3,
-    }
-    assert changed(done, change) == READ | {"released_model": 2} | new
+    assert made.changed(change) == ALL_READ | OF_ONE_LANGUAGE | {"release": 3}
 
 
-def test_one_hyper_parameter_of_one_student(done):
+def test_another_dump_of_one_language(made):
     def change(config):
-        config["students"]["pre"]["objective"] = {"temperature": 4.0}
-        # full and scratch are like pre; they keep what they had.
-        for student in ("full", "scratch"):
-            config["students"][student]["objective"] = {"temperature": 2.0}
+        config["languages"]["qab"]["corpus"]["date"] = "20260201"
 
-    again = {"distilled_student": 1, "finetuned": 1, "measured": 1}
-    assert changed(done, change) == READ | again
+    # The student with the full vocabulary starts as the teacher, whatever the text.
+    again = OF_ONE_LANGUAGE | {"initialize_student": 2}
+    assert made.changed(change) == ALL_READ | again
 
 
-def test_threads_change_nothing_but_the_settings(done):
-    def change(config):
-        config["teachers"]["teacher"]["training"]["threads"] = 2
-
-    assert changed(done, change) == READ
-
-
-def test_a_comment_makes_nothing_again(done):
-    project, _, path = done
-    for file in ("workflow/eliquare/distillation/training.py", "workflow/rules/distillation.smk"):
-        with (project.folder / file).open("a") as source:
-            source.write("\n# One more comment.\n")
-    assert project.planned(path) == {}
-
-
-def test_a_raised_version_makes_its_stage_again(done):
-    project, _, path = done
-    source = project.folder / "workflow/eliquare/models/student.py"
-    text = source.read_text()
-    source.write_text(
-        re.sub(r"^VERSION = (\d+)", lambda m: f"VERSION = {int(m[1]) + 1}", text, flags=re.M)
-    )
+def test_a_task_file_with_other_content(made):
+    file = made.folder / "tasks/qaa.txt"
+    file.write_text("other words")
     try:
-        planned = project.planned(path)
+        planned = made.planned(made.path)
+    finally:
+        file.write_text("qaa")
+    again = {"finetune": 3, "vocabulary_report": 1, "extension_report": 1, "verify_student": 1}
+    # The other language's model is released as it was.
+    assert planned == READ | again | {"release": 1}
+
+
+def test_a_raised_version_makes_its_stage_again(made):
+    source = made.folder / "workflow/eliquare/cli.py"
+    text = source.read_text()
+    raised = re.sub(r'(evaluation.benchmark:benchmark", )(\d+)', r"\g<1>1\2", text)
+    assert raised != text
+    source.write_text(raised)
+    try:
+        planned = made.planned(made.path)
     finally:
         source.write_text(text)
-    again = {"initial_student": 3, "distilled_student": 2, "reduced_student": 1}
-    again |= {"verified_student": 1, "finetuned": 3, "measured": 3}
-    # The settings are the same as before.
-    assert planned == {rule: count for rule, count in READ.items() if rule != "settings"} | again
+    assert planned == READ | {"benchmark": 6}
 
 
-def test_a_touched_task_file_with_the_same_content(done):
-    project, _, path = done
-    file = project.folder / "resources/demo/tasks/qaa/upos/test.conllu"
-    content = file.read_bytes()
-    file.write_bytes(content)
-    assert project.planned(path) == {}
+def test_a_deleted_intermediate_is_made_only_where_it_is_needed(made):
+    folder = made.folder / "results/corpora/qaa/teacher/sentences/masking"
+    away = folder.with_name("away")
+    folder.rename(away)
+
+    def change(config):
+        config["students"]["hotter"] = {
+            "extends": "pre",
+            "objective": {"kl": {"temperature": 4.0}},
+        }
+        config["experiment"]["systems"].append("hotter")
+
+    try:
+        assert made.planned(made.path) == {}
+        planned = made.changed(change)
+    finally:
+        away.rename(folder)
+    # The other student that learns with these masks is trained again with it.
+    new = {"initialize_student": 2, "distill": 3, "finetune": 3, "benchmark": 3}
+    assert planned == ALL_READ | new | {"fix_masks": 1}
 
 
-def test_two_experiments_share_a_student(done):
+def test_two_experiments_share_what_they_name_alike(made):
     def change(config):
         config["name"] = "another"
 
-    assert changed(done, change) == READ
+    # Scores are gathered anew, from the fine-tuned models in the shared store.
+    assert made.changed(change) == ALL_READ | {"finetune": 6}
+
+    other = copy.deepcopy(made.config)
+    change(other)
+    other["students"]["pre"]["training"]["max_steps"] = 7
+    path = made.configure(other, "changed.yaml")
+    refused = made.run("-n", "--configfile", str(path))
+    assert refused.returncode == 2
+    assert re.search(r"^error: .*students\.pre", refused.stdout, re.M), refused.stdout
+    assert "Traceback" not in refused.stdout
 
 
-def test_a_deleted_intermediate_is_made_only_where_something_needs_it(done):
-    project, _, path = done
-    kept = project.folder / "kept"
-    folder = project.folder / "results/corpora/qaa/teacher/sentences/masking"
-    shutil.move(folder, kept)
-
-    def change(config):
-        config["students"]["hotter"] = {"like": "pre", "objective": {"temperature": 4.0}}
-        config["experiment"]["systems"] = ["pre", "post", "scratch", "hotter"]
-
-    try:
-        assert project.planned(path) == {}
-        planned = changed(done, change)
-    finally:
-        shutil.move(kept, folder)
-    assert planned["masking"] == 1
-    assert "sequences" not in planned
+def test_smoke_has_a_folder_of_its_own(made):
+    before = {file: file.stat().st_mtime_ns for file in (made.folder / "results").rglob("*")}
+    made.make(made.path, "--config", "smoke=true")
+    smoke = made.folder / "results/smoke"
+    assert (smoke / "stubs/report.html").exists()
+    after = (made.folder / "results").rglob("*")
+    assert {file: file.stat().st_mtime_ns for file in after if smoke not in file.parents} == (
+        before | {smoke: smoke.stat().st_mtime_ns}
+    )
+    frozen = yaml.safe_load((smoke / "stubs/settings.json").read_text())
+    assert frozen["smoke"] is True
+    assert frozen["students"]["pre"]["training"]["max_steps"] < 100
+    assert made.planned(made.path) == {}
 
 
-@pytest.fixture
-def every_recipe_is_tried(done):
-    """The same project, in which every training counts as long enough to be tried first."""
-    project, _, _ = done
-    rules = project.folder / "workflow/eliquare/trials.py"
-    text = rules.read_text()
-    assert "\nLONG = 1_000_000\n" in text
-    rules.write_text(text.replace("\nLONG = 1_000_000\n", "\nLONG = 1\n"))
-    yield project
-    rules.write_text(text)
-
-
-def hotter(config):
-    config["students"]["hotter"] = {"like": "pre", "objective": {"temperature": 4.0}}
-    config["experiment"]["systems"] = ["pre", "post", "scratch", "hotter"]
-
-
-def test_what_was_trained_untried_is_not_made_again(done, every_recipe_is_tried):
-    _, _, path = done
-    assert every_recipe_is_tried.planned(path) == {}
-
-
-def test_a_changed_recipe_is_tried_first(done, every_recipe_is_tried):
-    def change(config):
-        config["students"]["pre"]["objective"] = {"temperature": 4.0}
-        for student in ("full", "scratch"):
-            config["students"][student]["objective"] = {"temperature": 2.0}
-
-    again = {"smoke_student": 1, "distilled_student": 1, "finetuned": 1, "measured": 1}
-    assert changed(done, change) == READ | again
-
-
-def test_a_changed_teacher_is_tried_first(done, every_recipe_is_tried):
-    def change(config):
-        config["teachers"]["teacher"]["training"]["steps"] = 5
-
-    planned = changed(done, change)
-    assert planned["smoke_teacher"] == planned["pretrained_teacher"] == 1
-    # The students are trained again as they were: without a trial.
-    assert "smoke_student" not in planned
-
-
-def test_a_tried_student_does_not_need_its_smoke_result_again(done, every_recipe_is_tried):
-    project, config, _ = done
-    other = copy.deepcopy(config)
-    hotter(other)
-    path = project.configure(other, "tried.yaml")
-    student = "results/students/hotter/qaa/distilled"
-    assert project.planned(path, "--", student) == {
-        "smoke_student": 1,
-        "initial_student": 1,
-        "distilled_student": 1,
-    }
-    project.make(path, target=student)
-    assert project.planned(path, "--", student) == {}
-    (smoked,) = (project.folder / "results/smoke").glob("hotter-qaa-*.json")
-    smoked.unlink()
-    assert project.planned(path, "--", student) == {}
+def test_clones_share_downloads_and_documents(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path / "cache"))
+    target = "results/corpora/qaa/teacher/full/masking"
+    shared = ["download_dump", "extract_documents", "fetch_teacher"]
+    ran, files = [], []
+    for name in ("first", "second"):
+        clone = Stubs(tmp_path / name)
+        printed = clone.make(clone.path, "--cache", *shared, target=target)
+        assert "eligible for caching" not in printed
+        logs = clone.folder.glob("logs/*/*.log")
+        ran.append({log.parent.name for log in logs if log.stat().st_size})
+        files.append((clone.folder / "results/corpora/qaa/documents/made").read_text())
+        # What was taken from the cache stays.
+        assert clone.planned(clone.path, "--cache", *shared, "--", target) == {}
+    assert ran == [{*shared, "tokenize", "fix_masks"}, {"tokenize", "fix_masks"}]
+    assert files[0] == files[1]

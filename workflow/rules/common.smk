@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import eliquare
 from eliquare import resources as job_resources
 from eliquare.cli import version
 from eliquare.config import checks, load, options
@@ -25,7 +26,7 @@ from snakemake.exceptions import WorkflowError
 # Stages run with this Python and this package, also where neither is activated or installed.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
-    PYTHONPATH=str(Path(workflow.source_path("../eliquare/__init__.py")).parents[1]),
+    PYTHONPATH=str(Path(eliquare.__file__).parents[1]),
 )
 if workflow.remote_exec:
     # A compute node often has no internet: a file that is not on the disk is an error at once.
@@ -69,15 +70,6 @@ onstart:
 def one_of(*names):
     """Return a wildcard constraint: one of these names, or nothing at all."""
     return "|".join(re.escape(name) for some in names for name in some) or "(?!)"
-
-
-# What clones share through an output cache. Snakemake lets a rule have a place in the cache or a
-# benchmark file, so the costs of these steps are not known then.
-SHARED = "omit-software" if "SNAKEMAKE_OUTPUT_CACHE" in os.environ else False
-
-
-def unless_shared(benchmark):
-    return None if SHARED else benchmark
 
 
 # Memory and time of jobs

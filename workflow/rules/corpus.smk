@@ -27,12 +27,10 @@ rule download_dump:
         f"{DUMPS}/{{wiki}}-{{date}}-{PAGES}",
     log:
         "logs/download_dump/{wiki}-{date}.log",
-    benchmark:
-        unless_shared("results/costs/download_dump/{wiki}-{date}.tsv")
     wildcard_constraints:
         wiki="[a-z0-9_]+",
         date="latest|[0-9]+",
-    cache: SHARED
+    cache: "hash-omit-software"
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
@@ -56,11 +54,9 @@ rule extract_documents:
         directory("<results>/corpora/{corpus}/documents"),
     log:
         "<logs>/extract_documents/{corpus}.log",
-    benchmark:
-        unless_shared("<results>/costs/extract_documents/{corpus}.tsv")
     wildcard_constraints:
         corpus=one_of(languages_from("dump")),
-    cache: SHARED
+    cache: "hash-omit-software"
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
@@ -87,11 +83,9 @@ rule read_text:
         directory("<results>/corpora/{corpus}/documents"),
     log:
         "<logs>/read_text/{corpus}.log",
-    benchmark:
-        unless_shared("<results>/costs/read_text/{corpus}.tsv")
     wildcard_constraints:
         corpus=one_of(languages_from("text")),
-    cache: SHARED
+    cache: "hash-omit-software"
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
@@ -114,11 +108,9 @@ rule read_dataset:
         directory("<results>/corpora/{corpus}/documents"),
     log:
         "<logs>/read_dataset/{corpus}.log",
-    benchmark:
-        unless_shared("<results>/costs/read_dataset/{corpus}.tsv")
     wildcard_constraints:
         corpus=one_of(languages_from("dataset")),
-    cache: SHARED
+    cache: "hash-omit-software"
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
@@ -145,10 +137,9 @@ rule mix:
     log:
         "<logs>/mix/{corpus}.log",
     benchmark:
-        unless_shared("<results>/costs/mix/{corpus}.tsv")
+        "<results>/costs/mix/{corpus}.tsv"
     wildcard_constraints:
         corpus=one_of(settings.mixtures),
-    cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     resources:
@@ -174,10 +165,9 @@ rule tokenize:
     log:
         "<logs>/tokenize/{corpus}-{teacher}-{vocabulary}.log",
     benchmark:
-        unless_shared("<results>/costs/tokenize/{corpus}-{teacher}-{vocabulary}.tsv")
+        "<results>/costs/tokenize/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of([FULL], settings.vocabularies),
-    cache: SHARED
     conda:
         "../../envs/eliquare.yaml"
     threads: 8
@@ -206,9 +196,7 @@ use rule tokenize as tokenize_extended with:
             wc.corpus, wc.teacher, paths.extended_from(wc.vocabulary)
         ),
     benchmark:
-        unless_shared(
-            "<results>/costs/tokenize_extended/{corpus}-{teacher}-{vocabulary}.tsv"
-        )
+        "<results>/costs/tokenize_extended/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of(settings.extensions),
     resources:

@@ -10,7 +10,7 @@ rule finetune:
     log:
         "<logs>/finetune/{language}-{system}.log",
     benchmark:
-        "<results>/costs/finetune/{language}-{system}.tsv"
+        f"<results>/costs/finetune/{settings.name}-{{language}}-{{system}}.tsv"
     conda:
         "../../envs/eliquare.yaml"
     resources:

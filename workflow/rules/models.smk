@@ -8,11 +8,9 @@ rule fetch_teacher:
         directory("<results>/teachers/{teacher}/model"),
     log:
         "<logs>/fetch_teacher/{teacher}.log",
-    benchmark:
-        unless_shared("<results>/costs/fetch_teacher/{teacher}.tsv")
     wildcard_constraints:
         teacher=one_of(teachers_from("hub", "folder")),
-    cache: SHARED
+    cache: "hash-omit-software"
     localrule: True
     conda:
         "../../envs/eliquare.yaml"
@@ -32,8 +30,6 @@ use rule fetch_teacher as fetch_system with:
         directory("<results>/systems/{system}/model"),
     log:
         "<logs>/fetch_system/{system}.log",
-    benchmark:
-        unless_shared("<results>/costs/fetch_system/{system}.tsv")
     wildcard_constraints:
         system=one_of(settings.systems),
     params:

@@ -38,12 +38,11 @@ rule tables:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "tables"),
-        results=lambda wc: paths.results,
     message:
         "Write the tables"
     shell:
         "python -m eliquare reporting tables --settings {input.settings}"
-        " --results {params.results} --output {output} > {log} 2>&1"
+        " --results results --output {output} > {log} 2>&1"
 
 
 rule figures:
@@ -67,12 +66,11 @@ rule figures:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "figures"),
-        results=lambda wc: paths.results,
     message:
         "Draw the figures"
     shell:
         "python -m eliquare reporting figures --settings {input.settings}"
-        " --results {params.results} --output {output} > {log} 2>&1"
+        " --results results --output {output} > {log} 2>&1"
 
 
 rule release:
@@ -97,12 +95,11 @@ rule release:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "release"),
-        results=lambda wc: paths.results,
     message:
         "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
         "python -m eliquare reporting release --settings {input.settings}"
-        " --results {params.results} --system {wildcards.student}"
+        " --results results --system {wildcards.student}"
         " --language {wildcards.language} --model {input.model} --output {output} > {log} 2>&1"
 
 
@@ -127,10 +124,9 @@ rule report:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "report"),
-        results=lambda wc: paths.results,
     message:
         "Write the report"
     shell:
         "python -m eliquare reporting report --settings {input.settings}"
-        " --results {params.results} --tables {input.tables} --figures {input.figures}"
+        " --results results --tables {input.tables} --figures {input.figures}"
         " --output {output} > {log} 2>&1"
