@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from eliquare.distillation.train import DistillOptions
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from eliquare.config.objective import Objective
 from eliquare.corpus.masking import IGNORE_INDEX, Masking
 from eliquare.corpus.sequences import open_sequences
+from eliquare.distillation.train import DistillOptions
 from eliquare.extension.alignment import AlignedSequence, MaskAligner
 from eliquare.extension.data import AlignedCollator, AlignedDataset, AlignedValidation
 from eliquare.extension.distill import AlignedDistillation, distill, pool

@@ -4,12 +4,12 @@ import json
 from collections import Counter
 from itertools import accumulate, pairwise
 
-import families
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
+import families
 from eliquare.extension import learn
 from eliquare.extension.learn import MergeLearner, Words, segment
 from eliquare.io import InputError

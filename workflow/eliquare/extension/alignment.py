@@ -26,7 +26,7 @@ from eliquare.corpus.sequences import SIDES, Split, column
 from eliquare.corpus.tokenization import CorpusTokenizer, EncodedDocuments, Units, integer_type
 from eliquare.io import InputError, atomic_dir, progress, read_json, write_json
 
-Ints = NDArray[np.integer[Any]]
+Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SHARED = "shared.npy"
 
@@ -85,7 +85,7 @@ class MaskAligner:
         teacher = read_json(shared.with_name("report.json"))["teacher"]
         return cls(np.load(shared), mask_id, teacher["mask_id"])
 
-    def masking(self, masking: Masking) -> Masking:
+    def restrict(self, masking: Masking) -> Masking:
         """Return the masking whose random tokens are those that both sides have."""
         ids = masking.random_ids
         return replace(masking, random_ids=ids[self.to_teacher[ids] >= 0])
@@ -250,25 +250,19 @@ def tokenize(options: TokenizeOptions) -> None:
         tallies, counter = sequences.write(
             documents, student, encode, columns, split, options, folder
         )
+        same_share = encode.same / max(encode.spans, 1)
+        of_teacher = {"vocabulary": len(teacher.tokens), "mask_id": teacher.mask_id}
         report = sequences.report(options, student, tallies) | {
-            "teacher": {
-                "vocabulary": len(teacher.tokens),
-                "mask_id": teacher.mask_id,
-                "tokens": encode.teacher_tokens,
-            },
-            "spans": {"all": encode.spans, "same_share": encode.same / max(encode.spans, 1)},
+            "teacher": of_teacher | {"tokens": encode.teacher_tokens},
+            "spans": {"all": encode.spans, "same_share": same_share},
         }
         np.save(folder / SHARED, encode.to_teacher)
         write_json(folder / "report.json", report)
         counter.result().save(counts)
-    train, validation = (f"{tallies[side].sequences:,}" for side in SIDES)
     logger.info(
-        "%s: %s sequences to train on, %s to validate on; %.1f%% of the spans are the same token "
+        "%s: %d sequences to train on, %d to validate on; %.1f%% of the spans are the same token "
         "on both sides",
-        options.output,
-        train,
-        validation,
-        100 * encode.same / max(encode.spans, 1),
+        *(options.output, *(tallies[side].sequences for side in SIDES), 100 * same_share),
     )
 
 
@@ -291,20 +285,21 @@ class AlignedEncoder:
     @classmethod
     def load(cls, student: Path, teacher: Path, max_length: int) -> "AlignedEncoder":
         """Load both tokenizers; raise InputError where they cannot be used beside each other."""
-        loaded = []
-        for folder in (student, teacher):
-            loaded.append(sequences.load_checked(folder, max_length))
-            if loaded[-1].mask_id is None:
+        own, other = (sequences.load_checked(folder, max_length) for folder in (student, teacher))
+        for tokenizer, folder in ((own, student), (other, teacher)):
+            if tokenizer.mask_id is None:
                 raise InputError(f"{folder}: the tokenizer has no mask token")
-        mine, theirs = (each.around for each in loaded)
-        if (len(mine.prefix), len(mine.suffix)) != (len(theirs.prefix), len(theirs.suffix)):
+        sizes, other_sizes = (
+            (len(each.around.prefix), len(each.around.suffix)) for each in (own, other)
+        )
+        if sizes != other_sizes:
             raise InputError(
                 f"{student}: its special tokens around a text are not as many as those of "
                 f"{teacher}; use a student whose tokenizer was extended from its teacher's"
             )
-        ids = {token: index for index, token in enumerate(loaded[1].tokens) if token}
-        to_teacher = np.array([ids.get(token, -1) for token in loaded[0].tokens], dtype=np.int64)
-        return cls(loaded[0], loaded[1], to_teacher, max_length - mine.size)
+        ids = {token: index for index, token in enumerate(other.tokens) if token}
+        to_teacher = np.array([ids.get(token, -1) for token in own.tokens], dtype=np.int64)
+        return cls(own, other, to_teacher, max_length - own.around.size)
 
     def __call__(
         self, sentences: list[list[str]], numbers: NDArray[np.int64]
@@ -317,31 +312,30 @@ class AlignedEncoder:
         units = Units.of(self.student.backend, sentences)
         sides = [Encoded.of(each.backend, units.texts) for each in (self.student, self.teacher)]
         both = np.intersect1d(sides[0].texts, sides[1].texts)
-        mine, theirs = (side.where(np.isin(side.texts, both)) for side in sides)
-        spans, teacher_spans = common_spans(mine, theirs)
+        student, teacher = (side.where(np.isin(side.texts, both)) for side in sides)
+        spans, teacher_spans = common_spans(student, teacher)
         sizes, teacher_sizes = np.bincount(spans), np.bincount(teacher_spans)
         fits = (sizes <= self.room) & (teacher_sizes <= self.room)
-        owners = np.array(units.owners, dtype=np.int64)[mine.texts[np.cumsum(sizes) - sizes]][fits]
-        text = AlignedSequence(
-            mine.ids[fits[spans]],
-            theirs.ids[fits[teacher_spans]],
-            sizes[fits],
-            teacher_sizes[fits],
-        )
-        is_start = sentence_starts(mine, units.begins)[fits[spans]]
+        owners = np.array(units.owners, dtype=np.int64)[student.texts[np.cumsum(sizes) - sizes]][
+            fits
+        ]
+        ids, teacher_ids = student.ids[fits[spans]], teacher.ids[fits[teacher_spans]]
+        text = AlignedSequence(ids, teacher_ids, sizes[fits], teacher_sizes[fits])
+        is_start = sentence_starts(student, units.begins)[fits[spans]]
         lengths = np.bincount(owners, weights=text.spans, minlength=len(sentences))
-        encoded = EncodedDocuments(text.input_ids, is_start, lengths.astype(np.int64))
+        encoded = EncodedDocuments(ids, is_start, lengths.astype(np.int64))
         if not len(owners):
             return encoded, []
         self.spans += len(text.spans)
         self.same += int(same_tokens(text, self.to_teacher).sum())
-        self.teacher_tokens += len(text.teacher_input_ids)
-        return encoded, self._columns(text, is_start, owners, numbers)
+        self.teacher_tokens += len(teacher_ids)
+        return encoded, self._columns(text, is_start, numbers[owners])
 
-    def _columns(
-        self, text: AlignedSequence, is_start: Bools, owners: Ints, numbers: Ints
-    ) -> list[pa.Array]:
-        """Divide the documents into sequences of as many spans as have room on both sides."""
+    def _columns(self, text: AlignedSequence, is_start: Bools, owners: Ints) -> list[pa.Array]:
+        """Divide documents into sequences of as many spans as have room on both sides.
+
+        ``owners[spans]`` is the number of each span's document.
+        """
         ends, teacher_ends = (
             np.concatenate([[0], np.cumsum(each)]) for each in (text.spans, text.teacher_spans)
         )
@@ -350,29 +344,31 @@ class AlignedEncoder:
         documents, starts, rows = [], [], []
         begin = 0
         while begin < len(owners):
-            end = np.searchsorted(owners, owners[begin], side="right")
-            for total in (ends, teacher_ends):
-                last = np.searchsorted(total, total[begin] + self.room, side="right") - 1
-                end = min(end, last)
-            mine, theirs = (slice(total[begin], total[end]) for total in (ends, teacher_ends))
+            end = min(
+                np.searchsorted(owners, owners[begin], side="right"),
+                *(
+                    np.searchsorted(total, total[begin] + self.room, side="right") - 1
+                    for total in (ends, teacher_ends)
+                ),
+            )
+            own, other = (slice(total[begin], total[end]) for total in (ends, teacher_ends))
             parts = (
-                (around.prefix, text.input_ids[mine], around.suffix),
-                (teacher_around.prefix, text.teacher_input_ids[theirs], teacher_around.suffix),
+                (around.prefix, text.input_ids[own], around.suffix),
+                (teacher_around.prefix, text.teacher_input_ids[other], teacher_around.suffix),
                 (prefix, text.spans[begin:end], suffix),
                 (prefix, text.teacher_spans[begin:end], suffix),
             )
-            rows.append(AlignedSequence(*map(np.concatenate, parts)))
-            starts.append(np.flatnonzero(is_start[mine]) + len(prefix))
-            documents.append(numbers[owners[begin]])
-            begin = end
-        input_ids, teacher_input_ids, spans, teacher_spans = zip(*rows, strict=True)
-        lengths = [len(each) for each in input_ids]
+            rows.append(tuple(np.concatenate(part) for part in parts))
+            starts.append(np.flatnonzero(is_start[own]) + len(prefix))
+            documents.append(owners[begin])
+            begin = int(end)
+        ids, teacher_ids, spans, teacher_spans = zip(*rows, strict=True)
         return [
-            rows_column(input_ids, integer_type(len(self.student.tokens))),
-            column(np.array(lengths, dtype=np.uint16)),
+            rows_column(ids, integer_type(len(self.student.tokens))),
+            column(np.array([len(each) for each in ids], dtype=np.uint16)),
             column(np.array(documents, dtype=np.uint32)),
             rows_column(starts, np.uint16),
-            rows_column(teacher_input_ids, integer_type(len(self.teacher.tokens))),
+            rows_column(teacher_ids, integer_type(len(self.teacher.tokens))),
             rows_column(spans, np.uint16),
             rows_column(teacher_spans, np.uint16),
         ]
@@ -386,15 +382,12 @@ def mask(options: masking.MaskOptions) -> None:
     sample = masking.sample_sequences(path, options.max_validation_sequences)
     numbers = [number for number, _ in sample]
     rows = aligned_columns(sequences.open_sequences(path))[numbers]
-    items = aligner.draw_batch(aligner.masking(plain), rows, masking.VALIDATION_EPOCH, numbers)
+    items = aligner.draw_batch(aligner.restrict(plain), rows, masking.VALIDATION_EPOCH, numbers)
+    kinds = {"input_ids": np.uint32, "labels": np.int32, "teacher_input_ids": np.uint32}
     columns = {
-        name: rows_column(
-            [getattr(item, name) for item in items], np.uint32 if "ids" in name else np.uint16
-        )
+        name: rows_column([getattr(item, name) for item in items], kinds.get(name, np.uint16))
         for name in MaskedSequence._fields
-        if name != "labels"
     }
-    columns["labels"] = rows_column([item.labels for item in items], np.int32)
     columns["length"] = column(np.array([len(item.labels) for item in items], dtype=np.uint16))
     with atomic_dir(options.output) as folder:
         plain.save(folder, columns)

@@ -78,7 +78,7 @@ class AlignedDataset(MaskedDataset):
         seed: int,
         data_fraction: float = 1.0,
     ):
-        super().__init__(sequences, aligner.masking(masking), step_size, seed, data_fraction)
+        super().__init__(sequences, aligner.restrict(masking), step_size, seed, data_fraction)
         self.aligned = aligned_columns(sequences)
         self.aligner = aligner
 
@@ -113,12 +113,12 @@ class AlignedCollator:
 
         Those of the teacher are named ``teacher_…``, but for ``labels`` and what follows from them.
         """
-        columns = MaskedSequence(*zip(*items, strict=True))
-        batch = side(columns.input_ids, columns.spans, self.pad_id)
-        teacher = side(columns.teacher_input_ids, columns.teacher_spans, self.teacher_pad_id)
-        labels = padded(columns.labels, IGNORE_INDEX)
+        columns = dict(zip(MaskedSequence._fields, zip(*items, strict=True), strict=True))
+        batch = side(columns["input_ids"], columns["spans"], self.pad_id)
+        teacher = side(columns["teacher_input_ids"], columns["teacher_spans"], self.teacher_pad_id)
+        labels = padded(columns["labels"], IGNORE_INDEX)
         has_label = labels.ravel() != IGNORE_INDEX
-        same = np.concatenate(columns.same).astype(bool)
+        same = np.concatenate(columns["same"]).astype(bool)
         places, teacher_places = (
             np.flatnonzero((numbers >= 0) & same[numbers])
             for numbers in (batch["spans"].ravel(), teacher["spans"].ravel())
@@ -137,19 +137,14 @@ class AlignedCollator:
 
 def side(ids: Sequence[Ints], sizes: Sequence[Ints], pad_id: int) -> dict[str, Ints]:
     """Return the ids, attention mask, spans and sizes of spans of one side."""
-    first = np.cumsum([0, *map(len, sizes)])
-    spans = padded(
-        [
-            np.repeat(np.arange(len(each)) + begin, each)
-            for begin, each in zip(first, sizes, strict=False)
-        ],
-        -1,
-    )
+    span_sizes = np.concatenate(sizes).astype(np.int64)
+    numbers = np.repeat(np.arange(len(span_sizes)), span_sizes)
+    spans = padded(np.split(numbers, np.cumsum([len(row) for row in ids])[:-1]), -1)
     return {
         "input_ids": padded(ids, pad_id),
         "attention_mask": (spans >= 0).astype(np.int64),
         "spans": spans,
-        "span_sizes": np.concatenate(sizes).astype(np.int64),
+        "span_sizes": span_sizes,
     }
 
 

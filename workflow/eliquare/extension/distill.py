@@ -70,7 +70,7 @@ def distill(options: DistillOptions) -> None:
 
 
 class AlignedDistillation:
-    """The objective of a student beside a teacher with another tokenizer, as the module's head says.
+    """The objective of a student beside a teacher with another tokenizer; see the module's head.
 
     Args:
         student: the model to train.
@@ -130,7 +130,7 @@ class AlignedDistillation:
         masked = batch["masked"] if "mlm" in self.terms else batch["masked"][:0]
         same = batch["same"][: self._same(batch)]
         student = outputs_at(model, batch, torch.cat([masked, same]))
-        loss, sums = student.zero, {}
+        loss, sums = student.zero, dict[str, torch.Tensor]()
         if self.terms.keys() != {"mlm"}:
             with torch.no_grad():
                 places = batch["teacher_same"][: len(same)]
@@ -142,14 +142,14 @@ class AlignedDistillation:
             term = WeightedTerm(logit_term(self.terms["kl"]), len(same), scales["kl"])
             goals = [(goal.of_tokens(self.teacher_shared), 1.0)]
             # A KL reads no labels: any numbers stand for them.
-            part, found = chunked_losses(own.of_tokens(self.shared), goals, same, {"kl": term})
-            loss, sums = loss + part, sums | found
+            part, of_term = chunked_losses(own.of_tokens(self.shared), goals, same, {"kl": term})
+            loss, sums = loss + part, sums | of_term
         if "mlm" in self.terms:
             own = LazyLogits.of(student.head[: len(masked)], projection_of(plain))
             term = WeightedTerm(logit_term(self.terms["mlm"]), len(masked), scales["mlm"])
             labels = batch["labels"].flatten()[masked]
-            part, found = chunked_losses(own, [], labels, {"mlm": term})
-            loss, sums = loss + part, sums | found
+            part, of_term = chunked_losses(own, [], labels, {"mlm": term})
+            loss, sums = loss + part, sums | of_term
         if "cosine" in self.terms:
             pooled = pool(student.last_hidden, batch["spans"], batch["span_sizes"])
             goal_states = pool(

@@ -46,7 +46,8 @@ def rarity_weights(occurrences: Array) -> Array:
     a / (a + share of running text), with a = 0.001 (Arora, Liang and Ma 2017, who weigh the words
     of a sentence so).
     """
-    return ARORA / (ARORA + occurrences / max(occurrences.sum(), 1))
+    weights: Array = ARORA / (ARORA + occurrences / max(occurrences.sum(), 1))
+    return weights
 
 
 def similarity_weights(
@@ -138,7 +139,8 @@ def learn_vectors(
     matrix = sparse.csr_matrix((information[positive], places), (size, size))
     left, values, _ = svds(matrix, k=min(dimensions, size - 1), v0=np.ones(size), solver="arpack")
     table = left * np.sqrt(values)
-    return {tokens[row]: table[row] for row in np.flatnonzero(np.abs(table).max(axis=1) > 1e-9)}
+    used = np.abs(table).max(axis=1) > 1e-9
+    return {token: row for token, row, found in zip(tokens, table, used, strict=True) if found}
 
 
 def unit_rows(table: Array) -> Array:

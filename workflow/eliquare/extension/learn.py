@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from eliquare.io import InputError, progress
@@ -75,19 +76,14 @@ class Words:
         """
         if not self.written:
             raise InputError("the documents hold no words")
-        before = after = shorter = longer = 0
-        for word, old in self.segmentations.items():
-            count, new = self.counts[word], segment(backend, word)
-            before += count * len(old)
-            after += count * len(new)
-            shorter += count * (len(new) < len(old))
-            longer += count * (len(new) > len(old))
-        running = self.counts.total()
+        counts = np.array([self.counts[word] for word in self.segmentations])
+        before = np.array([len(tokens) for tokens in self.segmentations.values()])
+        after = np.array([len(segment(backend, word)) for word in self.segmentations])
         return {
-            "fertility_before": before / self.written,
-            "fertility_after": after / self.written,
-            "words_shortened": shorter / running,
-            "words_lengthened": longer / running,
+            "fertility_before": float(counts @ before / self.written),
+            "fertility_after": float(counts @ after / self.written),
+            "words_shortened": float(counts @ (after < before) / counts.sum()),
+            "words_lengthened": float(counts @ (after > before) / counts.sum()),
         }
 
 

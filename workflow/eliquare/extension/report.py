@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pydantic import Field
-from tabulate import tabulate
 
 from eliquare.io import atomic_write, read_json, write_json
 from eliquare.models.loading import load_config, load_fast_tokenizer, parameter_count, quiet
@@ -37,8 +36,8 @@ def report(options: ReportOptions) -> None:
     }
     with atomic_write(options.output) as partial:
         write_json(partial, result)
-    curve = [[f"{p['added']:,}", f"{p['fertility']:.3f}"] for p in extension["curve"][::5]]
     print("{new:,} new tokens, {selected:,} of the old {of:,}".format(**result["tokens"]))
     print("parameters: {before:,} before, {after:,} after".format(**result["parameters"]))
     print(texts_table(result["texts"]))
-    print(tabulate(curve, ["new tokens", "tokens per word"], disable_numparse=True))
+    for point in extension["curve"][::5]:
+        print("{added:>10,} new tokens: {fertility:.3f} tokens per word".format(**point))
