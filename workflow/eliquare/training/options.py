@@ -120,7 +120,8 @@ def training_arguments(
         output_dir=str(folder),
         run_name=str(options.output),
         report_to=options.report_to or "none",
-        max_steps=steps,
+        # The Trainer refuses 0, for which `MaskedTrainer.fit` never starts it.
+        max_steps=max(steps, 1),
         per_device_train_batch_size=options.per_device_train_batch_size,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         learning_rate=options.learning_rate,

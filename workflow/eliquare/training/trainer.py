@@ -105,11 +105,10 @@ class MaskedTrainer(transformers.Trainer):
         self.options = options
         self.folder = checkpoint.folder_of(options.output)
         config = dict(vars(model.config))
+        self.steps = options.steps(data.train.per_epoch)
         super().__init__(
             model,
-            training_arguments(
-                options, options.steps(data.train.per_epoch), objective.best_by, self.folder
-            ),
+            training_arguments(options, self.steps, objective.best_by, self.folder),
             data_collator=data.collate,
             train_dataset=data.train,
             eval_dataset=data.validation,
@@ -127,7 +126,7 @@ class MaskedTrainer(transformers.Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the micro-batches of this process, all steps in one "epoch" of the Trainer."""
         batches = MicroBatchSampler(
-            self.args.max_steps,
+            self.steps,
             self.args.per_device_train_batch_size,
             self.args.gradient_accumulation_steps,
             self.group.rank,
@@ -181,7 +180,7 @@ class MaskedTrainer(transformers.Trainer):
         ``num_items_in_batch`` is what ``get_batch_samples`` counted.
         """
         counts: dict[str, int] = num_items_in_batch
-        progress = self.state.global_step / self.args.max_steps
+        progress = self.state.global_step / self.steps
         scales = {
             name: weight.at(progress) / max(counts[name], 1)
             for name, weight in self.objective.weights.items()
@@ -286,14 +285,14 @@ class MaskedTrainer(transformers.Trainer):
             with checkpoint.disk_full_is_a_failure(str(self.folder)):
                 checkpoint.write_history(self.folder, self.state.log_history)
             values = ", ".join(f"{name} {value:,.5g}" for name, value in logs.items())
-            logger.info("step %s of %s: %s", line["step"], self.args.max_steps, values)
+            logger.info("step %s of %s: %s", line["step"], self.steps, values)
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def _logged_step(self, logs: Mapping[str, float]) -> dict[str, float]:
         """Return a logged step: means of the terms since the last one, and the pace."""
         last = next((line for line in reversed(self.state.log_history) if "tokens" in line), {})
         means, passed = self.sums.take()
-        progress = (self.state.global_step - 1) / self.args.max_steps
+        progress = (self.state.global_step - 1) / self.steps
         weights = {
             f"weight_{name}": weight.at(progress)
             for name, weight in self.objective.weights.items()
@@ -373,13 +372,13 @@ class MaskedTrainer(transformers.Trainer):
             last = None if made else checkpoint.open_folder(self.folder, origin)
             logger.info("%s", self._plan(made, last))
         made, last = self.group.from_main((made, last))
-        if not made and self.args.max_steps > 0:
+        if not made and self.steps > 0:
             # Dropout differs between processes.
             transformers.set_seed(self.options.seed + self.group.rank)
             with self.clock.watching():
                 self.train(resume_from_checkpoint=None if last is None else str(last))
         self.group.leave()
-        if not made and self.state.global_step < self.args.max_steps:
+        if not made and self.state.global_step < self.steps:
             raise Interrupted(f"the state is saved in {self.folder}; the same command resumes")
         return self.group.is_main and not made
 
@@ -389,7 +388,7 @@ class MaskedTrainer(transformers.Trainer):
             return f"{self.options.output}: made already, with these settings and inputs"
         if last is not None:
             return f"resuming from {last}"
-        steps, train = self.args.max_steps, self.data.train
+        steps, train = self.steps, self.data.train
         return (
             f"{steps:,} steps of {train.step_size:,} sequences, "
             f"{steps * train.step_size / train.per_epoch:.2f} epochs of {train.per_epoch:,}; "
