@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
@@ -19,7 +19,6 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils.hub import cached_file
@@ -31,14 +30,6 @@ DEBERTA_V3_HEAD = "lm_predictions."
 LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 logger = logging.getLogger(__name__)
-
-
-class TaskModel(NamedTuple):
-    """A model with a new head for a task, its tokenizer, and the longest input in tokens."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
 
 
 def quiet() -> None:
@@ -173,55 +164,34 @@ def load_masked_lm(folder: str | Path) -> PreTrainedModel:
 
 
 def load_for_task(
-    source: str,
-    labels: Sequence[str],
-    *,
-    per_token: bool,
-    max_length: int,
-    revision: str | None = None,
-) -> TaskModel:
-    """Load any encoder in float32 with a new head for a task.
+    folder: str | Path, labels: Sequence[str], *, per_token: bool
+) -> PreTrainedModel:
+    """Load any encoder in float32 with a new head for a task, drawn from torch's generator.
 
     Args:
-        source: model folder or hub id.
+        folder: a model folder; a head that is stored there is left out.
         labels: names of the labels, in the order of the head's outputs.
         per_token: one label for each token, else one for each text.
-        max_length: longest input asked for; the result's is lower where the model takes less.
-        revision: commit of a hub id.
 
     Raises:
-        InputError: the model does not load, or its tokenizer has no padding token.
+        InputError: the model does not load.
     """
     quiet()
     head = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
     try:
         config = AutoConfig.from_pretrained(
-            source,
-            revision=revision,
+            folder,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = head.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)
+        model: PreTrainedModel = head.from_pretrained(folder, config=config, dtype=torch.float32)
     except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
         raise InputError(
-            f"{source}: {'' if Path(source).exists() else 'no such folder, and '}does not load as "
-            f"a model ({first_line(error)}); expected a folder with config.json, model.safetensors "
-            "and a tokenizer, or a hub id"
+            f"{folder}: does not load as a model ({first_line(error)}); expected a folder with "
+            "config.json, model.safetensors and a tokenizer"
         ) from None
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"{source}: its tokenizer has no padding token; add one")
-    model.config.pad_token_id = tokenizer.pad_token_id
-    longest = max_sequence_length(model)
-    if longest < max_length:
-        logger.warning(
-            "%s: takes at most %d tokens; max_length %d is lowered to that",
-            source,
-            longest,
-            max_length,
-        )
-    return TaskModel(model, tokenizer, min(max_length, longest))
+    return model
 
 
 def load_for_benchmark(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eliquare.tasks import metrics
+from eliquare.evaluation import trainer as metrics
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O"]]
 

@@ -1,0 +1,218 @@
+"""Fine-tune a system on tasks with several seeds, and score it on their test splits.
+
+    eliquare evaluation finetune --model FOLDER --system NAME --language sw \
+        --tasks '{"name": "sw-ner", "kind": "ner", "language": "sw", "train": "train.txt"}' \
+        --seeds 1 2 3 --output results/compare/scores/sw/NAME.json
+
+One process does all tasks and seeds of a system: it imports torch once, reads the tokenizer once
+and encodes each task once. Each result, of one task and seed, is a folder of the store with a
+digest of everything that decides it. A result whose digest is the same is reused, so a new seed
+or task makes its own results only, and a run that was killed continues with those that are missing.
+
+The fine-tuning itself is in ``trainer``, which is imported when there is something to make: torch
+takes seconds, and mistakes in task files are reported before.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from eliquare import cli
+from eliquare.config.model import Finetuning, TaskData
+from eliquare.evaluation import data, readers
+from eliquare.io import (
+    atomic_dir,
+    atomic_write,
+    checksum,
+    existing,
+    locked,
+    provenance,
+    read_json,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from eliquare.evaluation.trainer import Result
+
+# The files of a model folder that decide its results; its card and its history do not.
+MODEL_FILES = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
+# Keys of a seed's metrics.json that are the same for all seeds of a task.
+TASK_KEYS = ("kind", "metric", "labels", "max_length", "sizes", "unknown_share", "long_share")
+SEED_KEYS = ("test", "validation", "best_epoch", "steps", "warmup_steps")
+
+logger = logging.getLogger(__name__)
+
+
+class Task(TaskData):
+    """A task to fine-tune on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the task.")
+    finetuning: Finetuning = Field(Finetuning(), description="Hyper-parameters.")
+
+
+class FinetuneOptions(cli.Options):
+    """Options of ``evaluation finetune``."""
+
+    model: str = Field(description="Model folder, or hub id.")
+    system: str = Field(description="Name of the system.")
+    language: str = Field(description="Code of the language.")
+    tasks: list[Task] = Field(min_length=1, description="Tasks, each as JSON.")
+    seeds: list[int] = Field(
+        min_length=1, description="Seeds of the new head, the order of the data and the dropout."
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
+    threads: int | None = Field(None, ge=1, description="Threads of the processor.")
+    store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
+    output: Path = Field(description="JSON file with the scores to write.")
+
+
+class Run(NamedTuple):
+    """One result: a task with a seed, its folder in the store, and what decides it."""
+
+    task: Task
+    seed: int
+    folder: Path
+    origin: dict[str, Any]
+
+    def is_stored(self) -> bool:
+        """Return whether the store holds this result, made from the same."""
+        path = self.folder / "provenance.json"
+        return path.exists() and read_json(path).get("digest") == self.origin["digest"]
+
+
+def finetune(options: FinetuneOptions) -> None:
+    """Fine-tune a system on tasks with every seed, reuse stored results, write the scores."""
+    folder = model_folder(options.model)
+    runs = plan(options, folder)
+    missing = [run for run in runs if not run.is_stored()]
+    logger.info(
+        "%s: %d of %d results are stored, %d to make",
+        options.system, len(runs) - len(missing), len(runs), len(missing),
+    )  # fmt: skip
+    if missing:
+        make(options, folder, missing)
+    with atomic_write(options.output) as partial:
+        write_json(partial, scores(options, runs))
+
+
+def model_folder(model: str) -> Path:
+    """Return the model's folder; raise InputError if it is none."""
+    folder = Path(model)
+    if not folder.exists():
+        from eliquare.models.hub import local_folder
+
+        folder = local_folder(model)
+    existing(folder / "config.json", "model configuration; expected a model's folder")
+    return folder
+
+
+def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
+    """Return the results that are asked for, in the order of tasks and seeds."""
+    model = model_checksum(folder)
+    files: dict[str, str] = {}
+    runs = []
+    for task in options.tasks:
+        paths = {"train": task.train, "validation": task.validation, "test": task.test}
+        given = {name: path for name, path in paths.items() if path}
+        for path in set(given.values()) - set(files):
+            files[path] = checksum(existing(path, f"file of the task {task.name}"))
+        inputs = {"model": model} | {name: files[path] for name, path in given.items()}
+        # A file's name decides how a table is read.
+        settings = {
+            "version": cli.version("evaluation", "finetune"),
+            "task": task.model_dump(exclude={"name", "language", *paths}),
+            "formats": {name: readers.format_suffix(path) for name, path in given.items()},
+            "precision": options.precision,
+        }
+        for seed in dict.fromkeys(options.seeds):
+            origin = provenance(settings | {"seed": seed}, {}) | {"inputs": inputs}
+            decides = json.dumps([origin["settings"], inputs], sort_keys=True)
+            origin["digest"] = hashlib.sha256(decides.encode()).hexdigest()
+            place = options.store / task.name / options.system / f"seed-{seed}"
+            runs.append(Run(task, seed, place, origin))
+    return runs
+
+
+def model_checksum(folder: Path) -> str:
+    """Return a SHA-256 of the files that decide what a model answers."""
+    files = sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern)})
+    names = [f"{file.name} {checksum(file)}\n" for file in files if file.is_file()]
+    return hashlib.sha256("".join(names).encode()).hexdigest()
+
+
+def scores(options: FinetuneOptions, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the scores of all tasks and seeds, as the reports read them."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        metrics = read_json(run.folder / "metrics.json")
+        task = tasks.setdefault(
+            run.task.name, {key: metrics[key] for key in TASK_KEYS} | {"seeds": {}}
+        )
+        task["seeds"][str(run.seed)] = {key: metrics[key] for key in SEED_KEYS}
+    return {"system": options.system, "language": options.language, "tasks": tasks}
+
+
+def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None:
+    """Fine-tune for each missing result; each is in the store as soon as it is finished."""
+    by_task: dict[str, list[Run]] = {}
+    for run in missing:
+        by_task.setdefault(run.task.name, []).append(run)
+    loaded = {
+        name: data.load(runs[0].task, runs[0].task.finetuning.max_train_samples)
+        for name, runs in by_task.items()
+    }
+    # With several GPUs in sight, the Trainer falls back on DataParallel: another batch size.
+    first_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = first_gpu
+    from eliquare.evaluation.trainer import System
+
+    system = System(folder, options.precision, options.threads)
+    left = len(missing)
+    for name, runs in by_task.items():
+        task = runs[0].task
+        prepared = system.prepare(task.kind, loaded[name], task.finetuning)
+        for run in runs:
+            with locked(run.folder, "result"):
+                if not run.is_stored():
+                    logger.info("%s, %s, seed %d (%d left)", name, options.system, run.seed, left)
+                    save(options, run, system.train(prepared, run.seed))
+            left -= 1
+
+
+def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
+    """Put a result into the store; one that was made from something else is replaced."""
+    names = {
+        "task": run.task.name,
+        "language": options.language,
+        "system": options.system,
+        "seed": run.seed,
+    }
+    with atomic_dir(run.folder) as partial:
+        write_json(partial / "metrics.json", names | result.metrics)
+        write_json_lines(partial / "history.jsonl", result.history)
+        write_json_lines(partial / "predictions.jsonl", result.predictions)
+        write_json(partial / "provenance.json", run.origin)
+
+
+def write_json_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one JSON object per line."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
