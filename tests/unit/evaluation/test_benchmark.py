@@ -1,10 +1,14 @@
+"""Sizes are those of the formulas; times and memory are consistent."""
+
 import json
 
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from eliquare import measure, stage
+from eliquare import cli
+from eliquare.evaluation.benchmark import benchmark
+from eliquare.io import InputError
 
 VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE, POSITIONS = 5000, 32, 2, 64, 40
 
@@ -27,15 +31,15 @@ def small_bert(folder, **changes):
 
 def measured(folder, output, *options):
     arguments = ["--model", str(folder), "--language", "sl", "--system", "small"]
-    arguments += ["--length", "16", "--repeats", "3", "--threads", "1", "--device", "cpu"]
+    arguments += ["--sequence-length", "16", "--repeats", "3", "--threads", "1", "--device", "cpu"]
     arguments += ["--output", str(output), *options]
-    measure.run(measure.parser().parse_args(arguments))
+    benchmark(cli.parse(benchmark, "benchmark", arguments))
     return json.loads(output.read_text())
 
 
 def test_parameters_are_those_of_the_formula(tmp_path):
     small_bert(tmp_path / "model")
-    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-size", "1")
+    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "1")
     embeddings = (VOCABULARY + POSITIONS + 2) * HIDDEN + 2 * HIDDEN
     attention = 4 * (HIDDEN * HIDDEN + HIDDEN) + 2 * HIDDEN
     feed_forward = 2 * HIDDEN * INTERMEDIATE + INTERMEDIATE + HIDDEN + 2 * HIDDEN
@@ -48,20 +52,20 @@ def test_parameters_are_those_of_the_formula(tmp_path):
         "head": head,
     }
     assert report["tied_embeddings"] is True
-    assert report["vocabulary_size"] == VOCABULARY
+    assert report["vocab_size"] == VOCABULARY
     assert report["weights_mb"] == pytest.approx(4 * (embeddings + encoder + head) / 1e6, rel=0.03)
 
 
 def test_an_untied_head_owns_its_matrix(tmp_path):
     small_bert(tmp_path / "model", tie_word_embeddings=False)
-    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-size", "1")
+    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "1")
     assert report["tied_embeddings"] is False
     assert report["parameters"]["head"] > VOCABULARY * HIDDEN
 
 
 def test_each_batch_size_is_measured_without_and_with_the_head(tmp_path):
     small_bert(tmp_path / "model")
-    options = ["--batch-size", "32", "--batch-size", "1"]
+    options = ["--batch-sizes", "32", "1"]
     report = measured(tmp_path / "model", tmp_path / "m.json", *options)
     rows = {(row["batch_size"], row["part"]): row for row in report["measurements"]}
     assert set(rows) == {(n, p) for n in (1, 32) for p in ("encoder", "encoder_and_mlm_head")}
@@ -75,7 +79,7 @@ def test_each_batch_size_is_measured_without_and_with_the_head(tmp_path):
 
 def test_peak_memory_holds_the_logits_of_the_head(tmp_path):
     small_bert(tmp_path / "model")
-    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-size", "64")
+    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "64")
     rows = {row["part"]: row["peak_memory_mb"] for row in report["measurements"]}
     logits = 64 * 16 * VOCABULARY * 4 / 1e6
     assert rows["encoder"] < logits / 2
@@ -92,14 +96,14 @@ def test_positions_of_xlm_r_start_behind_the_padding(tmp_path):
         max_position_embeddings=18,
     )
     XLMRobertaForMaskedLM(config).save_pretrained(tmp_path / "model")
-    measured(tmp_path / "model", tmp_path / "m.json", "--batch-size", "1")
-    with pytest.raises(stage.InputError, match=r"--length 17: .*positions for 16"):
-        measured(tmp_path / "model", tmp_path / "n.json", "--length", "17")
+    measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "1")
+    with pytest.raises(InputError, match=r"--sequence-length 17: .*at most 16"):
+        measured(tmp_path / "model", tmp_path / "n.json", "--sequence-length", "17")
 
 
 def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(stage.InputError, match="no masked language model") as error:
+    with pytest.raises(InputError, match="no masked language model") as error:
         measured(tmp_path / "empty", tmp_path / "m.json")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "m.json").exists()

@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
-import worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+import worlds
 from eliquare.evaluation import encoding
 from eliquare.evaluation.readers import Text
 from eliquare.io import InputError
@@ -27,7 +27,7 @@ def test_words_are_encoded_as_the_tokenizer_encodes_running_text(encoder):
         tokens = [token for word in encoder.encode([words])[0] for token in word]
         special = encoder.special
         text = encoder.before_word + " ".join(words)
-        assert [*special.before, *tokens, *special.after] == encoder.tokenizer(text)["input_ids"]
+        assert [*special.prefix, *tokens, *special.suffix] == encoder.tokenizer(text)["input_ids"]
 
 
 words_of_any_kind = st.one_of(
@@ -47,7 +47,9 @@ def test_every_word_is_scored_exactly_once(encoder, sentences, max_length):
     encoded = encoder.encode(sentences)
     windows = encoder.windows(encoded, max_length)
     scored = Counter((window.sentence, word) for window in windows for word in window.words)
-    assert scored == Counter((n, word) for n, words in enumerate(sentences) for word in range(len(words)))
+    assert scored == Counter(
+        (n, word) for n, words in enumerate(sentences) for word in range(len(words))
+    )
     for window in windows:
         assert 3 <= len(window.input_ids) <= max_length
         for position, word in zip(window.positions, window.words, strict=True):

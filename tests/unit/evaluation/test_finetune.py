@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import worlds
 from transformers import BertConfig, BertForMaskedLM
 
+import worlds
 from eliquare import cli
 from eliquare.evaluation import finetune, readers
 from eliquare.io import Failure, InputError

@@ -13,29 +13,12 @@ from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerFast
 
+from eliquare.corpus.masking import IGNORE_INDEX
+from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation.readers import Examples, Sentence, Text
 from eliquare.io import InputError
 
-IGNORE_INDEX = -100
 Word = tuple[int, ...]  # the token ids of one word
-
-
-class SpecialTokens(NamedTuple):
-    """Temporary: that of corpus.tokenization."""
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-    @classmethod
-    def of(cls, backend: Any) -> "SpecialTokens":
-        """Find them."""
-        plain = backend.encode("a", add_special_tokens=False).ids
-        framed = backend.encode("a", add_special_tokens=True).ids
-        for begin in range(len(framed) - len(plain) + 1):
-            end = begin + len(plain)
-            if plain and framed[begin:end] == plain:
-                return cls(tuple(framed[:begin]), tuple(framed[end:]))
-        raise InputError("tokenizer: its special tokens do not stand around the text")
 
 
 class Window(NamedTuple):
@@ -84,7 +67,7 @@ class WordEncoder:
         Windows come in the order of the sentences; every word is scored in exactly one. A word
         longer than a full window keeps its first tokens.
         """
-        before, after = list(self.special.before), list(self.special.after)
+        before, after = list(self.special.prefix), list(self.special.suffix)
         capacity = max_length - len(before) - len(after)
         if capacity < 1:
             raise InputError(f"max_length {max_length}: leaves no room beside the special tokens")

@@ -3,7 +3,8 @@
 Ours are two things. The best epoch is kept in memory by a callback, since
 ``load_best_model_at_end`` writes the model and the optimizer of each epoch to disk, which takes
 longer than a small model's training. Evaluation goes by length, so that little of a batch is
-padding, and its answers are put back in order.
+padding, and its answers are put back in order. A loop of our own would save a fifth of the time of
+the smallest models and nothing that matters of real ones.
 """
 
 import logging
@@ -156,7 +157,7 @@ class System:
             per_device_eval_batch_size=4 * batch_size,
             warmup_steps=warmup_steps,
             weight_decay=finetuning.weight_decay,
-            optim="adamw_torch",
+            optim="adamw_torch_fused",
             lr_scheduler_type="linear",
             use_cpu=not torch.cuda.is_available(),
             bf16=self.precision == "bf16",

@@ -1,1 +1,0 @@
-"""Fine-tuning on tasks, and the metrics that score it."""
