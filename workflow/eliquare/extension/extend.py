@@ -45,12 +45,10 @@ tags: [vocabulary-extension]
 
 # {name} with {new:,} new tokens
 
-The masked language model {name} with {new:,} longer tokens for one language. A word of the text has
-{fertility_after:.2f} tokens, and had {fertility_before:.2f} before. Nothing was trained: the new
-tokens start as mixtures of old ones, and are of use only after more training.
-
-`new_tokens.csv` lists them, `extension.json` says what they do to the text, and `provenance.json`
-what the model was made from. The terms of {name} hold for this model too.
+A word of one language has {fertility_after:.2f} tokens, and had {fertility_before:.2f}. Nothing was
+trained: the new tokens start as mixtures of old ones, and are of use only after more training.
+`new_tokens.csv` lists them, `extension.json` says what they do to the text, `provenance.json` what
+the model was made from. The terms of {name} hold for this model too.
 """
 
 logger = logging.getLogger(__name__)
@@ -173,10 +171,9 @@ def learn(options: ExtendOptions, words: Words, base: Description, replaced: int
         )
     if wanted is not None and len(learned.tokens) < wanted:
         logger.warning(
-            "%s tokens added, not %s: the others occur fewer than %d times, or do not shorten the "
+            "%d tokens fewer than asked for: others occur fewer than %d times, or do not shorten the "
             "text",
-            f"{len(learned.tokens) - replaced:,}",
-            f"{options.num_tokens:,}",
+            wanted - len(learned.tokens),
             options.min_frequency,
         )
     return learned
