@@ -171,8 +171,8 @@ def learn(options: ExtendOptions, words: Words, base: Description, replaced: int
         )
     if wanted is not None and len(learned.tokens) < wanted:
         logger.warning(
-            "%d tokens fewer than asked for: others occur fewer than %d times, or do not shorten the "
-            "text",
+            "%d tokens fewer than asked for: others occur fewer than %d times, or do not shorten "
+            "the text",
             wanted - len(learned.tokens),
             options.min_frequency,
         )
