@@ -26,21 +26,21 @@ class Page(NamedTuple):
 class Writer:
     """Writes the pages of one wiki."""
 
-    def __init__(self, speaker: Speaker):
+    def __init__(self, speaker: Speaker) -> None:
         self.speaker = speaker
         self.draw = speaker.draw
         self.language = speaker.language
         self.titles: dict[str, int] = {}
 
     def phrase(self, topic: str) -> str:
-        """One or two words about a topic: a heading, a caption, a label."""
+        """Return one or two words about a topic: a heading, a caption, a label."""
         noun = self.speaker.lexeme("NOUN", topic).lemma
         if self.draw.chance(0.5):
             noun = f"{noun} {self.speaker.lexeme('NOUN', topic).lemma}"
         return self.language.capitalised(noun)
 
     def title(self, context: Context) -> str:
-        """A title that no other page has."""
+        """Return a title that no other page has."""
         name = self.draw.pick(context.names)
         words = " ".join(token.form for token in name.tokens)
         title = words if self.draw.chance(0.6) else self.phrase(context.topic)
@@ -48,7 +48,7 @@ class Writer:
         return title if self.titles[title] == 1 else f"{title} ({self.titles[title]})"
 
     def marked_up(self, sentence: Sentence) -> str:
-        """A sentence with links, emphasis, entities and references."""
+        """Return a sentence with links, emphasis, entities and references."""
         draw = self.draw
         surfaces = sentence.surfaces()
         parts = []
@@ -73,7 +73,7 @@ class Writer:
         return text
 
     def infobox(self, context: Context, title: str) -> str:
-        """An infobox with a nested template."""
+        """Return an infobox with a nested template."""
         rows = [
             f"| {self.speaker.lexeme('NOUN', context.topic).lemma} = {self.phrase(context.topic)}"
             for _ in range(self.draw.between(2, 4))
@@ -85,7 +85,7 @@ class Writer:
         )
 
     def extra(self, context: Context) -> str:
-        """A table, a list, a gallery, an image or a formula."""
+        """Return a table, a list, a gallery, an image or a formula."""
         draw = self.draw
         kind = draw.between(0, 5)
         rows = [self.phrase(context.topic) for _ in range(draw.between(2, 4))]
@@ -104,7 +104,7 @@ class Writer:
         return f"{{{{quote|{self.speaker.sentence(context).text}|{{{{nowrap|{rows[0]}}}}}}}}}"
 
     def article(self, context: Context, title: str) -> str:
-        """The wikitext of one article."""
+        """Return the wikitext of one article."""
         draw = self.draw
         parts = [self.infobox(context, title)] if draw.chance(0.5) else []
         for section in range(draw.between(2, 5)):
@@ -122,7 +122,7 @@ class Writer:
         return "\n\n".join(parts)
 
     def pages(self, articles: int) -> Iterator[Page]:
-        """All pages of the wiki: that many articles, and what stands around them."""
+        """Yield all pages of the wiki: so many articles, and what stands around them."""
         draw = self.draw
         for topic in TOPICS:
             yield Page(f"Category:{topic}", 14, "[[Category:Main]]")
@@ -154,7 +154,7 @@ class Writer:
                 yield Page(f"User:A{number}", 2, self.speaker.sentence(context).text)
 
     def nearly(self, text: str, context: Context) -> str:
-        """The text with about one word in fifty replaced."""
+        """Return the text with about one word in fifty replaced."""
         words = text.split(" ")
         for position, word in enumerate(words):
             if word.isalpha() and self.draw.chance(0.02):

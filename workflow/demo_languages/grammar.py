@@ -1,6 +1,7 @@
 """From meaning to words: phrases, propositions and their realisation in one language."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from demo_languages.draw import Draw
@@ -20,7 +21,7 @@ class Name:
     title: Token | None = None
 
     def tagged(self) -> Tagged:
-        """Its tokens with IOB2 tags; a title stands outside the entity."""
+        """Return its tokens with IOB2 tags; a title stands outside the entity."""
         result: Tagged = [(self.title, "O")] if self.title else []
         for position, token in enumerate(self.tokens):
             result.append((token, f"{'I' if position else 'B'}-{self.kind}"))
@@ -69,7 +70,7 @@ class Grammar:
     draw: Draw
     roles: dict[str, Token] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         closed = self.lexicon.closed
         self.language = self.lexicon.language
         self.roles = {
@@ -83,12 +84,13 @@ class Grammar:
         self.first_gender = next(iter(self.language.endings))
 
     def phrase(self, phrase: Phrase, case: str) -> Tagged:
-        """A noun phrase in a case."""
+        """Return a noun phrase in a case."""
         if phrase.name:
             return phrase.name.tagged()
         agreement = (phrase.gender, phrase.number)
         if phrase.pronoun:
             return [(phrase.pronoun.forms[*agreement, case], "O")]
+        assert phrase.noun is not None
         words = [phrase.noun.forms[*agreement, case]]
         if phrase.adjective:
             first = self.draw.chance(self.language.adjective_first)
@@ -100,11 +102,11 @@ class Grammar:
         return [(word, "O") for word in words]
 
     def adposition(self, word: Token, words: Tagged) -> Tagged:
-        """An adposition before or after its phrase, as the language has it."""
+        """Return an adposition before or after its phrase, as the language has it."""
         return [*words, (word, "O")] if self.language.postpositions else [(word, "O"), *words]
 
     def clause(self, meaning: Proposition, passive: bool = False, elided: bool = False) -> Tagged:
-        """A clause without its final punctuation; an elided one leaves out its verb."""
+        """Return a clause without its final punctuation; an elided one leaves out its verb."""
         subject = self.phrase(meaning.subject, "Nom")
         verbs = [] if elided else self.verbs(meaning, passive)
         objects: Tagged = []
@@ -132,13 +134,14 @@ class Grammar:
         return [pair for piece in pieces for pair in piece]
 
     def verbs(self, meaning: Proposition, passive: bool) -> Tagged:
-        """Negation, auxiliaries, adverb and the verb or attribute, agreeing with the subject."""
+        """Return the verb or attribute with its helpers, agreeing with the subject."""
         doer = meaning.object if passive and meaning.object else meaning.subject
         agreement = (doer.gender or self.first_gender, doer.number)
         if meaning.verb:
             main = [meaning.verb.forms[agreement]]
             helper = [meaning.auxiliary.word] if meaning.auxiliary else []
         else:
+            assert meaning.attribute is not None
             main = [meaning.attribute.forms[agreement]]
             helper = [self.roles["copula"]]
         if passive:
@@ -152,7 +155,9 @@ class Grammar:
             words = ([self.roles["not"]] if meaning.negated else []) + helper + main
         return [(word, "O") for word in words]
 
-    def sentence(self, words: Tagged, end: str, empty: list[tuple[int, Token]] = ()) -> Sentence:
+    def sentence(
+        self, words: Tagged, end: str, empty: Sequence[tuple[int, Token]] = ()
+    ) -> Sentence:
         """Close a sentence: final punctuation and contractions."""
         words = [*words, (Token(end, end, "PUNCT"), "O")]
         tokens = [token for token, _ in words]
@@ -166,10 +171,10 @@ class Grammar:
 
 
 def synonymous(meaning: Proposition) -> Proposition:
-    """The same meaning with synonyms, wherever there are some."""
+    """Return the same meaning with synonyms, wherever there are some."""
 
-    def other(phrase: Phrase | None) -> Phrase | None:
-        if phrase is None or not phrase.noun or not phrase.noun.synonym:
+    def other(phrase: Phrase) -> Phrase:
+        if not phrase.noun or not phrase.noun.synonym:
             return phrase
         noun = phrase.noun.synonym
         return replace(phrase, noun=noun, gender=noun.gender)
@@ -178,13 +183,13 @@ def synonymous(meaning: Proposition) -> Proposition:
     return replace(
         meaning,
         subject=other(meaning.subject),
-        object=other(meaning.object),
+        object=other(meaning.object) if meaning.object else None,
         verb=verb.synonym if verb and verb.synonym else verb,
     )
 
 
 def contrary(meaning: Proposition, negate: bool) -> Proposition:
-    """The contrary: by an antonym where there is one, unless asked to negate."""
+    """Return the contrary: by an antonym where there is one, unless asked to negate."""
     if not negate:
         if meaning.verb and meaning.verb.antonym:
             return replace(meaning, verb=meaning.verb.antonym)

@@ -5,11 +5,14 @@ other splits have no nouns, verbs, adjectives, adverbs and names but held ones. 
 of these it knows from pre-training alone.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from demo_languages.draw import Draw, Pool
 from demo_languages.orthography import CASES, NUMBERS, Language
+
+Key = TypeVar("Key")
 
 TOPICS = ("politics", "sports", "science", "travel", "health")
 GENERAL = "general"
@@ -57,7 +60,7 @@ class Lexeme:
 
     @property
     def word(self) -> Token:
-        """The only form of a word that does not inflect."""
+        """Return the only form of a word that does not inflect."""
         return self.forms[()]
 
 
@@ -80,8 +83,10 @@ class View:
     open classes and all names are held ones.
     """
 
-    def __init__(self, lexicon: Lexicon, words: str = "all"):
-        def pools(lists: dict, kept: tuple[bool, ...]) -> dict:
+    def __init__(self, lexicon: Lexicon, words: str = "all") -> None:
+        def pools(
+            lists: Mapping[Key, list[Lexeme]], kept: tuple[bool, ...]
+        ) -> dict[Key, Pool[Lexeme]]:
             return {
                 key: Pool([lexeme for lexeme in lexemes if lexeme.held in kept])
                 for key, lexemes in lists.items()
@@ -99,13 +104,13 @@ class View:
 class Builder:
     """Draws the words of one language; no two stems or particles are alike by accident."""
 
-    def __init__(self, language: Language, seed: int):
+    def __init__(self, language: Language, seed: int) -> None:
         self.language = language
         self.draw = Draw(seed, language.code, "lexicon")
         self.taken: set[str] = set()
 
-    def fresh(self, make) -> str:
-        """A word that no other lexeme has."""
+    def fresh(self, make: Callable[[], str]) -> str:
+        """Return a word that no other lexeme has."""
         while True:
             word = make()
             if word not in self.taken:
@@ -113,16 +118,18 @@ class Builder:
                 return word
 
     def stem(self) -> str:
-        """A stem of one to three syllables."""
+        """Return a stem of one to three syllables."""
         return self.fresh(lambda: self.language.stem(self.draw, self.draw.pick((1, 1, 2, 2, 2, 3))))
 
-    def inflected(self, upos: str, topic: str, stem: str | None = None, **traits) -> Lexeme:
-        """A noun, verb, adjective, pronoun or determiner with all its forms."""
+    def inflected(
+        self, upos: str, topic: str, stem: str | None = None, polarity: str = ""
+    ) -> Lexeme:
+        """Return a noun, verb, adjective, pronoun or determiner with all its forms."""
         stem = stem or self.stem()
         genders = tuple(self.language.endings)
         gender = self.draw.pick(genders) if upos == "NOUN" else ""
         citation = stem + self.language.endings[gender or genders[0]][0]
-        forms = {}
+        forms: dict[tuple[str, ...], Token] = {}
         for one in (gender,) if gender else genders:
             # Verbs and adjectives agree in number alone.
             endings = self.language.endings[genders[0] if upos in ("VERB", "ADJ") else one]
@@ -130,25 +137,25 @@ class Builder:
                 feats = {"Number": NUMBERS[index % 2]}
                 if upos not in ("VERB", "ADJ"):
                     feats["Gender"] = one
-                key = (one, NUMBERS[index % 2])
+                key: tuple[str, ...] = (one, NUMBERS[index % 2])
                 if upos in INFLECTED_FOR_CASE:
                     feats["Case"] = CASES[index // 2]
                     key += (CASES[index // 2],)
                 written = "|".join(f"{feat}={feats[feat]}" for feat in sorted(feats))
                 forms[key] = Token(stem + endings[index], citation, upos, written)
-        return Lexeme(upos, citation, forms, topic, gender, stem=stem, **traits)
+        return Lexeme(upos, citation, forms, topic, gender, polarity, stem)
 
     def fixed(self, upos: str, word: str) -> Lexeme:
-        """A word of one form."""
+        """Return a word of one form."""
         return Lexeme(upos, word, {(): Token(word, word, upos)})
 
     def particles(self, upos: str, size: int) -> list[Lexeme]:
-        """Words of a closed class."""
+        """Return words of a closed class."""
         words = [self.fresh(lambda: self.language.particle(self.draw)) for _ in range(size)]
         return [self.fixed(upos, word) for word in words]
 
     def named(self, kind: str, size: int, syllables: tuple[int, ...]) -> list[Lexeme]:
-        """Names of one kind, capitalised in scripts that have capitals."""
+        """Return names of one kind, capitalised in scripts that have capitals."""
         endings = self.language.name_endings[kind]
         draw = self.draw
         words = []
@@ -189,7 +196,7 @@ def hold(lexemes: list[Lexeme], share: float, draw: Draw) -> None:
 
 
 def build(language: Language, seed: int) -> Lexicon:
-    """The lexicon of a language for a seed."""
+    """Return the lexicon of a language for a seed."""
     builder = Builder(language, seed)
     draw = builder.draw
     lexicon = Lexicon(language)
@@ -236,7 +243,7 @@ def build(language: Language, seed: int) -> Lexicon:
 
 
 def adverbs(builder: Builder, lexicon: Lexicon) -> list[Lexeme]:
-    """Adverbs: most are words of their own, some look like an adjective's citation form."""
+    """Return the adverbs: words of their own, and some like an adjective's citation form."""
     adjectives = [
         lexeme
         for (upos, _), lexemes in sorted(lexicon.open.items())
@@ -251,7 +258,7 @@ def adverbs(builder: Builder, lexicon: Lexicon) -> list[Lexeme]:
 
 
 def add_names(builder: Builder, lexicon: Lexicon) -> None:
-    """First names, surnames, places, months, titles and heads of organisations' names."""
+    """Add first names, surnames, places, months, titles and heads of organisations. names."""
     names, language, draw = lexicon.names, lexicon.language, builder.draw
     for kind in ("first", "last", "place"):
         names[kind] = builder.named(kind, NAME_SIZES[kind], (1, 2, 2))
@@ -269,7 +276,7 @@ def add_names(builder: Builder, lexicon: Lexicon) -> None:
 
 
 def add_contractions(lexicon: Lexicon) -> None:
-    """Two words written as one: adposition and determiner, or negation and auxiliary."""
+    """Add contractions: adposition and determiner, or negation and auxiliary, written as one."""
     closed = lexicon.closed
     if lexicon.language.postpositions:
         firsts, seconds = closed["PART"][:1], closed["AUX"][:3]

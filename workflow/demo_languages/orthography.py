@@ -36,7 +36,7 @@ class Language:
     capitals: bool
 
     def stem(self, draw: Draw, syllables: int) -> str:
-        """A stem of that many syllables and a closing consonant."""
+        """Return a stem of that many syllables and a closing consonant."""
         parts = []
         if draw.chance(0.12):
             parts.append(draw.pick(self.initials))
@@ -47,57 +47,37 @@ class Language:
         return "".join(parts) + self.onsets[draw.between(0, self.simple_onsets - 1)]
 
     def particle(self, draw: Draw) -> str:
-        """A short word that does not inflect."""
+        """Return a short word that does not inflect."""
         first = draw.pick(self.initials) if draw.chance(0.3) else ""
         core = draw.pick(self.onsets) + draw.pick(self.nuclei)
         return first + core + (draw.pick(self.codas) if draw.chance(0.4) else "")
 
     @property
     def simple_onsets(self) -> int:
-        """How many onsets are single consonants (they stand first)."""
+        """Return how many onsets are single consonants (they stand first)."""
         return sum(len(onset) == 1 for onset in self.onsets)
 
     def number(self, value: int) -> str:
-        """A whole number in the digits of the language."""
+        """Return a whole number in the digits of the language."""
         return "".join(self.digits[int(digit)] for digit in str(value))
 
     def capitalised(self, word: str) -> str:
-        """A name with its capital letter, in scripts that have capitals.
+        """Return a name with its capital letter, in scripts that have capitals.
 
         Names alone have one: sentences begin with none.
         """
         return word[:1].upper() + word[1:] if self.capitals else word
 
 
+def spaced(letters: str) -> tuple[str, ...]:
+    """Return letters and clusters that are written with spaces between them."""
+    return tuple(letters.split())
+
+
 LATIN = Language(
     code="qaa",
     name="Lavenga",
-    onsets=tuple(
-        [
-            "b",
-            "d",
-            "f",
-            "g",
-            "k",
-            "l",
-            "m",
-            "n",
-            "p",
-            "r",
-            "s",
-            "t",
-            "v",
-            "z",
-            "š",
-            "č",
-            "ñ",
-            "tr",
-            "pl",
-            "st",
-            "kr",
-            "br",
-        ]
-    ),
+    onsets=spaced("b d f g k l m n p r s t v z š č ñ tr pl st kr br"),
     nuclei=("a", "e", "i", "o", "u", "ä", "ö", "ei"),
     codas=("n", "r", "l", "s", "m"),
     initials=("a", "e", "i", "o", "u"),
@@ -121,32 +101,7 @@ LATIN = Language(
 CYRILLIC = Language(
     code="qab",
     name="Дровіна",
-    onsets=tuple(
-        [
-            "б",
-            "в",
-            "г",
-            "д",
-            "ж",
-            "з",
-            "к",
-            "л",
-            "м",
-            "н",
-            "п",
-            "р",
-            "с",
-            "т",
-            "х",
-            "ц",
-            "ч",
-            "ш",
-            "вр",
-            "ст",
-            "пл",
-            "гр",
-        ]
-    ),
+    onsets=spaced("б в г д ж з к л м н п р с т х ц ч ш вр ст пл гр"),
     nuclei=("а", "е", "и", "о", "у", "я", "і", "ю"),
     codas=("н", "р", "л", "с", "й"),
     initials=("а", "о", "у", "і"),
@@ -174,36 +129,7 @@ CYRILLIC = Language(
 DEVANAGARI = Language(
     code="qac",
     name="मरुली",
-    onsets=tuple(
-        [
-            "क",
-            "ख",
-            "ग",
-            "घ",
-            "च",
-            "ज",
-            "ट",
-            "ड",
-            "त",
-            "द",
-            "न",
-            "प",
-            "ब",
-            "भ",
-            "म",
-            "य",
-            "र",
-            "ल",
-            "व",
-            "श",
-            "स",
-            "ह",
-            "प्र",
-            "स्त",
-            "क्र",
-            "न्द",
-        ]
-    ),
+    onsets=spaced("क ख ग घ च ज ट ड त द न प ब भ म य र ल व श स ह प्र स्त क्र न्द"),
     nuclei=("", "ा", "ि", "ी", "ु", "ू", "े", "ो", "ै"),
     codas=("ं", "न", "र", "ल"),
     initials=("अ", "आ", "इ", "उ", "ए"),

@@ -34,7 +34,7 @@ class Sentence:
     empty: list[tuple[int, Token]] = field(default_factory=list)
 
     def surfaces(self) -> list[Surface]:
-        """The orthographic tokens; a contraction is one token."""
+        """Return the orthographic tokens; a contraction is one token."""
         result = []
         position, count = 0, len(self.words)
         while position < count:
@@ -48,7 +48,7 @@ class Sentence:
 
     @property
     def text(self) -> str:
-        """The sentence as it is written."""
+        """Return the sentence as it is written."""
         return "".join(
             surface.form + " " if surface.space_after else surface.form
             for surface in self.surfaces()

@@ -35,20 +35,20 @@ class Context:
 class Speaker:
     """Draws meanings from a view of the lexicon and puts them into words."""
 
-    def __init__(self, view: View, draw: Draw):
+    def __init__(self, view: View, draw: Draw) -> None:
         self.view = view
         self.draw = draw
         self.grammar = Grammar(view.lexicon, draw)
         self.language = view.language
 
     def context(self, topic: str | None = None, stance: str | None = None) -> Context:
-        """A topic, a stance and a few names."""
+        """Return a topic, a stance and a few names."""
         draw = self.draw
         names = [self.actor_name() for _ in range(4)]
         return Context(topic or draw.pick(TOPICS), stance or draw.pick(STANCES), names)
 
     def lexeme(self, upos: str, topic: str) -> Lexeme:
-        """A word of a class, of this topic with high probability."""
+        """Return a word of a class, of this topic with high probability."""
         point = self.draw.uniform()
         if point < OTHER_TOPIC:
             topic = self.draw.pick(TOPICS)
@@ -57,15 +57,15 @@ class Speaker:
         return self.draw.pool(self.view.open[upos, topic])
 
     def closed(self, upos: str) -> Lexeme:
-        """A word of a closed class."""
+        """Return a word of a closed class."""
         return self.draw.pool(self.view.closed[upos])
 
     def actor_name(self) -> Name:
-        """A name of one that acts: of a person or an organisation, seldom of a place."""
+        """Return a name of one that acts: of a person or an organisation, seldom of a place."""
         return self.name(self.draw.pick(("PER",) * 5 + ("ORG",) * 3 + ("LOC",)))
 
     def name(self, kind: str) -> Name:
-        """A name of one to three tokens."""
+        """Return a name of one to three tokens."""
         draw, pools = self.draw, self.view.names
         if kind == "PER":
             last = draw.pool(pools["last"]).word
@@ -85,7 +85,7 @@ class Speaker:
         return Name(kind, tokens[::-1] if self.language.postpositions else tokens)
 
     def noun_phrase(self, topic: str) -> Phrase:
-        """A noun, often with a determiner, an adjective or a numeral."""
+        """Return a noun, often with a determiner, an adjective or a numeral."""
         draw = self.draw
         noun = self.lexeme("NOUN", topic)
         number = NUMBERS[draw.chance(0.2)]
@@ -99,19 +99,19 @@ class Speaker:
         )
 
     def numeral(self) -> Token:
-        """A number in digits or as a word."""
+        """Return a number in digits or as a word."""
         if self.draw.chance(0.5):
             return self.closed("NUM").word
         digits = self.language.number(self.draw.between(2, 20))
         return Token(digits, digits, "NUM")
 
     def year(self) -> Token:
-        """A year in digits."""
+        """Return a year in digits."""
         digits = self.language.number(self.draw.between(2010, 2025))
         return Token(digits, digits, "NUM")
 
     def date(self) -> tuple[Token, ...]:
-        """A year, or a day, month and year."""
+        """Return a year, or a day, month and year."""
         if self.draw.chance(0.5):
             return (self.year(),)
         day = self.language.number(self.draw.between(1, 28))
@@ -119,7 +119,7 @@ class Speaker:
         return (Token(day, day, "NUM"), month, self.year())
 
     def actor(self, context: Context) -> Phrase:
-        """Who does something: a name, a pronoun or a noun phrase."""
+        """Return the one who acts: a name, a pronoun or a noun phrase."""
         draw = self.draw
         point = draw.uniform()
         genders = tuple(self.language.endings)
@@ -132,10 +132,11 @@ class Speaker:
         return self.noun_phrase(context.topic)
 
     def proposition(self, context: Context) -> Proposition:
-        """An action, a state, or (one in five) a judgement by the stance of the context."""
+        """Return an action, a state, or (one in five) a judgement by the stance of the context."""
         draw = self.draw
         subject = self.actor(context)
-        place = date = None
+        place: tuple[Lexeme, Phrase] | None = None
+        date: tuple[Token, ...] = ()
         if draw.chance(0.25):
             where = (
                 Phrase(name=self.name(draw.pick(("LOC",) * 8 + ("ORG", "PER"))))
@@ -145,34 +146,39 @@ class Speaker:
             place = (self.closed("ADP"), where)
         if draw.chance(0.1):
             date = self.date()
-        common = {"subject": subject, "place": place, "date": date or ()}
         if draw.chance(0.2):
-            return replace(self.judgement(context), **common)
+            judgement = self.judgement(context)
+            return replace(judgement, subject=subject, place=place, date=date)
         if draw.chance(0.12):
             attribute = self.lexeme("ADJ", context.topic)
-            return Proposition(attribute=attribute, negated=draw.chance(0.1), **common)
+            negated = draw.chance(0.1)
+            return Proposition(
+                subject, attribute=attribute, place=place, date=date, negated=negated
+            )
         return Proposition(
+            subject,
             verb=self.lexeme("VERB", context.topic),
             object=self.actor(context) if draw.chance(0.75) else None,
             adverb=self.draw.pool(self.view.open["ADV", GENERAL]) if draw.chance(0.25) else None,
             auxiliary=draw.pick(self.auxiliaries()) if draw.chance(0.5) else None,
             negated=draw.chance(0.12),
-            **common,
+            place=place,
+            date=date,
         )
 
     def auxiliaries(self) -> list[Lexeme]:
-        """The auxiliaries other than the copula."""
+        """Return the auxiliaries other than the copula."""
         return self.view.closed["AUX"].items[1:]
 
     def judgement(self, context: Context) -> Proposition:
-        """Something is good or bad by the stance; a negated judgement uses the other word."""
+        """Return a judgement by the stance; a negated one uses the opposite word."""
         negated = self.draw.chance(0.2)
         polarity = STANCES[STANCES.index(context.stance) ^ negated]
         attribute = self.draw.pool(self.view.evaluative[polarity])
         return Proposition(self.actor(context), attribute=attribute, negated=negated)
 
     def sentence(self, context: Context) -> Sentence:
-        """A sentence of one or two clauses."""
+        """Return a sentence of one or two clauses."""
         draw, grammar = self.draw, self.grammar
         meaning = self.proposition(context)
         words = grammar.clause(meaning, passive=self.can_be_passive(meaning) and draw.chance(0.06))
@@ -203,26 +209,26 @@ class Speaker:
         return grammar.sentence(words, end, empty)
 
     def can_be_passive(self, meaning: Proposition) -> bool:
-        """Only an action on something has a passive."""
+        """Return whether a meaning has a passive: it is an action on something."""
         return meaning.verb is not None and meaning.object is not None
 
     def joined(self, upos: str, clause: Tagged) -> Tagged:
-        """A second clause with its conjunction."""
+        """Return a second clause with its conjunction."""
         return [(COMMA, "O"), (self.closed(upos).word, "O"), *clause]
 
     def quoted(self, words: Tagged) -> Tagged:
-        """The words between the language's quotation marks."""
+        """Return the words between the language's quotation marks."""
         opening, closing = self.language.quotes
         mark = Token(opening, opening, "PUNCT"), Token(closing, closing, "PUNCT")
         return [(mark[0], "O"), *words, (mark[1], "O")]
 
     def plain(self, meaning: Proposition, passive: bool = False) -> Sentence:
-        """One proposition as one sentence."""
+        """Return one proposition as one sentence."""
         words = self.grammar.clause(meaning, passive=passive)
         return self.grammar.sentence(words, self.language.full_stop)
 
     def restated(self, context: Context) -> list[Sentence]:
-        """A sentence and, after a marker, the same in other words or its contrary."""
+        """Return a sentence and, after a marker, the same in other words or its contrary."""
         draw, roles = self.draw, self.grammar.roles
         meaning = self.proposition(context)
         if draw.chance(0.65):
@@ -234,7 +240,7 @@ class Speaker:
         return [self.plain(meaning), self.grammar.sentence(words, self.language.full_stop)]
 
     def paragraph(self, context: Context, sentences: int) -> list[Sentence]:
-        """That many sentences, some of them restated in the next one."""
+        """Return so many sentences, some of them restated in the next one."""
         result: list[Sentence] = []
         while len(result) < sentences:
             if self.draw.chance(0.15):

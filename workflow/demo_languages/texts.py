@@ -31,7 +31,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def with_names(speaker: Speaker, size: int) -> Iterable[Sentence]:
-    """Sentences for NER: three in four hold a name."""
+    """Yield sentences for NER: three in four hold a name."""
     found = 0
     while found < size:
         sentence = speaker.sentence(speaker.context())
@@ -41,7 +41,7 @@ def with_names(speaker: Speaker, size: int) -> Iterable[Sentence]:
 
 
 def topic_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
-    """Texts of two sentences and their topic, the topics in turn."""
+    """Yield texts of two sentences and their topic, the topics in turn."""
     for number in range(size):
         topic = TOPICS[number % len(TOPICS)]
         sentences = speaker.paragraph(speaker.context(topic), 2)[:2]
@@ -49,7 +49,7 @@ def topic_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
 
 
 def sentiment_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
-    """Two judgements in one text, and whether they praise or blame."""
+    """Yield two judgements in one text, and whether they praise or blame."""
     for number in range(size):
         stance = STANCES[number % 2]
         context = speaker.context(stance=stance)
@@ -61,7 +61,7 @@ def sentiment_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
 
 
 def inference_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str, str]]:
-    """Premise, hypothesis, label; the labels in turn.
+    """Yield premise, hypothesis, label; the labels in turn.
 
     Entailment: the same in other words, or less. Contradiction: an antonym or a negation.
     Neutral: another action or judgement about the same subject.
@@ -78,7 +78,7 @@ def inference_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str, str]
 
 
 def related(speaker: Speaker, premise: Proposition, label: str) -> Proposition:
-    """A hypothesis that stands in the asked relation to the premise."""
+    """Return a hypothesis that stands in the asked relation to the premise."""
     draw = speaker.draw
     shorter = replace(premise, place=None, date=()) if draw.chance(0.5) else premise
     if label == "entailment":

@@ -8,7 +8,7 @@ from demo_languages.sentence import Sentence
 
 
 def line(identifier: str, token: Token | None, form: str, misc: str = "_") -> str:
-    """One of CoNLL-U's ten-column lines; a multiword token has no word of its own."""
+    """Return one of CoNLL-U's ten-column lines; a multiword token has no word of its own."""
     if token is None:
         columns = [identifier, form, *"_______", misc]
     else:
@@ -17,7 +17,7 @@ def line(identifier: str, token: Token | None, form: str, misc: str = "_") -> st
 
 
 def conllu(sentence: Sentence, identifier: str) -> str:
-    """A sentence as a block of CoNLL-U, with multiword tokens and empty nodes."""
+    """Return a sentence as a block of CoNLL-U, with multiword tokens and empty nodes."""
     lines = [f"# sent_id = {identifier}", f"# text = {sentence.text}"]
     empty: dict[int, Token] = dict(sentence.empty)
     for surface in sentence.surfaces():

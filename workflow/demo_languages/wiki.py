@@ -39,12 +39,12 @@ NAMESPACES = {
 
 
 def dump_name(code: str) -> str:
-    """The file name of a wiki's dump."""
+    """Return the file name of a wiki's dump."""
     return f"{code}wiki-{DATE}-pages-articles.xml.bz2"
 
 
 def sha1_base_36(data: bytes) -> str:
-    """MediaWiki's checksum of a revision: SHA-1 in base 36, 31 digits."""
+    """Return MediaWiki's checksum of a revision: SHA-1 in base 36, 31 digits."""
     number = int.from_bytes(hashlib.sha1(data).digest(), "big")
     digits = ""
     while number:
@@ -54,7 +54,7 @@ def sha1_base_36(data: bytes) -> str:
 
 
 def header(language: Language) -> str:
-    """The opening tag and the siteinfo."""
+    """Return the opening tag and the siteinfo."""
     lines = [
         f'<mediawiki xmlns="{SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{SCHEMA} http://www.mediawiki.org/xml/export-0.11.xsd" '
@@ -74,7 +74,7 @@ def header(language: Language) -> str:
 
 
 def page_element(page: Page, number: int) -> str:
-    """The <page> element of a page."""
+    """Return the <page> element of a page."""
     data = page.text.encode()
     sha1 = sha1_base_36(data)
     time = FIRST_EDIT + datetime.timedelta(minutes=7 * number)

@@ -50,7 +50,7 @@ of those it knows from pre-training. Names in the test splits are of both halves
 
 
 def files(codes: Iterable[str] = CODES) -> list[str]:
-    """The files that the stage writes, relative to its output folder."""
+    """Return the files that the stage writes, relative to its output folder."""
     names = ["README.md"]
     for code in codes:
         wiki = f"{code}wiki"
@@ -82,7 +82,7 @@ def positive(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the stage."""
+    """Return the options of the command."""
     options = argparse.ArgumentParser(description="Write the demo's invented languages.")
     options.add_argument(
         "--seed", type=not_negative, default=1, help="seed of everything (default 1)"

@@ -117,7 +117,8 @@ def count_parameters(model: PreTrainedModel) -> dict[str, int]:
 
     body = list(model.base_model.parameters())
     ids = {id(tensor) for tensor in body}
-    embeddings = count(model.base_model.embeddings.parameters())
+    embedding_layer: Any = model.base_model.embeddings
+    embeddings = count(embedding_layer.parameters())
     return {
         "total": count(model.parameters()),
         "embeddings": embeddings,
