@@ -261,8 +261,8 @@ def vocabulary_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
     No table of model families: an empty model with one token more shows which shapes change.
     """
-    wider = empty_model(model.config, model.config.vocab_size + 1)
-    wider = wider if has_mlm_head(model) else wider.base_model
+    wider: torch.nn.Module = empty_model(model.config, model.config.vocab_size + 1)
+    wider = wider if has_mlm_head(model) else wider.base_model  # type: ignore[assignment]
     shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
     return {
         name: tensor for name, tensor in model.state_dict().items() if shapes[name] != tensor.shape
