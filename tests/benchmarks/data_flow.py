@@ -2,17 +2,21 @@
 
     python tests/benchmarks/data_flow.py [--times 1 4 16] [--cores 1 2] [--repeats 3]
 
-Prints JSON: for so many copies of a real dump and so many cores, MB of XML a second and the peak
-memory of our stages (articles, sequences, counts, masking, and the masks of one epoch), and of
-WikiExtractor followed by a plain loop of tokenizing and pickling (plain_flow.py). The two sides run
-in turn, bound to the same cores; the figures are medians over the repeats. Memory is the peak of
-the resident sets of a side's processes together, so shared pages count in each.
+Prints JSON: for so many copies of a real dump and so many cores, MB of XML per second and the peak
+memory of our stages (documents, tokenize, mask, and the masks of one epoch, each in a process of
+its own), and of WikiExtractor followed by a plain loop of tokenizing and pickling (plain_flow.py).
+The two sides run in turn, bound to the same cores; the figures are medians over the repeats, of
+the time on the clock and of the processor's. Memory is the peak of the resident sets of a side's
+processes together, so shared pages count in each.
 """
 
 import argparse
+import bz2
 import gzip
 import json
 import os
+import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,22 +26,36 @@ import time
 from pathlib import Path
 
 import psutil
-from articles_memory import DATA, DUMP, repeat
-from transformers import BertTokenizerFast
 
 HERE = Path(__file__).parent
-# The masks of one epoch, as a training draws them, batch by batch.
+DATA = Path(os.environ.get("ELIQUARE_DATA", HERE / "../../../shared/data"))
+DUMP = "mirror/dumps.wikimedia.org/ukwiki/20230501/ukwiki-20230501-pages-articles.xml.bz2"
+# The masks of one epoch, batch by batch, as a training draws them beside its steps.
 ONE_EPOCH = """
 import sys
-from datasets import Dataset
-from eliquare.masking import Masking
-from eliquare.training.order import TrainingOrder
+from itertools import islice
+from pathlib import Path
+from eliquare.corpus.masking import Masking, input_ids
 sequences, masking, tokenizer = sys.argv[1:]
-rows = Dataset.from_file(f"{sequences}/train.arrow")
-order = TrainingOrder(rows, Masking.load(masking, tokenizer), 32, 1)
-for start in range(0, order.per_epoch, 32):
-    order.__getitems__(list(range(start, min(start + 32, order.per_epoch))))
+masking = Masking.load(masking, tokenizer)
+rows = enumerate(input_ids(Path(sequences) / "train.arrow"))
+while batch := list(islice(rows, 32)):
+    numbers, ids = zip(*batch)
+    masking.draw_batch(ids, 0, numbers)
 """
+
+
+def repeat(dump: Path, times: int, output: Path) -> None:
+    """Write the dump's pages so many times, each copy with ids and first words of its own."""
+    xml = bz2.decompress(dump.read_bytes()).decode()
+    head, first, rest = xml.partition("  <page>")
+    pages, end, _ = rest.rpartition("</mediawiki>")
+    with output.open("w", encoding="utf-8") as file:
+        file.write(head)
+        for copy in range(times):
+            numbered = re.sub(r"<id>(\d+)</id>", rf"<id>{copy + 1}0\1</id>", first + pages)
+            file.write(re.sub(r"(<text[^>]*[^/]>)", rf"\1Copy {copy}. ", numbered))
+        file.write(end + "\n")
 
 
 class Side:
@@ -45,7 +63,9 @@ class Side:
 
     def __init__(self, cores: int):
         self.cores = list(range(cores))
-        self.parts, self.peak = {}, 0
+        self.parts: dict[str, float] = {}
+        self.peak = 0
+        self.processor_seconds = 0.0
 
     @property
     def seconds(self) -> float:
@@ -56,18 +76,21 @@ class Side:
         """Run a command to its end, as a part of this name."""
         threads = str(len(self.cores))
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            ["taskset", "-c", ",".join(map(str, self.cores)), sys.executable, *map(str, command)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
-            preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
         )
         watch = threading.Thread(target=self._watch, args=(psutil.Process(process.pid),))
         watch.start()
         _, said = process.communicate()
         self.parts[part] = time.perf_counter() - begin
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.processor_seconds += after.ru_utime + after.ru_stime
+        self.processor_seconds -= before.ru_utime + before.ru_stime
         watch.join()
         if process.returncode:
             raise SystemExit(said.decode()[-2000:])
@@ -88,20 +111,23 @@ def ours(xml: Path, tokenizer: Path, folder: Path, cores: int) -> Side:
     """The stages that the workflow runs, each in a process of its own."""
     side = Side(cores)
     made = {name: folder / name for name in ("documents", "sequences", "counts", "masking")}
-
-    def stage(name: str, **options) -> None:
-        words = [word for key, value in options.items() for word in (f"--{key}", value)]
-        side.run(name, "-m", f"eliquare.{name}", *words)
-
-    stage(
-        "corpus.articles",
-        **{"dump": xml, "near-duplicates": "no", "processes": cores, "output": made["documents"]},
+    room = ("-m", "eliquare", "corpus")
+    side.run(
+        "documents",
+        *(*room, "documents", "--dump", xml, "--no-near-duplicates", "--processes", cores),
+        *("--output", made["documents"]),
     )
-    read = {"documents": made["documents"], "tokenizer": tokenizer}
-    stage("corpus.sequences", **read, language="uk", threads=cores, output=made["sequences"])
-    with_tokenizer = {"sequences": made["sequences"], "tokenizer": tokenizer}
-    stage("corpus.counts", **with_tokenizer, output=made["counts"])
-    stage("masking", **with_tokenizer, counts=made["counts"], output=made["masking"])
+    side.run(
+        "tokenize",
+        *(*room, "tokenize", "--documents", made["documents"], "--tokenizer", tokenizer),
+        *("--language", "uk", "--threads", cores),
+        *("--output", made["sequences"], "--counts", made["counts"]),
+    )
+    side.run(
+        "mask",
+        *(*room, "mask", "--sequences", made["sequences"], "--counts", made["counts"]),
+        *("--tokenizer", tokenizer, "--output", made["masking"]),
+    )
     side.run("masks of an epoch", "-c", ONE_EPOCH, made["sequences"], made["masking"], tokenizer)
     return side
 
@@ -115,14 +141,18 @@ def plain(xml: Path, tokenizer: Path, folder: Path, cores: int) -> Side:
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """mBERT's tokenizer, from its vocabulary."""
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_bytes(gzip.decompress((DATA / "mbert/vocab.txt.gz").read_bytes()))
-    BertTokenizerFast(str(vocabulary), do_lower_case=False).save_pretrained(folder)
+    """MBERT's tokenizer, from its vocabulary."""
+    from transformers import BertTokenizerFast
+
+    words = gzip.decompress((DATA / "mbert/vocab.txt.gz").read_bytes()).decode().split()
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = BertTokenizerFast(vocab=vocabulary, do_lower_case=False)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 def main() -> None:
+    """Measure both sides for each number of copies and cores."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--dump", type=Path, default=DATA / DUMP, help="a pages-articles dump")
     options.add_argument("--times", type=int, nargs="+", default=[1, 4, 16], help="copies of it")
@@ -147,8 +177,11 @@ def main() -> None:
                 for side, sides in runs.items():
                     seconds = statistics.median(each.seconds for each in sides)
                     row[side] = {
-                        "megabytes_of_xml_a_second": round(megabytes / seconds, 2),
+                        "megabytes_of_xml_per_second": round(megabytes / seconds, 2),
                         "seconds": round(seconds, 1),
+                        "processor_seconds": round(
+                            statistics.median(each.processor_seconds for each in sides), 1
+                        ),
                         "peak_megabytes": round(statistics.median(s.peak for s in sides) / 1e6),
                     }
                     parts = {part: [each.parts[part] for each in sides] for part in sides[0].parts}

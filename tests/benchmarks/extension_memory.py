@@ -9,11 +9,14 @@ text as they do in a real corpus.
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import zstandard
-from sequences_memory import measure
 
 from eliquare.corpus.documents import read
 
@@ -34,6 +37,17 @@ def write_documents(folder: Path, texts: list[str], times: int) -> dict[str, int
                 row = {"id": f"{copy}-{number}", "title": "", "text": " ".join(parts)}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return {"words": words, "distinct_words": len(distinct)}
+
+
+def measure(*command: str | Path) -> dict[str, float]:
+    """Run a module to its end; return its peak memory in MB and its seconds."""
+    begin = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-m", *map(str, command)])
+    _, status, usage = os.wait4(child.pid, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        raise SystemExit(code)
+    seconds = time.perf_counter() - begin
+    return {"megabytes": round(usage.ru_maxrss / 1024), "seconds": round(seconds, 1)}
 
 
 def main() -> None:

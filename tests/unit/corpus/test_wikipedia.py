@@ -103,7 +103,7 @@ def test_text_is_clean(demo):
 
 def test_the_bytes_do_not_depend_on_the_number_of_processes(demo, tmp_path):
     dump, folder, _ = demo
-    run(dump, tmp_path / "documents", processes=2)
+    run(dump, tmp_path / "documents", processes=4)
     for name in (documents.FILE, "report.json", "characters.json"):
         assert (folder / name).read_bytes() == (tmp_path / "documents" / name).read_bytes(), name
 

@@ -26,7 +26,10 @@ Positions = Literal["all", "masked"]
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values are never changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # Built at the first use: a stage uses few of the many settings.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), defer_build=True
+    )
 
 
 class Weight(Settings):

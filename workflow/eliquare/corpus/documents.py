@@ -171,6 +171,7 @@ def write(
     *,
     to_document: Callable[[Any], Document] | None = None,
     drop_lists: bool = False,
+    processes: int | None = None,
 ) -> None:
     """Filter documents and write them as a documents folder, complete or not at all.
 
@@ -181,6 +182,7 @@ def write(
         report: Takes the counts.
         to_document: See items.
         drop_lists: Whether texts that are lists are dropped.
+        processes: Workers, if not ``options.processes``; the result does not depend on them.
 
     Raises:
         InputError: Fewer than ``options.min_documents`` are left.
@@ -191,7 +193,7 @@ def write(
     with atomic_dir(options.output) as folder:
         with (
             open_for_writing(folder) as file,
-            contextlib.closing(prepared(items, judge, options.processes)) as documents,
+            contextlib.closing(prepared(items, judge, processes or options.processes)) as documents,
         ):
             for document in documents:
                 report.pages += 1

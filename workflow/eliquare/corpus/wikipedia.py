@@ -53,7 +53,15 @@ def extract(options: DumpOptions) -> None:
     report = Report(source=options.dump.name)
     with contextlib.closing(articles(options, report)) as lines:
         items = progress(lines, "documents", unit="articles")
-        write(options, items, report, to_document=to_document, drop_lists=True)
+        write(
+            options,
+            items,
+            report,
+            to_document=to_document,
+            drop_lists=True,
+            # WikiExtractor needs most of the time; two processes of it keep one of ours busy.
+            processes=max(options.processes // 2, 1),
+        )
 
 
 def articles(options: DumpOptions, report: Report) -> Generator[bytes, None, None]:
