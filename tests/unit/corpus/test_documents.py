@@ -5,6 +5,7 @@ import gzip
 import lzma
 from collections import Counter
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -116,3 +117,15 @@ def test_the_share_of_pairs_that_share_a_band_follows_their_similarity():
             )
     assert found[1] == 60  # similarity 0.99
     assert found[60] <= 5  # similarity 0.54
+
+
+def test_the_keys_of_a_text_never_change():
+    """Those of datasketch 2: other keys would drop other documents."""
+    least = documents.min_hashes(np.arange(3, dtype=np.uint32))
+    assert least[:4].tolist() == [214548472, 2868690350, 1311794348, 194758406]
+    keys = {
+        "a b c d e f g": 247957032563454794,
+        "": 3820137085124538496,
+        "word " * 3000: 14578934088589525050,
+    }
+    assert {text: documents.band_keys(text)[0] for text in keys} == keys

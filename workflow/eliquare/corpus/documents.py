@@ -6,6 +6,7 @@ character occurs in kept text. Memory is constant but for the keys of duplicate 
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import lzma
@@ -16,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -51,7 +51,10 @@ TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 SHINGLE_WORDS = 5
 BANDS = 8
 BAND_ROWS = 16
-SHINGLES_AT_ONCE = 4096  # 128 hashes of 8 bytes each
+SHINGLES_AT_ONCE = 512  # with 128 hashes each they fit a cache
+RANDOM = np.random.RandomState(1)  # the generator whose numbers never change
+FACTORS = RANDOM.randint(0, 2**31, BANDS * BAND_ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+SUMMANDS = RANDOM.randint(0, 2**32, BANDS * BAND_ROWS, dtype=np.uint32)
 # Scripts that write no spaces between words count each character as a word.
 WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{N}]+"
@@ -125,7 +128,7 @@ def sample_texts(source: str | Path, number: int) -> Iterator[str]:
     else:
         total = sum(1 for _ in read_lines(source))
         texts = (line.decode("utf-8", errors="replace").strip() for line in read_lines(source))
-    return islice(texts, 0, None, max(1, -(-total // number)))
+    return itertools.islice(texts, 0, None, max(1, -(-total // number)))
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:
@@ -305,7 +308,7 @@ class Judge:
 def prepared(items: Iterable[Any], judge: Judge, processes: int) -> Generator[Prepared, None, None]:
     """Prepare items in worker processes, in order, with a bounded number of chunks under way."""
     items = iter(items)
-    chunks = iter(lambda: list(islice(items, CHUNK)), [])
+    chunks = iter(lambda: list(itertools.islice(items, CHUNK)), [])
     if processes < 2:
         for chunk in chunks:
             yield from judge.prepare_all(chunk)
@@ -374,17 +377,32 @@ def text_key(text: str) -> int:
 
 def band_keys(text: str) -> tuple[int, ...]:
     """Return the 64-bit keys of the bands of the text's MinHash."""
-    from datasketch import MinHash
-
     words = WORD.findall(text.lower())
-    last = max(len(words) - SHINGLE_WORDS, 0)
-    shingles = list({" ".join(words[i : i + SHINGLE_WORDS]) for i in range(last + 1)})
-    sketch = MinHash(num_perm=BANDS * BAND_ROWS, seed=1, hashfunc=xxhash.xxh32_intdigest)
-    for begin in range(0, len(shingles), SHINGLES_AT_ONCE):
-        part = shingles[begin : begin + SHINGLES_AT_ONCE]
-        sketch.update_batch([shingle.encode() for shingle in part])
-    bands = np.ascontiguousarray(sketch.hashvalues, dtype="<u8").reshape(BANDS, BAND_ROWS)
+    joined = " ".join(words).encode()
+    ends = list(itertools.accumulate(len(word) + 1 for word in joined.split(b" ")))
+    begins = [0, *ends[:-SHINGLE_WORDS]]  # one shingle of fewer words in a shorter text
+    shingles = zip(begins, ends[SHINGLE_WORDS - 1 :] or ends[-1:], strict=True)
+    hashes = [xxhash.xxh32_intdigest(joined[begin : end - 1]) for begin, end in shingles]
+    bands = min_hashes(np.array(hashes, dtype=np.uint32)).astype("<u8").reshape(BANDS, BAND_ROWS)
     return tuple(xxhash.xxh3_64_intdigest(band.tobytes()) for band in bands)
+
+
+def min_hashes(hashes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return the least of ``hashes[n]`` under each of 128 permutations: those of datasketch 2.
+
+    Written out, since its import takes longer than a small corpus, and a newer version could make
+    other keys. Each permutation is a mixing (MurmurHash3's last step), then a * h + b modulo 2^32.
+    """
+    mixed = hashes ^ hashes >> 16
+    mixed *= np.uint32(0x85EBCA6B)
+    mixed ^= mixed >> 13
+    mixed *= np.uint32(0xC2B2AE35)
+    mixed ^= mixed >> 16
+    least = np.full(BANDS * BAND_ROWS, 2**32 - 1, dtype=np.uint32)
+    for begin in range(0, len(mixed), SHINGLES_AT_ONCE):
+        permuted = mixed[begin : begin + SHINGLES_AT_ONCE, None] * FACTORS + SUMMANDS
+        np.minimum(least, permuted.min(axis=0), out=least)
+    return least
 
 
 class KeySet:
