@@ -23,7 +23,7 @@ DIGESTS = {
     "corpus tokenize": (2, "21a62b649a82930afa069e3ae56f5e053462ff9595284acfa99a0cba3a04adfa"),
     "corpus mask": (2, "d82cefbd59582a74d2033a7077d65331e000c1068bea0918f1809e6e7e3a4f48"),
     "extension tokenize": (1, "ab94809a7ba1299ec3600ff575d7918f7950aaccf9d5d51e3369577479080ceb"),
-    "extension mask": (1, "8fe1fa1d4819d3d49d70ff56fd739639f946c0a34fae9146baa4d133064ad449"),
+    "extension mask": (1, "d5d22f5f9ed52692d248516c788b672afa5e96435d945551fc5a8d5ae8ed821d"),
     "vocabulary select": (2, "a51c513bba0aecdb9f6fc28483ffcdd59eb749d090ee06b37d8b9914368a75f4"),
 }
 
