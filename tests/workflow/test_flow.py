@@ -1,0 +1,181 @@
+"""The complete flow on invented languages: once undisturbed, once killed in each expensive step."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForMaskedLM, pipeline
+
+from families import make_teacher
+from tiny_project import Project, tiny
+
+pytestmark = pytest.mark.timeout(1800)
+
+# A rule, and what appears while it is at work.
+AT_WORK = {
+    "extract_documents": "results/corpora/*/.documents.partial",
+    "tokenize": "results/corpora/*/teacher/*/.sequences.partial",
+    "pretrain_teacher": "results/teachers/teacher/.model.checkpoints/checkpoint-*/manifest.json",
+    "distill": "results/students/pre/qaa/.distilled.checkpoints/checkpoint-*/manifest.json",
+    "finetune": "results/finetuned/qaa-upos/pre/.seed-1.partial",
+}
+
+
+def configuration(mmbert: Path) -> dict[str, Any]:
+    """Return every kind of student, and a teacher from a folder whose vocabulary is only reduced.
+
+    The demo's qaa is written in Latin letters, qab in Cyrillic, qac in Devanagari.
+    """
+    config = tiny("flow")
+    # Long enough to be caught between two checkpoints.
+    training = config["students"]["pre"]["training"] | {"max_steps": 40, "checkpoint_minutes": 1e-3}
+    config["teachers"]["teacher"]["training"] = dict(training)
+    config["students"]["pre"]["training"] = dict(training)
+    config["finetuning"]["num_train_epochs"] = 20
+    config["teachers"]["other"] = {"source": "folder", "model": str(mmbert)}
+    config["vocabularies"]["together"] = {
+        "top_k": 150,
+        "languages": ["qab"],
+        "scripts": ["Devanagari"],
+    }
+    config["systems"] = {"reduced": {"teacher": "other", "vocabulary": "together"}}
+    config["extensions"] = {
+        "more": {"vocabulary": "sentences", "num_tokens": 60, "min_frequency": 3}
+    }
+    config["students"]["longer"] = {
+        "extends": "pre",
+        "vocabulary": None,
+        "extension": "more",
+        "training": {"max_steps": 4},
+    }
+    config["experiment"] |= {"systems": ["pre", "post", "scratch", "longer", "reduced"]}
+    return config
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory) -> tuple[Project, Path]:
+    """The project after the run, and its configuration."""
+    project = Project(tmp_path_factory.mktemp("flow"))
+    mmbert = make_teacher("mmbert", project.folder / "mmbert")
+    path = project.configure(configuration(mmbert))
+    project.make(path)
+    return project, path
+
+
+def rows(folder: Path, name: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a table by their system."""
+    with (folder / f"results/flow/tables/{name}.csv").open(newline="") as file:
+        return {row["system"]: row for row in csv.DictReader(file)}
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def test_every_system_has_a_score_and_a_size(flow):
+    project, path = flow
+    systems = {"pre", "post", "scratch", "longer", "reduced"}
+    scores = rows(project.folder, "scores")
+    assert set(scores) == systems
+    assert all(0 < float(row["qaa/qaa-upos accuracy"]) < 1 for row in scores.values())
+    sizes = {
+        name: read(project.folder / f"results/benchmarks/qaa/{name}.json")["vocab_size"]
+        for name in systems
+    }
+    assert sizes["pre"] == sizes["post"] == sizes["scratch"] <= sizes["longer"] - 60
+    assert (project.folder / "results/flow/report.html").stat().st_size > 50_000
+    assert project.planned(path) == {}
+
+
+def test_vocabularies_are_those_that_were_asked_for(flow):
+    results = flow[0].folder / "results"
+    together = read(results / "corpora/qaa/other/together/vocabulary.json")
+    scripts = together["tokens"]["by_script"]
+    assert scripts["Cyrillic"] > 50
+    assert scripts["Devanagari"] > 10
+    assert set(together["verification"]["texts"]) == {"corpus", "qaa-upos"}
+    sentences = read(results / "corpora/qaa/teacher/sentences/vocabulary.json")
+    assert not {"Cyrillic", "Devanagari"} & set(sentences["tokens"]["by_script"])
+    verified = read(results / "students/post/qaa/verification.json")
+    assert all(text["sentences_compared"] > 5 for text in verified["texts"].values())
+    before, after = (
+        float(rows(flow[0].folder, "vocabulary_comparison")[name]["fertility"])
+        for name in ("pre", "longer")
+    )
+    assert after < before
+
+
+def test_models_load_with_transformers_alone(flow):
+    results = flow[0].folder / "results"
+    fill = pipeline("fill-mask", model=str(results / "flow/models/pre-qaa"))
+    assert len(fill(f"a {fill.tokenizer.mask_token} .")) == 5
+    longer = AutoModelForMaskedLM.from_pretrained(results / "students/longer/qaa/distilled")
+    assert longer.config.vocab_size > fill.model.config.vocab_size
+
+
+def test_the_report_says_what_the_run_cost(flow):
+    project, path = flow
+    (cost,) = (project.folder / "results/costs/distill").glob("pre-qaa.tsv")
+    seconds, *_, cpu = cost.read_text().splitlines()[1].split("\t")
+    assert float(seconds) > 0
+    assert float(cpu) > 0
+    done = project.run("--report", "report.html", "--cores", "1", "--configfile", str(path))
+    assert done.returncode == 0, done.stdout
+    report = (project.folder / "report.html").read_text()
+    assert "Tables" in report
+    assert "Figures" in report
+    assert "scores" in report
+
+
+def kill_when(project: Project, options: tuple[str, ...], pattern: str) -> str | None:
+    """Start snakemake, and kill it with all its children once it has made or changed a file.
+
+    Returns None, or what it printed if it ended before. What an earlier killed run left does not
+    count.
+    """
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in project.folder.glob(pattern)}
+
+    before = times()
+    process = project.start(*options, start_new_session=True)
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            if times().items() - before.items():
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                return None
+        time.sleep(0.01)
+    return process.communicate()[0]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Return models, predictions and metrics of the student, and what they are made from."""
+    wanted = ("*.safetensors", "metrics.json", "predictions.jsonl", "*.arrow", "*.zst", "*.npy")
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for pattern in wanted
+        for file in sorted((folder / "results").rglob(pattern))
+    }
+
+
+def test_a_run_killed_in_each_expensive_step_gives_the_same_bytes(flow, tmp_path):
+    undisturbed, path = flow
+    project = Project(tmp_path)
+    options = ("--cores", "2", "--configfile", str(path), "--", "results/flow/scores/qaa/pre.json")
+    for rule, pattern in AT_WORK.items():
+        ended = kill_when(project, options, pattern)
+        assert ended is None, f"{rule} was not caught at work:\n{ended[-3000:]}"
+    done = project.run(*options)
+    assert done.returncode == 0, done.stdout[-6000:]
+    found, expected = bytes_of(tmp_path), bytes_of(undisturbed.folder)
+    assert len(found) > 20
+    assert [name for name in found if found[name] != expected.get(name)] == []
+    left = [*tmp_path.glob("results/**/.*.partial"), *tmp_path.glob("results/**/.*.checkpoints")]
+    assert left == []
