@@ -43,7 +43,6 @@ MAX_LENGTH = 128
 MASK_EVERY = 7
 SENTENCES_PER_BATCH = 4
 POSITIONS_PER_SENTENCE = 8
-ROWS_AT_ONCE = 4096
 # Hidden states are equal bit for bit. The product with the output weights may round otherwise when
 # the number of columns changes; single precision leaves differences of about 1e-6 of the largest.
 LOGIT_TOLERANCE = 1e-5
@@ -118,6 +117,17 @@ class Result(NamedTuple):
     logits: torch.Tensor | None
 
 
+class Run(NamedTuple):
+    """A model run on sentences: whether it has an MLM head, and a result per sentence.
+
+    ``rows`` are the tensors with a row per token, ``[kept, …]`` of the kept tokens, by name.
+    """
+
+    head: bool
+    rows: dict[str, torch.Tensor]
+    results: list[Result]
+
+
 def verify(options: VerifyOptions) -> None:
     """Compare the models and write the findings; a difference is an InputError."""
     findings = compare(
@@ -161,7 +171,6 @@ def compare(
     pair = match_vocabularies(folder, reduced)
     check_merges(reduced, pair)
     check_special_ids(folder, reduced, pair)
-    head = check_rows(folder, reduced, pair)
     samples = {
         name: take_sample(pair, reduced, name, texts, sentences)
         for name, texts in texts_by_name(sample, tasks or {}).items()
@@ -169,17 +178,20 @@ def compare(
     chosen = [sentence for of_text in samples.values() for sentence in of_text.sentences]
     # Sentences of similar length share a batch.
     chosen.sort(key=lambda sentence: len(sentence.old_ids))
-    rows, new_rows = pair.old_ids, list(range(len(pair.old_ids)))
+    old_ids, new_ids = pair.old_ids, list(range(len(pair.old_ids)))
     padding, new_padding = pair.old.pad_token_id, pair.new.pad_token_id
     # The models need the memory.
     del pair
-    before = run_model(folder, [s.old_ids for s in chosen], rows, padding)
-    after = run_model(reduced, [s.new_ids for s in chosen], new_rows, new_padding)
-    difference = compare_outputs(reduced, chosen, before, after)
+    before = run_model(folder, [s.old_ids for s in chosen], old_ids, padding)
+    after = run_model(
+        reduced, [s.new_ids for s in chosen], new_ids, new_padding, encoder_only=not before.head
+    )
+    check_rows(folder, reduced, before, after)
+    difference = compare_results(reduced, chosen, before.results, after.results)
     return {
-        "tokens": len(rows),
+        "tokens": len(old_ids),
         "rows": "same",
-        "mlm_head": head,
+        "mlm_head": before.head,
         "texts": {
             name: {
                 "sentences_read": of_text.read,
@@ -287,79 +299,24 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
         for place, index in enumerate(old_ids):
             if index is None or not 0 <= index < len(pair.old):
                 continue
-            token = pair.old.convert_ids_to_tokens(index)
+            token = str(pair.old.convert_ids_to_tokens(index))
             new_id = new_ids[place] if place < len(new_ids) else None
             if new_id != new_vocabulary.get(token):
                 raise InputError(
                     f"{reduced}/config.json: {key} is {new_id}, but {token!r} is number "
                     f"{new_vocabulary.get(token)} of the new vocabulary"
                 )
-    for role, token in pair.old.special_tokens_map.items():
-        if pair.new.special_tokens_map.get(role) != token:
-            raise InputError(
-                f"{reduced}: {role} is {pair.new.special_tokens_map.get(role)!r}, not {token!r}"
-            )
+    new_roles = pair.new.special_tokens_map
+    for role, special in pair.old.special_tokens_map.items():
+        if new_roles.get(role) != special:
+            raise InputError(f"{reduced}: {role} is {new_roles.get(role)!r}, not {special!r}")
     # Tokenizer classes correct some of these when they load; other programs read the file as it is.
-    for place, token, index in tokenizer_json.references(tokenizer_json.read_description(reduced)):
+    for part, token, index in tokenizer_json.references(tokenizer_json.read_description(reduced)):
         if index != new_vocabulary.get(token):
             raise InputError(
-                f"{reduced}/tokenizer.json: {place} gives {token!r} the number {index}, "
+                f"{reduced}/tokenizer.json: {part} gives {token!r} the number {index}, "
                 f"but it is number {new_vocabulary.get(token)} of the new vocabulary"
             )
-
-
-def check_rows(folder: Path, reduced: Path, pair: Pair) -> bool:
-    """Raise InputError that names the first token whose row is not its old one.
-
-    Returns whether both models have an MLM head; one that only the old model has is an InputError.
-    """
-    old, new = load_model(folder, torch.float32), load_model(reduced, torch.float32)
-    for model, source, size in (
-        (old, folder, max(pair.old_ids) + 1),
-        (new, reduced, len(pair.new)),
-    ):
-        if model.config.vocab_size < size:
-            raise InputError(
-                f"{source}: {size:,} tokens in the tokenizer, {model.config.vocab_size:,} rows in "
-                "the model"
-            )
-    if has_mlm_head(old) and not has_mlm_head(new):
-        raise InputError(f"{reduced}: the old model has an MLM head, and this one has none")
-    if has_mlm_head(new) and not has_mlm_head(old):
-        new = new.base_model
-    new_tensors = vocabulary_tensors(new)
-    for name, tensor in vocabulary_tensors(old).items():
-        if name not in new_tensors:
-            raise InputError(f"{reduced}: tensor {name} of the old model is missing")
-        check_tensor(reduced, name, tensor, new_tensors[name], pair)
-    return has_mlm_head(old)
-
-
-def check_tensor(
-    reduced: Path, name: str, old: torch.Tensor, new: torch.Tensor, pair: Pair
-) -> None:
-    """Raise InputError where a row of ``new[kept, …]`` is not its token's in ``old[tokens, …]``."""
-    rows = torch.tensor(pair.old_ids)
-    parts = rows.split(ROWS_AT_ONCE)
-    starts = range(0, len(rows), ROWS_AT_ONCE)
-    different = [
-        (new[start : start + len(part)] != old[part]).reshape(len(part), -1).any(dim=1)
-        for start, part in zip(starts, parts, strict=True)
-    ]
-    wrong = torch.cat(different).nonzero()
-    if not len(wrong):
-        return
-    first = int(wrong[0])
-    same = (old == new[first]).reshape(len(old), -1).all(dim=1).nonzero()
-    whose = "of no token of the old model"
-    if len(same):
-        whose = f"that of {pair.old.convert_ids_to_tokens(int(same[0]))!r}"
-    part = "embedding" if "embed" in name else "output weight"
-    raise InputError(
-        f"{reduced}: {'output bias' if name.endswith('bias') else part} ({name}) of token "
-        f"{pair.new.convert_ids_to_tokens(first)!r} is {whose} "
-        f"({len(wrong):,} of {len(rows):,} rows are wrong)"
-    )
 
 
 # Sentences
@@ -475,33 +432,47 @@ def require_characters(pair: Pair, reduced: Path, text: str) -> None:
                 )
 
 
-# Outputs
+# Rows and outputs
 
 
 @torch.inference_mode()
 def run_model(
-    folder: Path, sentences: Sequence[Sequence[int]], kept: Sequence[int], padding: int | None
-) -> list[Result]:
-    """Run a model in float32 and return its outputs for each sentence.
+    folder: Path,
+    sentences: Sequence[Sequence[int]],
+    kept: Sequence[int],
+    padding: int | None,
+    encoder_only: bool = False,
+) -> Run:
+    """Run a model in float32 on sentences.
 
     Sentences share a batch where there is a padding token, so two models run on the same shapes.
 
     Args:
         folder: the model.
         sentences: ids of each sentence.
-        kept: columns of the logits to return.
+        kept: ids of the kept tokens.
         padding: id of the padding token.
+        encoder_only: leave an MLM head out.
     """
-    model = load_model(folder, torch.float32)
+    model: Any = load_model(folder, torch.float32)
+    if model.config.vocab_size <= max(kept):
+        raise InputError(
+            f"{folder}: {max(kept) + 1:,} tokens in the tokenizer, {model.config.vocab_size:,} "
+            "rows in the model"
+        )
+    model = model.base_model if encoder_only else model
     columns = torch.tensor(kept)
+    rows = {name: tensor[columns] for name, tensor in vocabulary_tensors(model).items()}
     # A hook, since a model that returns its hidden states keeps those of every layer.
     hidden: list[torch.Tensor] = []
     model.base_model.register_forward_hook(lambda *call: hidden.append(call[2][0]))
     positions = torch.empty(0, dtype=torch.int64)
-    head = model.get_output_embeddings() if has_mlm_head(model) else None
-    if head is not None:
+    head = has_mlm_head(model)
+    if head and (projection := model.get_output_embeddings()) is not None:
         # Logits of all positions would take more memory than the model.
-        head.register_forward_pre_hook(lambda _, inputs: (at(inputs[0], positions), *inputs[1:]))
+        projection.register_forward_pre_hook(
+            lambda _, inputs: (at(inputs[0], positions), *inputs[1:])
+        )
     results = []
     size = 1 if padding is None else SENTENCES_PER_BATCH
     for start in range(0, len(sentences), size):
@@ -515,7 +486,7 @@ def run_model(
         output = model(input_ids=ids, attention_mask=mask)
         states = hidden.pop()
         logits = None
-        if has_mlm_head(model):
+        if head:
             logits = output.logits
             if logits.shape[1] != positions.shape[1]:
                 logits = at(logits, positions)
@@ -523,7 +494,7 @@ def run_model(
         for place, sentence in enumerate(batch):
             of_sentence = None if logits is None else logits[place]
             results.append(Result(states[place, : len(sentence)].clone(), of_sentence))
-    return results
+    return Run(head, rows, results)
 
 
 def at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -531,7 +502,32 @@ def at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return values[torch.arange(len(positions))[:, None], positions]
 
 
-def compare_outputs(
+def check_rows(folder: Path, reduced: Path, before: Run, after: Run) -> None:
+    """Raise InputError that names the first token whose row is not its old one."""
+    if before.head and not after.head:
+        raise InputError(f"{reduced}: the old model has an MLM head, and this one has none")
+    for name, old in before.rows.items():
+        if name not in after.rows:
+            raise InputError(f"{reduced}: tensor {name} of the old model is missing")
+        new = after.rows[name]
+        wrong = (new != old).reshape(len(old), -1).any(dim=1).nonzero()
+        if len(wrong):
+            first = int(wrong[0])
+            all_old = vocabulary_tensors(load_model(folder, torch.float32))[name]
+            same = (all_old == new[first]).reshape(len(all_old), -1).all(dim=1).nonzero()
+            whose = "of no token of the old model"
+            if len(same):
+                old_tokenizer = load_fast_tokenizer(folder)
+                whose = f"that of {old_tokenizer.convert_ids_to_tokens(int(same[0]))!r}"
+            part = "embedding" if "embed" in name else "output weight"
+            raise InputError(
+                f"{reduced}: {'output bias' if name.endswith('bias') else part} ({name}) of token "
+                f"{load_fast_tokenizer(reduced).convert_ids_to_tokens(first)!r} is {whose} "
+                f"({len(wrong):,} of {len(old):,} rows are wrong)"
+            )
+
+
+def compare_results(
     reduced: Path,
     sentences: Sequence[Sentence],
     before: Sequence[Result],
