@@ -1,1 +1,1 @@
-"""Teachers and students: fetched, pre-trained, conditioned, shaped, initialised."""
+"""Load, fetch, initialize and pre-train models and tokenizers."""

@@ -1,1 +1,1 @@
-"""Which sub-words stay, and the model and tokenizer cut to them."""
+"""Select the tokens that stay, reduce model and tokenizer to them, verify and report."""

@@ -219,10 +219,7 @@ def describe_findings(findings: Mapping[str, Any]) -> str:
     logits = "no MLM head to compare"
     if difference is not None:
         logits = f"largest relative difference of a logit: {difference:.1e}"
-    return (
-        f"segments {same:,} sentences identically, and is the same model on {run:,} of them "
-        f"({logits})"
-    )
+    return f"segments {same:,} sentences identically, is the same model on {run:,} ({logits})"
 
 
 # The full vocabulary
@@ -292,10 +289,8 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
     for key, old_value in old_config.to_dict().items():
         if not key.endswith("_token_id"):
             continue
-        old_ids, new_ids = (
-            value if isinstance(value, list) else [value]
-            for value in (old_value, getattr(new_config, key, None))
-        )
+        both = (old_value, getattr(new_config, key, None))
+        old_ids, new_ids = (value if isinstance(value, list) else [value] for value in both)
         for place, index in enumerate(old_ids):
             if index is None or not 0 <= index < len(pair.old):
                 continue
@@ -487,10 +482,8 @@ def run_model(
         states = hidden.pop()
         logits = None
         if head:
-            logits = output.logits
-            if logits.shape[1] != positions.shape[1]:
-                logits = at(logits, positions)
-            logits = logits[..., columns]
+            narrowed = output.logits.shape[1] == positions.shape[1]
+            logits = (output.logits if narrowed else at(output.logits, positions))[..., columns]
         for place, sentence in enumerate(batch):
             of_sentence = None if logits is None else logits[place]
             results.append(Result(states[place, : len(sentence)].clone(), of_sentence))
