@@ -163,9 +163,7 @@ def load_masked_lm(folder: str | Path) -> PreTrainedModel:
     return model
 
 
-def load_for_task(
-    folder: str | Path, labels: Sequence[str], *, per_token: bool
-) -> PreTrainedModel:
+def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool) -> PreTrainedModel:
     """Load any encoder in float32 with a new head for a task, drawn from torch's generator.
 
     Args:
@@ -261,8 +259,8 @@ def vocabulary_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
     No table of model families: an empty model with one token more shows which shapes change.
     """
-    wider: torch.nn.Module = empty_model(model.config, model.config.vocab_size + 1)
-    wider = wider if has_mlm_head(model) else wider.base_model  # type: ignore[assignment]
+    full = empty_model(model.config, model.config.vocab_size + 1)
+    wider = full if has_mlm_head(model) else full.base_model
     shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
     return {
         name: tensor for name, tensor in model.state_dict().items() if shapes[name] != tensor.shape
