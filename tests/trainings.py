@@ -1,9 +1,9 @@
 """A small world for tests of training: sequences and masks of generated text, tiny models."""
 
 import json
+import logging
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,7 +140,8 @@ def in_a_process(options: DistillOptions, environment: dict[str, str] | None = N
 
     def target() -> None:
         os.environ.update(environment or {})
-        sys.argv = ["eliquare"]
+        # Pytest's handlers would keep what the command says from its standard error.
+        logging.getLogger().handlers.clear()
         cli.main(["distillation", "distill", *words(options)])
 
     process = multiprocessing.get_context("fork").Process(target=target, daemon=True)

@@ -34,7 +34,9 @@ def test_an_epoch_holds_each_sequence_at_most_once_and_like_lengths_together(wor
         batches = lengths[order].astype(int).reshape(-1, 32)
         assert batches.sum() / (32 * batches.max(axis=1)).sum() >= 0.95
         assert (np.diff(batches.mean(axis=1)) < 0).any(), "batches are not trained short to long"
-    left_out = [set(range(len(lengths))) - set(length_grouped_order(lengths, 32, 1, n)) for n in range(2)]
+    left_out = [
+        set(range(len(lengths))) - set(length_grouped_order(lengths, 32, 1, n)) for n in range(2)
+    ]
     assert left_out[0] != left_out[1]
     again = length_grouped_order(lengths, 32, seed=1, epoch=2)
     assert np.array_equal(order, again)
@@ -43,7 +45,9 @@ def test_an_epoch_holds_each_sequence_at_most_once_and_like_lengths_together(wor
 
 def test_fewer_sequences_than_a_batch_still_train(world):
     order = dataset(world, step_size=4096)
-    assert sorted(length_grouped_order(order.lengths, 4096, 1, 0)) == list(range(len(order.lengths)))
+    assert sorted(length_grouped_order(order.lengths, 4096, 1, 0)) == list(
+        range(len(order.lengths))
+    )
     assert len(order.__getitems__(list(range(990, 1010)))) == 20
 
 

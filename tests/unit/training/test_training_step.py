@@ -88,7 +88,9 @@ def plain_distilbert_loss(student, teacher, batch, temperature=2.0):
     log_q = F.log_softmax(outputs.logits[real] / temperature, dim=-1)
     p = F.softmax(taught.logits[real] / temperature, dim=-1)
     kl = F.kl_div(log_q, p, reduction="batchmean") * temperature**2
-    mlm = F.cross_entropy(outputs.logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100)
+    mlm = F.cross_entropy(
+        outputs.logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100
+    )
     states, goals = outputs.hidden_states[-1][real], taught.hidden_states[-1][real]
     cosine = F.cosine_embedding_loss(states, goals, states.new_ones(len(states)))
     return 5 * kl + 2 * mlm + cosine

@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 
 from eliquare.cli import Options
 from eliquare.config.model import EXECUTION_KEYS, Training
+from eliquare.config.objective import Objective
 from eliquare.io import locked, provenance
 from eliquare.models.loading import quiet
 
@@ -74,6 +75,9 @@ class TrainingOptions(Options, Training):
         not_decisive = {*EXECUTION_KEYS, "max_minutes", *type(self).paths()}
         settings = self.model_dump(mode="json", exclude_none=True, exclude=not_decisive)
         settings |= {"precision": "bf16" if self.use_bf16 else "float32", "gpus": processes()}
+        objective = getattr(self, "objective", None)
+        if isinstance(objective, Objective):
+            settings["objective"] = objective.written_out()  # alike for all ways to write it
         return provenance(settings | {"version": version}, inputs)
 
     @classmethod
