@@ -31,8 +31,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     settings = (arguments.sequences, arguments.length, arguments.device)
     if arguments.memory_of:
-        made = steps.side(arguments.memory_of, *settings, vocabulary=arguments.vocabulary)
-        print(steps.peak_above_models(made, arguments.device))
+        side = steps.side(arguments.memory_of, *settings, vocabulary=arguments.vocabulary)
+        print(steps.peak_above_models(side, arguments.device))
         return
     names = ("sequences", "length", "device", "threads", "vocabulary")
     options = [f"--{name}={getattr(arguments, name)}" for name in names]
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def same(sides: dict[str, steps.Side]) -> dict[str, float]:
-    """How far apart loss and gradients are, relative to plain; raises SystemExit if they differ."""
+    """Return how far apart loss and gradients are, relative to plain; exit if they differ."""
     losses, gradients = {}, {}
     for name, (student, step) in sides.items():
         student.zero_grad()
@@ -67,9 +67,9 @@ def same(sides: dict[str, steps.Side]) -> dict[str, float]:
         gradients[name] = [parameter.grad for parameter in student.parameters()]
     apart = abs(losses["ours"] / losses["plain"] - 1)
     worst = max(
-        float((mine - theirs).norm() / theirs.norm().clamp(min=1e-12))
-        for mine, theirs in zip(gradients["ours"], gradients["plain"], strict=True)
-        if theirs.norm() > 1e-6
+        float((ours - plain).norm() / plain.norm().clamp(min=1e-12))
+        for ours, plain in zip(gradients["ours"], gradients["plain"], strict=True)
+        if plain.norm() > 1e-6
     )
     if apart > 1e-5 or worst > 1e-4:
         raise SystemExit(f"not the same: loss {apart:.1e} apart, gradients {worst:.1e}")

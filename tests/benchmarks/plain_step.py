@@ -13,16 +13,16 @@ TEMPERATURE = 2.0
 
 
 def plain_step(student, teacher, batch):
-    """The loss of a batch, with its graph, and the mean of each term."""
+    """Return the loss of a batch, with its graph, and the mean of each term."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    mine = student(**inputs, output_hidden_states=True)
+    outputs = student(**inputs, output_hidden_states=True)
     with torch.no_grad():
-        theirs = teacher(**inputs, output_hidden_states=True)
+        taught = teacher(**inputs, output_hidden_states=True)
 
-    vocabulary = mine.logits.size(-1)
-    mask = batch["attention_mask"].bool().unsqueeze(-1).expand_as(mine.logits)
-    chosen = torch.masked_select(mine.logits, mask).view(-1, vocabulary)
-    target = torch.masked_select(theirs.logits, mask).view(-1, vocabulary)
+    vocabulary = outputs.logits.size(-1)
+    mask = batch["attention_mask"].bool().unsqueeze(-1).expand_as(outputs.logits)
+    chosen = torch.masked_select(outputs.logits, mask).view(-1, vocabulary)
+    target = torch.masked_select(taught.logits, mask).view(-1, vocabulary)
     kl = (
         nn.KLDivLoss(reduction="batchmean")(
             F.log_softmax(chosen / TEMPERATURE, dim=-1), F.softmax(target / TEMPERATURE, dim=-1)
@@ -30,9 +30,9 @@ def plain_step(student, teacher, batch):
         * TEMPERATURE**2
     )
     mlm = nn.CrossEntropyLoss(ignore_index=-100)(
-        mine.logits.view(-1, vocabulary), batch["labels"].view(-1)
+        outputs.logits.view(-1, vocabulary), batch["labels"].view(-1)
     )
-    states, goals = mine.hidden_states[-1], theirs.hidden_states[-1]
+    states, goals = outputs.hidden_states[-1], taught.hidden_states[-1]
     mask = batch["attention_mask"].bool().unsqueeze(-1).expand_as(states)
     states = torch.masked_select(states, mask).view(-1, states.size(-1))
     goals = torch.masked_select(goals, mask).view(-1, goals.size(-1))

@@ -13,8 +13,8 @@ import torch
 import transformers
 from plain_step import plain_step
 
-from eliquare.distillation.objective import Distillation
-from eliquare.distillation.terms import terms
+from eliquare.config.objective import Objective
+from eliquare.distillation.objective import Distillation, Teacher
 
 MBERT = {
     "hidden_size": 768,
@@ -26,27 +26,27 @@ FULL_VOCABULARY = 119_547
 
 
 def model(layers: int, vocabulary: int, device: str, seed: int) -> transformers.PreTrainedModel:
-    """A model of mBERT's shape with random weights, its gradients' memory taken already."""
+    """Return a model of mBERT's shape with random weights; seed 0 is the teacher."""
     torch.manual_seed(seed)
     config = transformers.BertConfig(num_hidden_layers=layers, vocab_size=vocabulary, **MBERT)
-    made = transformers.BertForMaskedLM(config).to(device)
-    return made.eval().requires_grad_(False) if seed == 0 else made.train()
+    result = transformers.BertForMaskedLM(config).to(device)
+    return result.eval().requires_grad_(False) if seed == 0 else result.train()
 
 
 def batch(sequences: int, length: int, vocabulary: int, device: str) -> dict[str, torch.Tensor]:
-    """Whole rows of random sub-words, 15% with a label."""
+    """Return full rows of random tokens, 15% with a label."""
     generator = torch.Generator().manual_seed(2)
     shape = sequences, length
     ids = torch.randint(5, vocabulary, shape, generator=generator)
     masked = torch.rand(shape, generator=generator) < 0.15
-    made = {
+    tensors = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "labels": torch.where(masked, ids, -100),
         "masked": masked.flatten().nonzero().squeeze(-1),
         "unmasked": (~masked).flatten().nonzero().squeeze(-1),
     }
-    return {name: tensor.to(device) for name, tensor in made.items()}
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 Side = tuple[transformers.PreTrainedModel, Callable[[], torch.Tensor]]
@@ -56,14 +56,14 @@ Models = tuple[transformers.PreTrainedModel, transformers.PreTrainedModel]
 
 
 def models(vocabulary: int, device: str) -> Models:
-    """Teacher and student: 12 layers and 6."""
+    """Return teacher and student: 12 layers and 6."""
     return model(12, vocabulary, device, seed=0), model(6, vocabulary, device, seed=1)
 
 
 def side(
     name: str, sequences: int, length: int, device: str, both: Models | None = None, **settings
 ) -> Side:
-    """The student and the step, forward and backward, of "plain" or "ours".
+    """Return the student and the step, forward and backward, of "plain" or "ours".
 
     ``both``: the models, where sides share them; ``settings``: ``vocabulary``, ``positions`` and
     ``bf16`` of ours.
@@ -73,14 +73,16 @@ def side(
     teacher, student = both or models(vocabulary, device)
     inputs = batch(sequences, length, vocabulary, device)
     if name == "ours":
-        asked = terms({"positions": settings.get("positions", "all")})
-        objective = Distillation(student, [(teacher, 1.0)], asked)
+        terms = Objective.model_validate({"kl": {"positions": settings.get("positions", "all")}})
+        objective = Distillation(student, [Teacher(teacher)], terms)
+        counts = objective.counts(inputs)
+        scales = {name: term.weight.at(0) / counts[name] for name, term in objective.terms.items()}
 
     def step() -> torch.Tensor:
         torch.manual_seed(3)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             if name == "ours":
-                loss = objective(student, inputs).loss
+                loss = objective(student, inputs, scales).loss
             else:
                 loss, _ = plain_step(student, teacher, inputs)
         loss.backward()
@@ -90,7 +92,7 @@ def side(
 
 
 def seconds(student: transformers.PreTrainedModel, step: Callable, device: str) -> float:
-    """How long one step takes, without gradients at its start."""
+    """Return how long one step takes, without gradients at its start."""
     student.zero_grad()
     synchronize(device)
     begun = time.perf_counter()
@@ -106,8 +108,8 @@ def synchronize(device: str) -> None:
 
 
 def in_turn(sides: dict[str, Side], repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each side's steps, one after the other in turn, after one of each unmeasured."""
-    taken = {name: [] for name in sides}
+    """Return seconds of each side's steps, in turn, after one of each that is not measured."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 1):
         for name, (student, step) in sides.items():
             needed = seconds(student, step, device)
@@ -117,7 +119,7 @@ def in_turn(sides: dict[str, Side], repeats: int, device: str) -> dict[str, list
 
 
 def medians(taken: dict[str, list[float]], tokens: int) -> dict:
-    """Tokens a second of each side, and how many times faster ours is."""
+    """Return tokens per second of each side, and how many times faster ours is."""
     speeds = {name: tokens / statistics.median(values) for name, values in taken.items()}
     return {
         "seconds": taken,
@@ -127,17 +129,17 @@ def medians(taken: dict[str, list[float]], tokens: int) -> dict:
 
 
 def memory_of(script: str, options: list[str]) -> dict[str, float]:
-    """GB above the models' own at the peak of each side's step, each in a process of its own."""
-    found = {}
+    """Return GB above the models at the peak of each side's step, each in its own process."""
+    memory = {}
     for name in ("plain", "ours"):
         command = [sys.executable, script, "--memory-of", name, *options]
-        found[name] = json.loads(subprocess.check_output(command))
-    return found
+        memory[name] = json.loads(subprocess.check_output(command))
+    return memory
 
 
-def peak_above_models(made: Side, device: str) -> float:
-    """GB above models and gradients at the peak of one step."""
-    student, step = made
+def peak_above_models(of: Side, device: str) -> float:
+    """Return GB above models and gradients at the peak of one step."""
+    student, step = of
     for parameter in student.parameters():
         parameter.grad = torch.zeros_like(parameter)
         # Touched, so that its memory is counted as the models' own.
@@ -153,13 +155,13 @@ def peak_above_models(made: Side, device: str) -> float:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now."""
+    """Return the bytes of memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def hardware(device: str) -> str:
-    """The machine in words."""
+    """Return the machine in words."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"

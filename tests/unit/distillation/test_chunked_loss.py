@@ -14,7 +14,7 @@ import os
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from eliquare.distillation import chunked_loss
 from eliquare.distillation.chunked_loss import LazyLogits, WeightedTerm, chunked_losses

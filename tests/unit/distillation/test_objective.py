@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from objective_models import CONFIGS, VOCABULARY, make, make_batch
 
 from eliquare.config.objective import Objective

@@ -93,14 +93,16 @@ def test_fractions_are_of_documents_and_nested(world):
 def test_validation_is_padded_little(world):
     fixed = ValidationDataset(open_sequences(world.masking / "validation.arrow"))
     lengths = [len(input_ids) for input_ids, _ in fixed]
-    assert lengths == sorted(lengths, reverse=True) and lengths[0] == fixed.longest
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == fixed.longest
     batch = MaskedCollator(0)(fixed.__getitems__([0, len(fixed) - 1]))
     assert batch["attention_mask"].sum(dim=1).tolist() == [lengths[0], lengths[-1]]
     padding = batch["attention_mask"] == 0
-    assert (batch["input_ids"][padding] == 0).all() and (batch["labels"][padding] == -100).all()
+    assert (batch["input_ids"][padding] == 0).all()
+    assert (batch["labels"][padding] == -100).all()
 
 
-# (sequences of a micro-batch, micro_batches, processes): each makes a step of 16 sequences.
+# (sequences of a micro-batch, micro-batches, processes): each makes a step of 16 sequences.
 SPLITS = [(16, 1, 1), (4, 4, 1), (2, 8, 1), (8, 1, 2), (4, 1, 4), (2, 2, 4), (1, 4, 4)]
 
 

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
-import trainings
 from safetensors.torch import load_file
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
-from trainings import history_of, in_processes, last_step
 
+import trainings
 from eliquare import cli
+from trainings import history_of, in_processes, last_step
 
 # A last layer that no term reaches, projections, and terms of every kind of count.
 OBJECTIVES = {

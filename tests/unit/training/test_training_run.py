@@ -7,11 +7,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainings import EVERY, STEPS, history_of, provenance_of, write_model
 from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainingArguments, pipeline
 
 from eliquare.io import InputError
 from eliquare.training import options as training_options
+from trainings import EVERY, STEPS, history_of, provenance_of, write_model
 
 SHORT = {"max_steps": 2, "num_evals": 1}
 
@@ -155,7 +155,7 @@ def test_bf16_is_close_to_float32(world, tmp_path):
 
 
 def test_a_compiled_student_trains_alike(world, tmp_path, monkeypatch):
-    """By the compiler's front end alone: the same graph, run op by op, as dropout differs in C++."""
+    """By the compiler's front end alone: the same graph op by op; C++ draws other dropout."""
     student = write_model(world.tokenizer, tmp_path / "student", seed=2, num_hidden_layers=1)
     settings = {"student": student, "max_steps": 2, "num_evals": 1}
     settings |= {"objective": {"preset": "none", "mlm": 1.0, "relations": {"heads": 4}}}

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-import trainings
 
+import trainings
 from eliquare.distillation.objective import Distillation, Teacher
 from eliquare.models.loading import load_masked_lm, load_tokenizer
 from eliquare.training.data import load_data

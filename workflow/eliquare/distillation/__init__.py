@@ -1,1 +1,1 @@
-"""The objective and the training that distils a teacher into a student."""
+"""Distillation: the script, the objective, its terms, the chunked loss."""

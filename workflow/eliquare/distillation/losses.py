@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own abbreviation)
+import torch.nn.functional as F
 
 from eliquare.training.outputs import AttentionInputs
 
@@ -198,7 +198,8 @@ def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Te
     """Return the log relations ``[batch, heads, length, length]`` of an attention input."""
     batch, _, length, _ = vectors.shape
     split = _exact(vectors).transpose(1, 2).reshape(batch, length, heads, -1).transpose(1, 2)
-    scores = split @ split.mT * split.shape[-1] ** -0.5
+    scaling: float = split.shape[-1] ** -0.5
+    scores = split @ split.mT * scaling
     # A finite number, as the gradient of minus infinity times zero is not a number.
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~mask[:, None, None], lowest).log_softmax(-1)

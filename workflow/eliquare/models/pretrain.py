@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own abbreviation)
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase

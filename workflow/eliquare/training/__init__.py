@@ -1,1 +1,1 @@
-"""What pre-training, conditioning and distillation share: data order, batches, the loop."""
+"""Masked training on top of transformers' Trainer: data order, loss of a step, checkpoints."""
