@@ -7,7 +7,14 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainingArguments, pipeline
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    TrainerCallback,
+    TrainingArguments,
+    pipeline,
+)
+from transformers.integrations import integration_utils
 
 from eliquare.io import InputError
 from eliquare.training import options as training_options
@@ -74,6 +81,22 @@ def test_the_best_weights_are_kept(world, tmp_path):
     )
     (found,) = evaluated_lines(history_of(again))
     assert found["eval_kl"] == pytest.approx(best["eval_kl"], rel=1e-4)
+
+
+def test_trackers_are_told_everything(world, tmp_path, monkeypatch):
+    """By a tracker of this test, named in ``report_to`` as those of transformers are."""
+    told = []
+
+    class Spy(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **keywords):
+            told.append({"step": state.global_step, **logs})
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "spy", Spy)
+    monkeypatch.setattr(training_options, "get_available_reporting_integrations", lambda: ["spy"])
+    output = world.distill(tmp_path / "out", report_to=["spy"], **SHORT)
+    assert told == history_of(output)
+    with pytest.raises(InputError, match="--report-to trackio"):
+        world.distill(tmp_path / "other", report_to=["trackio"], **SHORT)
 
 
 def test_no_steps_leave_the_student_as_it_starts(world, tmp_path):

@@ -4,7 +4,8 @@ r"""Distil one teacher or several into a student: the one expensive stage.
         --max-steps 20000 --output O
 
 With several GPUs, ``torchrun --nproc-per-node 4 -m eliquare distillation distill …``; the workflow
-runs the same command. Start it again after a kill, and it resumes from its last checkpoint.
+runs the same command. Start it again after a kill, and it resumes from its last checkpoint; what
+was made with the same settings and inputs is left as it is.
 
 The objective is `Distillation` in ``objective.py`` (a new term: ``losses.py``), the step and what
 else is ours of the loop `MaskedTrainer` in ``eliquare/training/trainer.py``, the order of the data
@@ -19,7 +20,7 @@ from pydantic import Field
 from transformers import PreTrainedModel
 
 from eliquare.cli import version
-from eliquare.config.objective import Objective, Weight
+from eliquare.config.objective import Objective
 from eliquare.distillation.objective import (
     Distillation,
     Teacher,
@@ -117,19 +118,10 @@ def freeze(student: PreTrainedModel, parts: list[Literal["embeddings", "position
             raise InputError("freeze: this student has no position embeddings to freeze")
 
 
-def weights_of(weight: Weight) -> list[float]:
-    """Return the weights that a term has over the training: one if it stays the same."""
-    return [point[1] for point in weight.points[: 1 if weight.constant else None]]
-
-
 def card(options: DistillOptions, steps: int) -> str:
     """Return a short model card; the released model's card has the scores as well."""
-    terms = " + ".join(
-        " to ".join(f"{weight:g}" for weight in weights_of(term.weight)) + f" {name}"
-        for name, term in options.objective.terms().items()
-    )
     return (
         "---\nlibrary_name: transformers\npipeline_tag: fill-mask\n---\n\n# A distilled student\n\n"
-        f"Distilled in {steps:,} steps for {terms}. "
+        f"Distilled in {steps:,} steps for {options.objective.in_words()}. "
         "`provenance.json` holds every setting, `history.jsonl` every loss.\n"
     )

@@ -14,11 +14,12 @@ import torch
 import transformers
 from pydantic import Field, model_validator
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from eliquare.cli import Options
 from eliquare.config.model import EXECUTION_KEYS, Training
 from eliquare.config.objective import Objective
-from eliquare.io import locked, provenance
+from eliquare.io import InputError, locked, provenance
 from eliquare.models.loading import quiet
 
 LOGS = 100
@@ -93,6 +94,9 @@ def begin(options: TrainingOptions) -> None:
         # With several GPUs in sight the Trainer falls back on DataParallel, another batch size.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    for tracker in options.report_to:
+        if tracker not in get_available_reporting_integrations():
+            raise InputError(f"--report-to {tracker}: not installed, or unknown to transformers")
     quiet()
     transformers.set_seed(options.seed)
 
@@ -117,6 +121,7 @@ def training_arguments(
 
     Evaluations are a multiple of logged steps apart.
     """
+    # Not into the folder of the checkpoints, which goes when the training is done.
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(options.output.parent / "runs"))
     logging_steps = max(1, steps // LOGS)
     eval_steps = max(1, steps // options.num_evals // logging_steps) * logging_steps

@@ -167,13 +167,14 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.deadline = math.inf if options.max_minutes is None else 60 * options.max_minutes
         self.terminated = False
         self.saved_step = -1
-        self.begun = self.last_save = self.step_begun = time.monotonic()
+        self.begun = self.last_save = time.monotonic()
+        self.step_begun: float | None = None
         self.longest_step = self.longest_save = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure the step before, its evaluation and checkpoint included."""
         now = time.monotonic()
-        if state.global_step > 0:
+        if self.step_begun is not None:
             self.longest_step = max(self.longest_step, now - self.step_begun)
         self.step_begun = now
 
