@@ -279,12 +279,14 @@ def test_tables_change_only_with_their_version(tree):
     assert (cli.version("reporting", "tables"), checksum(tree[0] / "tables")) == TABLES
 
 
-def test_latex_and_markdown_escape_their_signs():
+def test_latex_and_markdown_escape_their_signs(tmp_path):
     rows = [[Cell("a_b & 5%"), Cell("0.1", 0.1, bold=True)]]
     table = Table("t", "A | b", ["System", "x|y"], rows, [])
-    assert r"a\_b \& 5\% & \textbf{0.1} \\" in formats.latex(table)
-    assert r"\begin{tabular}{lr}" in formats.latex(table)
-    assert r"| System | x\|y |" in formats.markdown(table)
+    formats.write(table, tmp_path)
+    latex = (tmp_path / "t.tex").read_text()
+    assert r"a\_b \& 5\% & \textbf{0.1} \\" in latex
+    assert r"\begin{tabular}{lr}" in latex
+    assert r"| System | x\|y |" in (tmp_path / "t.md").read_text()
 
 
 def test_each_reduced_model_has_its_verification(tmp_path):
@@ -435,7 +437,7 @@ def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):
 
 
 def test_only_students_are_released(tree, model, tmp_path):
-    with pytest.raises(InputError, match="--system mbert: expected one of"):
+    with pytest.raises(InputError, match="--system mbert --language sl: expected one of"):
         release(tree, model, tmp_path / "out", "mbert")
 
 

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from eliquare.config.load import base_name
@@ -21,10 +20,9 @@ from eliquare.io import (
     write_json,
 )
 from eliquare.reporting import results
-from eliquare.reporting.formats import markdown
-from eliquare.reporting.report import render
+from eliquare.reporting.formats import render
 from eliquare.reporting.results import Experiment, ExperimentOptions
-from eliquare.reporting.sections import member_label, recipe
+from eliquare.reporting.sections import recipe
 from eliquare.reporting.tables import scores, sizes, speed
 
 WRITTEN_HERE = ("README.md", "provenance.json")
@@ -96,95 +94,57 @@ def check_loads(folder: Path) -> None:
 
 def card(experiment: Experiment, student: str, language: str) -> str:
     """Return the model card of a student: Markdown with YAML front matter."""
-    compared = experiment.settings.experiment.systems
-    students = [name for name in compared if name in experiment.settings.students]
-    for option, value, known in (
-        ("system", student, students),
-        ("language", language, experiment.languages),
-    ):
-        if value not in known:
-            raise InputError(f"--{option} {value}: expected one of {', '.join(known)}")
-    if not experiment.paths.is_for(student, language):
-        raise InputError(f"--system {student}: not made for --language {language}")
+    students, paths = experiment.settings.students, experiment.paths
+    known = [(name, code) for code, name in paths.pairs() if name in students]
+    if (student, language) not in known:
+        expected = ", ".join(map(" ".join, known))
+        raise InputError(f"--system {student} --language {language}: expected one of {expected}")
     name = base_name(student)
-    teacher, tasks = experiment.teacher(name), experiment.tasks_of(language)
+    teacher, tasks = experiment.teacher(name), paths.tasks([language])
+    root = experiment.settings.teachers[paths.root_teacher(teacher)]
+    original = paths.original_of(student)
+    tokens = None
+    if paths.is_distilled(original):
+        history = experiment.history(original, paths.corpus_of(original, language))
+        tokens = max((row.get("tokens", 0) for row in history), default=None)
     benchmarks = experiment.benchmarks_of((name, teacher), [language])
     return render(
         "card.md.j2",
-        front_matter=front_matter(experiment, teacher, language),
-        label=member_label(experiment, student),
+        code=iso(language),
+        base_model=root.model if root.source == "hub" else None,
+        label=experiment.member_label(student),
         language=experiment.language(language),
         folder=f"{student}-{language}",
         teacher=experiment.label(teacher),
-        scores=markdown(scores(experiment, tasks)) if tasks else "",
-        sizes=markdown(sizes(experiment, benchmarks)),
-        speed=markdown(speed(experiment, benchmarks)),
-        data=training_data(experiment, student, language),
-        tokens=tokens_seen(experiment, student, language),
+        scores=scores(experiment, tasks) if tasks else None,
+        sizes=sizes(experiment, benchmarks),
+        speed=speed(experiment, benchmarks),
+        data=[training_data(experiment, c) for c in paths.training_languages(student, language)],
+        tokens=tokens,
         recipe=recipe(experiment, name),
         seeds=experiment.settings.experiment.seeds,
     )
 
 
 def iso(code: str) -> str | None:
-    """Return the ISO 639 code of a Wikipedia code; None for private use and codes that have none.
-
-    Private use is qaa to qtz.
-    """
+    """Return the ISO 639 code of a Wikipedia code; None without one or in private use (qaa-qtz)."""
     code = ISO.get(code, code)
-    if not re.fullmatch(r"[a-z]{2,3}", code) or re.fullmatch(r"q[a-t][a-z]", code):
-        return None
-    return code
+    return code if re.fullmatch(r"(?!q[a-t][a-z])[a-z]{2,3}", code) else None
 
 
-def front_matter(experiment: Experiment, teacher_name: str, language: str) -> str:
-    """Return the metadata that a hub reads, as YAML."""
-    values: dict[str, Any] = {}
-    if code := iso(language):
-        values["language"] = [code]
-    values |= {"library_name": "transformers", "pipeline_tag": "fill-mask"}
-    teacher = experiment.settings.teachers[experiment.paths.root_teacher(teacher_name)]
-    if teacher.source == "hub":
-        values["base_model"] = teacher.model
-    values["tags"] = ["eliquare", "knowledge-distillation", "masked-lm"]
-    written: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    return written
-
-
-def licence(experiment: Experiment, language: str) -> str:
-    """Return the licence of a language's text, as far as its source shows."""
+def training_data(experiment: Experiment, language: str) -> dict[str, Any]:
+    """Return source, counts and licence, as far as the source shows it, of a language's text."""
     corpus = experiment.settings.languages[language].corpus
+    licence = "the terms of the text files named above"
     if experiment.settings.demo and iso(language) is None:
-        return "invented text, written by eliquare's generator; free of terms"
-    if corpus.source == "dump":
-        return "Wikipedia: CC BY-SA 4.0 and GFDL (CC BY-SA 3.0 and GFDL before June 2023)"
-    if corpus.source == "dataset":
-        return f"the terms of the data set {corpus.dataset}"
-    return "the terms of the text files named above"
-
-
-def training_data(experiment: Experiment, student: str, language: str) -> list[dict[str, Any]]:
-    """Return source, counts and licence of the text in each language of the training."""
-    data = []
-    for code in experiment.paths.training_languages(student, language):
-        report, corpus = experiment.documents(code), experiment.settings.languages[code].corpus
-        data.append(
-            {
-                "language": experiment.language(code),
-                "source": report["source"],
-                "date": corpus.date if corpus.source == "dump" else None,
-                "documents": report["documents"],
-                "dropped": sum(report["dropped"].values()),
-                "characters": report["characters"],
-                "licence": licence(experiment, code),
-            }
-        )
-    return data
-
-
-def tokens_seen(experiment: Experiment, student: str, language: str) -> int | None:
-    """Return the tokens of the distillation; None for a student that was not distilled."""
-    path = experiment.history(student, language)
-    if path is None:
-        return None
-    return max((row.get("tokens", 0) for row in experiment.rows(path)), default=None)
+        licence = "invented text, written by eliquare's generator; free of terms"
+    elif corpus.source == "dump":
+        licence = "Wikipedia: CC BY-SA 4.0 and GFDL (CC BY-SA 3.0 and GFDL before June 2023)"
+    elif corpus.source == "dataset":
+        licence = f"the terms of the data set {corpus.dataset}"
+    return {
+        **experiment.documents(language),
+        "language": experiment.language(language),
+        "date": corpus.date if corpus.source == "dump" else None,
+        "licence": licence,
+    }

@@ -13,7 +13,7 @@ from pydantic import Field
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import results
 from eliquare.reporting.results import Curve, Experiment, ExperimentOptions, metric_label
-from eliquare.reporting.sections import counted, member_label
+from eliquare.reporting.sections import count_tasks
 
 # Colours of Okabe and Ito, which people with any colour vision can tell apart.
 COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A", "#B8A800"]
@@ -75,7 +75,7 @@ def look(index: int) -> dict[str, str]:
 
 def curve_title(experiment: Experiment, curve: Curve) -> str:
     """Return the students of a distillation, its seed where there are several, and its corpus."""
-    seed = member_label(experiment, curve.student).partition(", seed ")[2]
+    seed = experiment.member_label(curve.student).partition(", seed ")[2]
     names = " / ".join(map(experiment.label, curve.students))
     return f"{names} · {experiment.language(curve.corpus)}" + (f" · seed {seed}" if seed else "")
 
@@ -134,7 +134,7 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
 
 def size_against_score(experiment: Experiment) -> Figure:
     """Draw parameters against the mean of the main metrics, a panel for each language."""
-    languages = [code for code in experiment.languages if experiment.tasks_of(code)]
+    languages = [code for code in experiment.languages if experiment.paths.tasks([code])]
     columns = min(len(languages), 3)
     rows = -(-len(languages) // columns)
     size = (max(3.6 * columns + 2.6, 6.5), 3.7 * rows)
@@ -142,7 +142,7 @@ def size_against_score(experiment: Experiment) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn = {}
     for axis, language in zip(axes.flat, languages, strict=False):
-        tasks = experiment.tasks_of(language)
+        tasks = experiment.paths.tasks([language])
         for index, system in enumerate(experiment.systems):
             score = experiment.mean_score(system, tasks)
             benchmark = experiment.benchmark(system, language)
@@ -155,7 +155,7 @@ def size_against_score(experiment: Experiment) -> Figure:
         axis.margins(x=0.12, y=0.15)
         axis.set_xlim(0, axis.get_xlim()[1])
         axis.set_xlabel("Parameters (millions)")
-        axis.set_title(f"{experiment.language(language)} (mean of {counted(tasks)})")
+        axis.set_title(f"{experiment.language(language)} (mean of {count_tasks(tasks)})")
     for axis in list(axes.flat)[len(languages) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:

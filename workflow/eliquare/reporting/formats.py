@@ -1,23 +1,23 @@
 """One table for people and programs: CSV in full precision, Markdown, LaTeX, and a terminal."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from eliquare.reporting.results import Experiment, metric_label
 
 ABSENT = "–"
 LATEX = str.maketrans(
-    {
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
+    {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    | {
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
@@ -51,138 +51,105 @@ class Table:
     records: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the table as plain data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Table":
-        """Return the table that ``as_dict`` gave."""
-        rows = [[Cell(**cell) for cell in row] for row in values["rows"]]
-        return cls(**{**values, "rows": rows})
-
     @property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers, which are aligned to the right."""
-        if not self.rows:
-            return [False] * len(self.header)
         columns = zip(*self.rows, strict=True)
         return [any(cell.value is not None for cell in column) for column in columns]
 
 
-# A format of a number, or a function that makes a cell or its words out of the value.
-Form = str | Callable[[Any], Cell | str]
-Column = tuple[str, str, Form]
-
-
-def text(value: Any) -> Cell:
-    """Return a cell of words; empty for None and the empty string."""
-    return Cell(str(value)) if value not in (None, "") else Cell()
-
-
-def number(value: float | None, form: str = ",.0f") -> Cell:
-    """Return a cell of one number; empty for None."""
-    return Cell() if value is None else Cell(format(value, form).replace("-", "−"), value)
-
-
-def millions(value: float) -> Cell:
-    """Return a cell of a number in millions."""
-    return number(value / 1e6, ",.2f")
+# Head, key of the record, and form: a format of a number, or a name in tables.yaml's list.
+Column = tuple[str, str, str]
 
 
 def tabulate(
+    experiment: Experiment,
     name: str,
-    caption: str,
-    columns: Sequence[Column],
-    records: list[dict[str, Any]],
-    notes: Iterable[str] = (),
+    records: Sequence[dict[str, Any]],
+    columns: Sequence[Column] = (),
+    notes: Sequence[str] = (),
+    **values: Any,
 ) -> Table:
-    """Return a table with a row for each record, made of (head, key of the record, form)."""
-    rows = [[cell(record.get(key), form) for _, key, form in columns] for record in records]
-    return Table(name, caption, [head for head, *_ in columns], rows, records, list(notes))
+    """Return a table of tables.yaml with a row for each record, and these columns and notes too.
+
+    A record may hold ready cells, which do not go to the CSV. ``values`` are for the caption.
+    """
+    specification = specifications()[name]
+    every: list[Column] = [*specification["columns"], *columns]
+    words: dict[str, Callable[[Any], str]] = {
+        "text": str,
+        "system": experiment.label,
+        "language": experiment.language,
+        "task": experiment.task_label,
+        "metric": metric_label,
+    }
+
+    def cell(value: Any, form: str) -> Cell:
+        if value is None or isinstance(value, Cell):
+            return value or Cell()
+        if form == "millions":
+            value, form = value / 1e6, ",.2f"
+        if form in words:
+            return Cell(words[form](value) or ABSENT)
+        return Cell(format(value, form).replace("-", "−"), value)
+
+    return Table(
+        name,
+        specification["caption"].format(**values),
+        [head for head, *_ in every],
+        [[cell(record.get(key), form) for _, key, form in every] for record in records],
+        [{k: v for k, v in record.items() if not isinstance(v, Cell)} for record in records],
+        [*specification.get("notes", []), *notes],
+    )
 
 
-def cell(value: Any, form: Form) -> Cell:
-    """Return a cell of a value in a form; empty for None."""
-    if value is None:
-        return Cell()
-    made = number(value, form) if isinstance(form, str) else form(value)
-    return made if isinstance(made, Cell) else text(made)
+@cache
+def specifications() -> dict[str, dict[str, Any]]:
+    """Return captions, columns and notes of the tables, by name."""
+    file = resources.files("eliquare.reporting") / "templates" / "tables.yaml"
+    read: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return read
 
 
 def write(table: Table, folder: Path) -> None:
-    """Write NAME.csv, NAME.md and NAME.tex."""
-    columns = list(table.records[0]) if table.records else table.header
+    """Write NAME.csv, NAME.md and NAME.tex, which needs the LaTeX package booktabs."""
     # dtype=object: a column of whole numbers stays one where a value is missing.
-    frame = pd.DataFrame(table.records, columns=columns, dtype=object)
+    frame = pd.DataFrame(table.records, dtype=object)
     frame.to_csv(folder / f"{table.name}.csv", index=False)
-    (folder / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
-    (folder / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
+    for suffix in ("md", "tex"):
+        written = render(f"table.{suffix}.j2", table=table)
+        (folder / f"{table.name}.{suffix}").write_text(written, encoding="utf-8")
 
 
-def markdown(table: Table) -> str:
-    """Return a Markdown table, its caption above and its notes below."""
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-    rule = ["---:" if numeric else "---" for numeric in table.numeric]
-    body = [[f"**{c.text}**" if c.bold else c.text for c in row] for row in table.rows]
-    lines = [table.caption, "", line(table.header), line(rule), *map(line, body)]
-    notes = [part for note in table.notes for part in ("", note)]
-    return "\n".join([*lines, *notes]) + "\n"
-
-
-def latex(table: Table) -> str:
-    """Return a LaTeX table, which needs the package booktabs."""
-
-    def escaped(words: str) -> str:
-        return words.translate(LATEX)
-
-    def line(cells: list[str]) -> str:
-        return "    " + " & ".join(cells) + r" \\"
-
-    def cell(content: Cell) -> str:
-        return rf"\textbf{{{escaped(content.text)}}}" if content.bold else escaped(content.text)
-
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{escaped(table.caption)}}}",
-            rf"  \label{{tab:{table.name}}}",
-            rf"  \begin{{tabular}}{{{''.join('r' if n else 'l' for n in table.numeric)}}}",
-            r"    \toprule",
-            line([escaped(head) for head in table.header]),
-            r"    \midrule",
-            *(line([cell(content) for content in row]) for row in table.rows),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            *(rf"  \par\smallskip\footnotesize {escaped(note)}" for note in table.notes),
-            r"\end{table}",
-            "",
-        ]
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; a name without a value is an error."""
+    environment = Environment(
+        loader=PackageLoader("eliquare.reporting"),
+        undefined=StrictUndefined,
+        autoescape=template.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["latex"] = lambda words: words.translate(LATEX)
+    return environment.get_template(template).render(**values)
 
 
 def width(words: str) -> int:
     """Return the columns of a terminal that the words take: 2 per wide character, 0 per mark."""
-    columns = 0
-    for character in words:
-        if unicodedata.category(character) not in ("Mn", "Me", "Cf"):
-            columns += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-    return columns
+    return sum(
+        1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in words
+        if unicodedata.category(character) not in ("Mn", "Me", "Cf")
+    )
 
 
 def aligned(lines: list[list[str]], head: int) -> str:
     """Return lines of cells in columns, the first to the left, with a rule below the head."""
     sizes = [max(map(width, column)) for column in zip(*lines, strict=True)]
-
-    def padded(cells: list[str]) -> str:
-        spaces = [" " * (size - width(cell)) for cell, size in zip(cells, sizes, strict=True)]
-        first = cells[0] + spaces[0]
-        rest = [space + cell for cell, space in zip(cells[1:], spaces[1:], strict=True)]
-        return "  ".join([first, *rest]).rstrip()
-
-    drawn = [padded(line) for line in lines]
-    return "\n".join([*drawn[:head], "  ".join("─" * size for size in sizes), *drawn[head:]])
+    drawn = []
+    for line in [*lines[:head], ["─" * size for size in sizes], *lines[head:]]:
+        spaces = [" " * (size - width(cell)) for cell, size in zip(line, sizes, strict=True)]
+        rest = [space + cell for cell, space in zip(line[1:], spaces[1:], strict=True)]
+        drawn.append("  ".join([line[0] + spaces[0], *rest]).rstrip())
+    return "\n".join(drawn)

@@ -6,12 +6,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from eliquare.io import atomic_write, existing, read_json
 from eliquare.reporting import results, sections
-from eliquare.reporting.formats import ABSENT, Table, aligned
+from eliquare.reporting.formats import ABSENT, Table, aligned, render
 from eliquare.reporting.results import Experiment, ExperimentOptions, metric_label
 
 
@@ -26,7 +25,7 @@ class ReportOptions(ExperimentOptions):
 def write_report(options: ReportOptions) -> None:
     """Write the report of an experiment."""
     experiment = results.read(options)
-    tables = [Table.from_dict(values) for values in read_json(options.tables / "tables.json")]
+    tables = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json"))
     written = html(experiment, {table.name: table for table in tables}, figures(options.figures))
     with atomic_write(options.output) as partial:
         partial.write_text(written, encoding="utf-8")
@@ -37,19 +36,6 @@ def print_summary(options: ExperimentOptions) -> None:
     experiment = results.read(options)
     print(f"{experiment.title}\n\n{summary(experiment)}\n\n{sections.headline(experiment)}")
     print(f"\nReport: {options.settings.parent / 'report.html'}")
-
-
-def render(template: str, **values: Any) -> str:
-    """Fill a template of this package; a name without a value is an error."""
-    environment = Environment(
-        loader=PackageLoader("eliquare.reporting"),
-        undefined=StrictUndefined,
-        autoescape=template.endswith(".html.j2"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(**values)
 
 
 def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
@@ -66,7 +52,12 @@ def html(
     experiment: Experiment, tables: dict[str, Table], figures: dict[str, list[dict[str, str]]]
 ) -> str:
     """Return the report."""
-    trained = [experiment.provenance(curve.student, curve.corpus) for curve in experiment.curves]
+    trained = [
+        read_json(
+            experiment.paths.student(each.student, each.corpus, "distilled") / "provenance.json"
+        )
+        for each in experiment.curves
+    ]
     settings = experiment.settings.experiment
     style = resources.files("eliquare.reporting") / "templates" / "style.css"
     own = (

@@ -5,13 +5,14 @@ named by ``name`` alone, and its scores are over all pairs of distillation seed 
 seed. All numbers of the tables, figures and sentences come from this module.
 """
 
+import functools
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -29,7 +30,6 @@ METRICS = {
     "entity_f1": "entity F1",
     "micro_f1": "micro-F1",
 }
-Split = Literal["test", "validation"]
 # For each (system, language): its sizes and speeds.
 Benchmarks = dict[tuple[str, str], dict[str, Any]]
 
@@ -56,34 +56,36 @@ class Score:
         """Sample standard deviation over all runs; None for one run."""
         return statistics.stdev(self.runs.values()) if self.n > 1 else None
 
-    @cached_property
-    def by_distillation(self) -> dict[str, list[float]]:
+    @property
+    def by_distillation(self) -> list[list[float]]:
         """Values of the fine-tuning seeds for each distilled model."""
         groups: dict[str, list[float]] = {}
         for (member, _), value in self.runs.items():
             groups.setdefault(member, []).append(value)
-        return groups
+        return list(groups.values())
 
     @property
     def distillation_deviation(self) -> float | None:
         """Deviation over distillation seeds, of the means over fine-tuning seeds; None for one."""
-        means = [statistics.fmean(values) for values in self.by_distillation.values()]
+        means = list(map(statistics.fmean, self.by_distillation))
         return statistics.stdev(means) if len(means) > 1 else None
 
     @property
     def finetuning_deviation(self) -> float | None:
         """Deviation over fine-tuning seeds, pooled over the distilled models; None for one."""
-        groups = [values for values in self.by_distillation.values() if len(values) > 1]
-        return pooled(groups) if groups else None
+        return pooled(self.by_distillation)
 
 
-def pooled(groups: Iterable[Iterable[float]]) -> float:
-    """Return the pooled sample standard deviation of groups of values around their own means."""
-    squares, freedom = 0.0, 0
-    for group in map(list, groups):
-        squares += statistics.variance(group) * (len(group) - 1) if len(group) > 1 else 0.0
-        freedom += len(group) - 1
-    return math.sqrt(squares / freedom)
+def pooled(groups: Iterable[Iterable[float]]) -> float | None:
+    """Return the pooled sample standard deviation of groups of values around their own means.
+
+    None if no group has two values.
+    """
+    several = [values for values in map(list, groups) if len(values) > 1]
+    if not several:
+        return None
+    squares = sum(statistics.variance(values) * (len(values) - 1) for values in several)
+    return math.sqrt(squares / sum(len(values) - 1 for values in several))
 
 
 def within_spread(a: Score, b: Score) -> bool | None:
@@ -91,9 +93,8 @@ def within_spread(a: Score, b: Score) -> bool | None:
 
     None if both have a single run: the spread is unknown then.
     """
-    if a.n + b.n <= 2:
-        return None
-    return abs(a.mean - b.mean) <= pooled([a.runs.values(), b.runs.values()])
+    deviation = pooled([a.runs.values(), b.runs.values()])
+    return None if deviation is None else abs(a.mean - b.mean) <= deviation
 
 
 @dataclass(frozen=True)
@@ -114,50 +115,39 @@ class ExperimentOptions(Options):
 
 
 class Experiment:
-    """The complete configuration of an experiment, and its results, read when asked for."""
+    """The complete configuration of an experiment, and its results, read when asked for.
+
+    Attributes:
+        entries: The settings of every system that the configuration names.
+        languages: Codes of the languages, in the experiment's order.
+        tasks: Names of the tasks, in column order.
+        members: For each compared system, in row order: its models, one per distillation seed.
+        systems: Names of the compared systems, without distillation seeds.
+        students: The compared systems that are students made here.
+    """
 
     def __init__(self, settings: Configuration, results: str | Path):
         self.settings = settings
         self.paths = Paths(settings, results)
-        self._files: dict[Path, dict[str, Any]] = {}
-
-    @property
-    def title(self) -> str:
-        """Title of the report."""
-        return self.settings.title or self.settings.name
-
-    @property
-    def languages(self) -> list[str]:
-        """Language codes, in the experiment's order."""
-        return self.settings.experiment.languages
-
-    @property
-    def tasks(self) -> list[str]:
-        """Names of the tasks, in column order."""
-        return self.settings.experiment.tasks or []
-
-    @cached_property
-    def members(self) -> dict[str, list[str]]:
-        """For each compared system, in row order: its models, one for each distillation seed."""
-        members: dict[str, list[str]] = {}
-        for name in self.settings.experiment.systems:
-            members.setdefault(load.base_name(name), []).append(name)
-        return members
-
-    @property
-    def systems(self) -> list[str]:
-        """Names of the compared systems, without distillation seeds."""
-        return list(self.members)
-
-    @property
-    def students(self) -> list[str]:
-        """The compared systems that are students made here."""
-        return [name for name in self.systems if name in self.settings.students]
+        self.title = settings.title or settings.name
+        self.entries: dict[str, Student | Teacher | System] = {
+            **settings.teachers,
+            **settings.systems,
+            **settings.students,
+        }
+        self.languages = settings.experiment.languages
+        self.tasks = settings.experiment.tasks or []
+        self.members: dict[str, list[str]] = {}
+        for name in settings.experiment.systems:
+            self.members.setdefault(load.base_name(name), []).append(name)
+        self.systems = list(self.members)
+        self.students = [name for name in self.systems if name in settings.students]
+        self._read: Callable[[Path], dict[str, Any]] = functools.cache(read_json)
 
     @property
     def has_distillation_seeds(self) -> bool:
         """Whether any system was distilled with more than one seed."""
-        return any(len(members) > 1 for members in self.members.values())
+        return len(self.systems) < len(self.settings.experiment.systems)
 
     def language(self, code: str) -> str:
         """Return a language's name, or a mixture's with its languages."""
@@ -181,19 +171,15 @@ class Experiment:
         label = self.task_label(name)
         return label if label.split()[0] == language.split()[0] else f"{language}: {label}"
 
-    def tasks_of(self, language: str) -> list[str]:
-        """Return the experiment's tasks in one language."""
-        return [name for name in self.tasks if self.task(name).language == language]
-
-    def entry(self, system: str) -> Student | Teacher | System:
-        """Return the settings of a system."""
-        found: Student | Teacher | System | None = self.settings.students.get(system)
-        found = found or self.settings.systems.get(system)
-        return found or self.settings.teachers[system]
-
     def label(self, system: str) -> str:
         """Return a system's name for people."""
-        return self.entry(system).label or system
+        return self.entries[system].label or system
+
+    def member_label(self, member: str) -> str:
+        """Return the label of one distilled model, with its seed where there are several."""
+        if len(self.members.get(load.base_name(member), [])) < 2:
+            return self.label(member)
+        return f"{self.label(member)}, seed {self.settings.students[member].training.seed}"
 
     def teacher(self, system: str) -> str:
         """Return the name of a student's teacher; empty for a system that is no student."""
@@ -208,31 +194,27 @@ class Experiment:
         found = {}
         for member in self.members[system]:
             path = self.paths.scores(language, member)
-            scores = self._read(path)["tasks"]
-            if task not in scores:
-                raise InputError(f"{path}: no scores of {task}; fine-tune this system on it")
-            found[member] = scores[task]
+            found[member] = self._read(path)["tasks"].get(task, {"seeds": {}})
+            for seed in self.settings.experiment.seeds:
+                if str(seed) not in found[member]["seeds"]:
+                    raise InputError(f"{path}: no scores of {task} with seed {seed}")
         return found
 
     def score(
-        self, system: str, task: str, metric: str | None = None, split: Split = "test"
+        self, system: str, task: str, metric: str | None = None, split: str = "test"
     ) -> Score | None:
-        """Return a system's score on a task, by the main metric unless another is named."""
+        """Return a system's score on a task, by the main metric unless another is named.
+
+        None if the system is not for the task's language, or has no such metric.
+        """
         found = self.finetuned(system, task)
-        if not found:
-            return None
-        metric = metric or next(iter(found.values()))["metric"]
-        runs = {}
-        for member, results in found.items():
-            for seed in self.settings.experiment.seeds:
-                if str(seed) not in results["seeds"]:
-                    path = self.paths.scores(self.task(task).language, member)
-                    raise InputError(f"{path}: no scores of {task} with seed {seed}")
-                values = results["seeds"][str(seed)][split]
-                if metric not in values:
-                    return None
-                runs[member, seed] = values[metric]
-        return Score(metric, runs)
+        metric = metric or next((results["metric"] for results in found.values()), "")
+        runs = {
+            (member, seed): results["seeds"][str(seed)][split].get(metric)
+            for member, results in found.items()
+            for seed in self.settings.experiment.seeds
+        }
+        return Score(metric, runs) if runs and None not in runs.values() else None
 
     def metrics_of(self, system: str, task: str) -> list[str]:
         """Return the names of all numeric metrics of a system on a task."""
@@ -246,7 +228,7 @@ class Experiment:
         scores = (self.score(system, task) for system in self.systems)
         return next(score.metric for score in scores if score)
 
-    def mean_score(self, system: str, tasks: list[str], split: Split = "test") -> Score | None:
+    def mean_score(self, system: str, tasks: list[str], split: str = "test") -> Score | None:
         """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
         scores = [self.score(system, task, split=split) for task in tasks]
         found = [score for score in scores if score is not None]
@@ -254,11 +236,6 @@ class Experiment:
             return None
         runs = {run: statistics.fmean(score.runs[run] for score in found) for run in found[0].runs}
         return Score("mean", runs)
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        if path not in self._files:
-            self._files[path] = read_json(path)
-        return self._files[path]
 
     def benchmark(self, system: str, language: str) -> dict[str, Any] | None:
         """Return sizes and speeds of a compared system; None if it is not for the language.
@@ -269,11 +246,6 @@ class Experiment:
             return None
         return self._read(self.paths.benchmark(language, system))
 
-    @property
-    def benchmarks(self) -> Benchmarks:
-        """Sizes and speeds of all systems."""
-        return self.benchmarks_of(self.systems, self.languages)
-
     def benchmarks_of(self, systems: Iterable[str], languages: Iterable[str]) -> Benchmarks:
         """Return sizes and speeds of some systems for some languages."""
         return {
@@ -283,57 +255,49 @@ class Experiment:
             if (benchmark := self.benchmark(system, language))
         }
 
+    @property
+    def benchmarks(self) -> Benchmarks:
+        """Sizes and speeds of all systems."""
+        return self.benchmarks_of(self.systems, self.languages)
+
     def parameters(self, system: str) -> float:
         """Return the parameters of a system, the mean over its languages."""
-        return statistics.fmean(
-            benchmark["parameters"]["total"]
-            for (name, _), benchmark in self.benchmarks.items()
-            if name == system
-        )
+        benchmarks = self.benchmarks_of([system], self.languages)
+        return statistics.fmean(each["parameters"]["total"] for each in benchmarks.values())
 
     def speedup(self, system: str, language: str, row: dict[str, Any]) -> float | None:
         """Return the teacher's latency over the system's, for one of its measurements.
 
         None without a teacher, and where other work disturbed one of the two measurements.
         """
-        teacher = self.benchmark(self.teacher(system), language)
-        for other in teacher["measurements"] if teacher else []:
+        teacher = self.benchmark(self.teacher(system), language) or {"measurements": []}
+        for other in teacher["measurements"]:
             if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
-                latencies = other["latency_ms"], row["latency_ms"]
-                if all(map(is_steady, latencies)):
-                    return float(latencies[0]["median"] / latencies[1]["median"])
+                before, after = other["latency_ms"], row["latency_ms"]
+                if all(
+                    t["upper_quartile"] <= STEADY * t["lower_quartile"] for t in (before, after)
+                ):
+                    return float(before["median"] / after["median"])
         return None
 
     @cached_property
     def curves(self) -> list[Curve]:
         """The history of each distillation that a student of the experiment comes from."""
-        students: dict[Path, tuple[str, str, dict[str, None]]] = {}
+        found: dict[tuple[str, str], list[str]] = {}
         for language, member in self.paths.pairs():
-            path = self.history(member, language)
-            if path:
+            if member in self.settings.students and self.paths.history(member, language):
                 original = self.paths.original_of(member)
-                corpus = self.paths.corpus_of(original, language)
-                names = students.setdefault(path, (original, corpus, {}))[2]
-                names[load.base_name(member)] = None
+                origin = original, self.paths.corpus_of(original, language)
+                found.setdefault(origin, []).append(load.base_name(member))
         return [
-            Curve(original, corpus, tuple(names), self.rows(path))
-            for path, (original, corpus, names) in students.items()
+            Curve(student, corpus, tuple(dict.fromkeys(names)), self.history(student, corpus))
+            for (student, corpus), names in found.items()
         ]
 
-    def history(self, system: str, language: str) -> Path | None:
-        """Return the history of a system's distillation; None if it has none."""
-        student = system in self.settings.students
-        return self.paths.history(system, language) if student else None
-
-    def rows(self, history: Path) -> list[dict[str, Any]]:
-        """Return the rows of a history; raise InputError if it is not there."""
-        return read_json_lines(existing(history, "history of a distillation"))
-
-    def provenance(self, student: str, corpus: str) -> dict[str, Any]:
-        """Return the origin of a distilled student; empty if it is not recorded."""
-        path = self.paths.student(student, corpus, "distilled") / "provenance.json"
-        found: dict[str, Any] = read_json(path) if path.exists() else {}
-        return found
+    def history(self, student: str, corpus: str) -> list[dict[str, Any]]:
+        """Return the rows of the history of a distillation."""
+        path = self.paths.student(student, corpus, "distilled") / "history.jsonl"
+        return read_json_lines(existing(path, "history of a distillation"))
 
     @cached_property
     def corpora(self) -> dict[str, dict[str, Any]]:
@@ -343,28 +307,21 @@ class Experiment:
 
     def documents(self, corpus: str) -> dict[str, Any]:
         """Return the report of a corpus's documents."""
-        report: dict[str, Any] = read_json(self.paths.documents(corpus) / "report.json")
-        return report
+        return self._read(self.paths.documents(corpus) / "report.json")
 
     @cached_property
     def vocabularies(self) -> list[dict[str, Any]]:
         """Reports of the reduced and extended vocabularies, each with its corpus and teacher."""
-        found = []
-        for corpus, teacher, vocabulary in self.paths.vocabularies():
-            report = read_json(self.paths.vocabulary_report(corpus, teacher, vocabulary))
-            names = {"corpus": corpus, "teacher": teacher, "vocabulary": vocabulary}
-            found.append(names | report)
-        return found
+        return [
+            {"corpus": corpus, "teacher": teacher, "vocabulary": vocabulary}
+            | self._read(self.paths.vocabulary_report(corpus, teacher, vocabulary))
+            for corpus, teacher, vocabulary in self.paths.vocabularies()
+        ]
 
 
 def metric_label(metric: str) -> str:
     """Return the name of a metric for people."""
     return METRICS.get(metric, metric)
-
-
-def is_steady(latency: dict[str, float]) -> bool:
-    """Whether the middle half of the batches took nearly the same time."""
-    return latency["upper_quartile"] <= STEADY * latency["lower_quartile"]
 
 
 def read(options: ExperimentOptions) -> Experiment:

@@ -4,7 +4,8 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 """
 
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import published, results
-from eliquare.reporting.formats import Cell, Column, Table, millions, number, tabulate, text, write
+from eliquare.reporting.formats import Cell, Column, Table, tabulate, write
 from eliquare.reporting.results import (
     STEADY,
     Benchmarks,
@@ -26,7 +27,6 @@ from eliquare.reporting.results import (
 
 FEWEST_PAIRS = 5
 CONDITION = ("device", "threads", "precision", "sequence_length")
-DRAW = "Differences in parentheses are within the spread of seeds (the pooled deviation)."
 
 
 class TablesOptions(ExperimentOptions):
@@ -41,7 +41,7 @@ def write_tables(options: TablesOptions) -> None:
     with atomic_dir(options.output) as folder:
         for table in made:
             write(table, folder)
-        write_json(folder / "tables.json", [table.as_dict() for table in made])
+        write_json(folder / "tables.json", [asdict(table) for table in made])
 
 
 def tables(experiment: Experiment) -> list[Table]:
@@ -66,16 +66,11 @@ def spread(experiment: Experiment, score: Score | None) -> Cell:
     """Return mean and deviation; the deviations apart where there are distillation seeds."""
     if score is None:
         return Cell()
-    words = f"{score.mean:.4f}"
-    if not experiment.has_distillation_seeds:
-        words += "" if score.deviation is None else f" ± {score.deviation:.4f}"
-        return Cell(words, score.mean)
-    for letter, deviation in (
-        ("D", score.distillation_deviation),
-        ("F", score.finetuning_deviation),
-    ):
-        words += "" if deviation is None else f" ± {deviation:.4f} {letter}"
-    return Cell(words, score.mean)
+    deviations = {"": score.deviation}
+    if experiment.has_distillation_seeds:
+        deviations = {" D": score.distillation_deviation, " F": score.finetuning_deviation}
+    found = [f" ± {value:.4f}{mark}" for mark, value in deviations.items() if value is not None]
+    return Cell(f"{score.mean:.4f}" + "".join(found), score.mean)
 
 
 def over_seeds(experiment: Experiment) -> str:
@@ -102,47 +97,37 @@ def score_record(column: str, score: Score | None) -> dict[str, Any]:
     }
 
 
-def task_heads(experiment: Experiment, tasks: list[str]) -> list[str]:
-    """Return a head for each task, with its language and main metric."""
-    return [f"{experiment.task_title(t)} ({metric_label(experiment.metric(t))})" for t in tasks]
+def score_columns(experiment: Experiment, tasks: list[str]) -> list[Column]:
+    """Return a column of cells for each task, headed by its language and main metric."""
+    heads = [f"{experiment.task_title(t)} ({metric_label(experiment.metric(t))})" for t in tasks]
+    return [(head, f"{task} cell", "text") for head, task in zip(heads, tasks, strict=True)]
 
 
 def scores(experiment: Experiment, tasks: list[str]) -> Table:
     """Main metric of each system on some tasks; bold what is within the spread of the best."""
-    columns = [[experiment.score(s, task) for s in experiment.systems] for task in tasks]
-    bests = [max(filter(None, column), key=lambda score: score.mean) for column in columns]
-    records, rows = [], []
-    for system, *row in zip(experiment.systems, *columns, strict=True):
-        if not any(row):
-            continue
-        record: dict[str, Any] = {"system": system}
-        cells = [text(experiment.label(system))]
-        for task, score, best in zip(tasks, row, bests, strict=True):
-            record |= score_record(f"{experiment.task(task).language}/{task} {best.metric}", score)
+    systems = [s for s in experiment.systems if any(experiment.score(s, task) for task in tasks)]
+    records: dict[str, dict[str, Any]] = {system: {"system": system} for system in systems}
+    for task in tasks:
+        found = {system: experiment.score(system, task) for system in systems}
+        best = max(filter(None, found.values()), key=lambda score: score.mean)
+        column = f"{experiment.task(task).language}/{task} {best.metric}"
+        for system, score in found.items():
             bold = score is not None and (score == best or within_spread(score, best) is True)
-            cells.append(replace(spread(experiment, score), bold=bold))
-        records.append(record)
-        rows.append(cells)
-    caption = (
-        f"Scores on the test splits: {over_seeds(experiment)}. Bold: the best of a column, and "
-        "what is within its spread of seeds."
-    )
+            shown = replace(spread(experiment, score), bold=bold)
+            records[system] |= score_record(column, score) | {f"{task} cell": shown}
     alone = len(experiment.settings.experiment.seeds) == 1
-    notes = ["With one fine-tuning seed its spread is unknown."] if alone else []
-    return Table(
-        "scores", caption, ["System", *task_heads(experiment, tasks)], rows, records, notes
+    return tabulate(
+        experiment,
+        "scores",
+        list(records.values()),
+        score_columns(experiment, tasks),
+        ["With one fine-tuning seed its spread is unknown."] if alone else [],
+        over_seeds=over_seeds(experiment),
     )
 
 
 def all_metrics(experiment: Experiment) -> Table:
     """Every metric of every system on every task, a row each."""
-    found = {
-        (task, system, metric): score
-        for task in experiment.tasks
-        for system in experiment.systems
-        for metric in experiment.metrics_of(system, task)
-        if (score := experiment.score(system, task, metric))
-    }
     records = [
         {
             "task": task,
@@ -156,21 +141,12 @@ def all_metrics(experiment: Experiment) -> Table:
             "min": min(score.runs.values()),
             "max": max(score.runs.values()),
         }
-        for (task, system, metric), score in found.items()
+        for task in experiment.tasks
+        for system in experiment.systems
+        for metric in experiment.metrics_of(system, task)
+        if (score := experiment.score(system, task, metric))
     ]
-    columns: list[Column] = [
-        ("Task", "task", experiment.task_label),
-        ("System", "system", experiment.label),
-        ("Metric", "metric", metric_label),
-        ("Mean", "mean", ".4f"),
-        ("Deviation", "deviation", ".4f"),
-        ("Over distillation seeds", "distillation_deviation", ".4f"),
-        ("Over fine-tuning seeds", "finetuning_deviation", ".4f"),
-        ("n", "n", ",.0f"),
-        ("Lowest", "min", ".4f"),
-        ("Highest", "max", ".4f"),
-    ]
-    return tabulate("scores_all_metrics", "Every metric on the test splits.", columns, records)
+    return tabulate(experiment, "scores_all_metrics", records)
 
 
 # Sizes and speed
@@ -189,40 +165,22 @@ def sizes(experiment: Experiment, benchmarks: Benchmarks) -> Table:
             | {key: benchmark[key] for key in ("tied_embeddings", "vocab_size", "weights_mb")}
             | {"share_of_teacher": share}
         )
-    columns: list[Column] = [
-        ("Language", "language", experiment.language),
-        ("System", "system", experiment.label),
-        ("Parameters (M)", "parameters_total", millions),
-        ("Embeddings (M)", "parameters_embeddings", millions),
-        ("Encoder (M)", "parameters_encoder", millions),
-        ("MLM head (M)", "parameters_head", millions),
-        ("Tokens", "vocab_size", ",.0f"),
-        ("On disk (MB)", "weights_mb", ",.1f"),
-        ("Share of the teacher's parameters", "share_of_teacher", ".1%"),
-    ]
-    caption = "Sizes. The MLM head is counted without the matrix it shares with the embeddings."
-    return tabulate("sizes", caption, columns, records)
+    return tabulate(experiment, "sizes", records)
 
 
 def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
     """Latency, throughput and memory for each batch size, without and with the MLM head."""
-    records, rows, conditions = [], [], set()
+    records: list[dict[str, Any]] = []
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     for (system, language), benchmark in benchmarks.items():
-        threads = "1 thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
-        conditions.add(
-            f"Measured on {benchmark['device']}, {threads}, {benchmark['precision']}, sequences "
-            f"of {benchmark['sequence_length']} tokens."
-        )
-        conditions.add(f"Peak memory: {benchmark['peak_memory_method']}.")
-        by_batch: dict[int, list[Cell]] = {}
         for row in benchmark["measurements"]:
-            latency, speedup = row["latency_ms"], experiment.speedup(system, language, row)
+            size, part, latency = row["batch_size"], row["part"], row["latency_ms"]
+            speedup = experiment.speedup(system, language, row)
+            names = {"language": language, "system": system, "batch_size": size}
             records.append(
                 {
-                    "language": language,
-                    "system": system,
-                    "batch_size": row["batch_size"],
-                    "part": row["part"],
+                    **names,
+                    "part": part,
                     **{f"latency_ms_{name}": value for name, value in latency.items()},
                     "sequences_per_second": row["sequences_per_second"],
                     "tokens_per_second": row["tokens_per_second"],
@@ -231,25 +189,23 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
                     **{key: benchmark[key] for key in CONDITION},
                 }
             )
-            throughput = number(row["sequences_per_second"], ",.1f")
-            by_batch.setdefault(row["batch_size"], []).extend(
-                [
-                    quartiles(latency),
-                    Cell() if speedup is None else Cell(f"{speedup:.2f}×", speedup),
-                    *([throughput] if row["part"] == "encoder" else []),
-                    number(row["peak_memory_mb"], ",.1f"),
-                ]
+            rows.setdefault((system, language, size), names).update(
+                {
+                    f"latency {part}": quartiles(latency),
+                    f"speedup {part}": speedup and Cell(f"{speedup:.2f}×", speedup),
+                    f"throughput {part}": row["sequences_per_second"],
+                    f"memory {part}": row["peak_memory_mb"],
+                }
             )
-        names = [text(experiment.language(language)), text(experiment.label(system))]
-        rows += [[*names, number(size), *cells] for size, cells in by_batch.items()]
-    header = ["Language", "System", "Batch size", "Encoder (ms)", "Speed-up", "Sequences/s"]
-    header += ["Memory (MB)", "With MLM head (ms)", "Speed-up", "Memory (MB)"]
-    caption = (
-        "Speed and peak memory. Latency of a batch: median (quartiles). Speed-up: latency of the "
-        "teacher divided by that of the system; absent where other work disturbed a measurement "
-        f"(upper quartile above {STEADY:g} times the lower)."
-    )
-    return Table("speed", caption, header, rows, records, sorted(conditions))
+    conditions = {
+        f"Measured on {each['device']}, {each['threads']} thread{'s' * (each['threads'] > 1)}, "
+        f"{each['precision']}, sequences of {each['sequence_length']} tokens."
+        for each in benchmarks.values()
+    }
+    memory = {f"Peak memory: {each['peak_memory_method']}." for each in benchmarks.values()}
+    notes = sorted(conditions | memory)
+    table = tabulate(experiment, "speed", list(rows.values()), notes=notes, steady=STEADY)
+    return replace(table, records=records)
 
 
 def quartiles(latency: dict[str, float]) -> Cell:
@@ -268,102 +224,78 @@ def against_published(experiment: Experiment) -> Table:
     Ours is the metric that the printed number most probably is. A number that no metric of ours
     compares with has no difference.
     """
-    numbers = published.read()
-    records, shown = [], []
-    for task in experiment.tasks:
+    numbers, papers = published.read(), experiment.settings.experiment.papers
+    records = []
+    for task, system in product(experiment.tasks, experiment.systems):
         printed, language = experiment.task(task).published_as, experiment.task(task).language
-        for system in experiment.systems:
-            known_as = experiment.entry(system).published_as
-            if not printed or not known_as or not experiment.paths.is_for(system, language):
-                continue
-            names = (known_as, printed.language or language, printed.task)
-            for row in published.find(numbers, *names, experiment.settings.experiment.papers):
-                metric = row.comparable
-                ours = experiment.score(system, task, metric) if metric else None
-                record = {
+        known_as = experiment.entries[system].published_as
+        if not printed or not known_as or not experiment.paths.is_for(system, language):
+            continue
+        names = (known_as, printed.language or language, printed.task)
+        for row in published.find(numbers, *names, papers):
+            metric = row.comparable
+            ours = experiment.score(system, task, metric) if metric else None
+            records.append(
+                {
                     "system": system,
                     "language": language,
                     "task": task,
+                    "ours cell": spread(experiment, ours),
                     "metric": ours and ours.metric,
                     "ours": ours and ours.mean,
                     "deviation": ours and ours.deviation,
                     "n": ours.n if ours else 0,
                     "published": row.value,
                     "published_metric": row.metric,
-                    "difference": ours.mean - row.value if ours else None,
+                    "published metric cell": Cell(published.short(row.metric)),
+                    "difference": ours and ours.mean - row.value,
                     "paper": row.paper,
                     "table": row.table,
+                    "source cell": Cell(f"{row.paper}, table {row.table}"),
                     "published_system": row.system,
                     "published_dataset": row.dataset,
                     "note": row.note if ours else "no metric of ours compares with it",
                 }
-                records.append(record)
-                source = f"{row.paper}, table {row.table}"
-                shown.append(record | {"score": spread(experiment, ours), "source": source})
-    columns: list[Column] = [
-        ("System", "system", experiment.label),
-        ("Language", "language", experiment.language),
-        ("Task", "task", experiment.task_label),
-        ("Ours", "score", lambda score: score),
-        ("Our metric", "metric", metric_label),
-        ("Published", "published", ".4f"),
-        ("Published metric", "published_metric", published.short),
-        ("Difference", "difference", "+.4f"),
-        ("Source", "source", str),
-        ("Published data", "published_dataset", str),
-        ("Note", "note", str),
-    ]
-    notes = [
-        "The papers do not state their number of seeds nor all of their settings, and data of the "
-        "same name may be another release."
-    ]
-    table = tabulate("published", "Our scores and the published ones.", columns, shown, notes)
-    return replace(table, records=records)
+            )
+    return tabulate(experiment, "published", records)
 
 
 def against_baseline(experiment: Experiment) -> Table:
     """Differences to the baseline, each run paired with the baseline's of the same seed."""
-    baseline = experiment.settings.experiment.baseline or ""
-    records, rows = [], []
-    for system in experiment.systems if baseline else []:
-        if system == baseline:
+    baseline = experiment.settings.experiment.baseline
+    others = [system for system in experiment.systems if baseline and system != baseline]
+    records = []
+    shown: dict[str, dict[str, Any]] = {system: {"system": system} for system in others}
+    for system, task in product(others, experiment.tasks):
+        ours, other = experiment.score(system, task), experiment.score(baseline or "", task)
+        if ours is None or other is None:
             continue
-        row = [text(experiment.label(system))]
-        for task in experiment.tasks:
-            ours, other = experiment.score(system, task), experiment.score(baseline, task)
-            if ours is None or other is None:
-                row.append(Cell())
-                continue
-            differences = paired_differences(ours, other)
-            mean = statistics.fmean(differences)
-            deviation = statistics.stdev(differences) if len(differences) > 1 else None
-            draw = within_spread(ours, other)
-            shown = f"{mean:+.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
-            shown = shown.replace("-", "−")
-            row.append(Cell(f"({shown})" if draw else shown, mean))
-            records.append(
-                {
-                    "system": system,
-                    "baseline": baseline,
-                    "task": task,
-                    "metric": ours.metric,
-                    "difference": mean,
-                    "deviation": deviation,
-                    "n": len(differences),
-                    "lowest": min(differences),
-                    "highest": max(differences),
-                    "within_spread": draw,
-                }
-            )
-        rows.append(row)
-    caption = (
-        f"Differences to {experiment.label(baseline)}: mean ± sample standard deviation, paired "
-        "by fine-tuning seed."
-        if baseline
-        else ""
-    )
-    header = ["System", *map(experiment.task_title, experiment.tasks)]
-    return Table("differences", caption, header, rows, records, [DRAW])
+        differences = paired_differences(ours, other)
+        mean = statistics.fmean(differences)
+        deviation = statistics.stdev(differences) if len(differences) > 1 else None
+        draw = within_spread(ours, other)
+        words = f"{mean:+.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+        words = words.replace("-", "−")
+        shown[system][f"{task} cell"] = Cell(f"({words})" if draw else words, mean)
+        records.append(
+            {
+                "system": system,
+                "baseline": baseline,
+                "task": task,
+                "metric": ours.metric,
+                "difference": mean,
+                "deviation": deviation,
+                "n": len(differences),
+                "lowest": min(differences),
+                "highest": max(differences),
+                "within_spread": draw,
+            }
+        )
+    columns = [(experiment.task_title(task), f"{task} cell", "text") for task in experiment.tasks]
+    label = experiment.label(baseline) if baseline else ""
+    rows = list(shown.values()) if records else []
+    table = tabulate(experiment, "differences", rows, columns, baseline=label)
+    return replace(table, records=records)
 
 
 def paired_differences(ours: Score, other: Score) -> list[float]:
@@ -407,19 +339,7 @@ def significance(experiment: Experiment) -> Table:
         higher = sum(ours > theirs for theirs, ours in pairs)
         record = {"student": student, "teacher": teacher, "n": len(pairs)}
         records.append(record | {"student_higher": higher, "p": p, "remark": remark})
-    columns: list[Column] = [
-        ("Student", "student", experiment.label),
-        ("Teacher", "teacher", experiment.label),
-        ("Tasks (n)", "n", ",.0f"),
-        ("Tasks with a higher mean", "student_higher", ",.0f"),
-        ("p", "p", ".3f"),
-        ("Remark", "remark", str),
-    ]
-    caption = (
-        "Wilcoxon signed-rank test, left-tailed, teacher minus student, one pair per task: "
-        "a small p means that the student scores above its teacher."
-    )
-    return tabulate("significance", caption, columns, records)
+    return tabulate(experiment, "significance", records)
 
 
 def vocabulary_kind(experiment: Experiment, student: str) -> str:
@@ -438,53 +358,42 @@ def by_vocabulary(experiment: Experiment) -> Table:
     Without rows if all students of the experiment have one kind of vocabulary.
     """
     kinds = {student: vocabulary_kind(experiment, student) for student in experiment.students}
-    records, rows = [], []
-    for language in experiment.languages if len(set(kinds.values())) > 1 else []:
-        for student, kind in kinds.items():
-            benchmark = experiment.benchmark(student, language)
-            if benchmark is None:
-                continue
-            new, fertility = vocabulary_effect(experiment, student, language)
-            record = {
-                "language": language,
-                "system": student,
-                "vocabulary": kind,
-                "tokens": benchmark["vocab_size"],
-                "new_tokens": new,
-                "parameters": benchmark["parameters"]["total"],
-                "fertility": fertility,
-            }
-            row = [
-                text(experiment.language(language)),
-                text(experiment.label(student)),
-                text(kind),
-                number(benchmark["vocab_size"]),
-                number(new),
-                millions(benchmark["parameters"]["total"]),
-                number(fertility, ".3f"),
-            ]
-            for task in experiment.tasks:
-                own = experiment.task(task).language == language
-                score = experiment.score(student, task) if own else None
-                record |= score_record(f"{task} {experiment.metric(task)}", score)
-                row.append(spread(experiment, score))
-            records.append(record)
-            rows.append(row)
-    header = ["Language", "System", "Vocabulary", "Tokens", "New", "Parameters (M)", "Fertility"]
-    header += task_heads(experiment, experiment.tasks)
-    caption = (
-        "The students by vocabulary: size, fertility (tokens per word) on the corpus, and scores "
-        f"on the test splits ({over_seeds(experiment)})."
+    benchmarks = experiment.benchmarks_of(kinds, experiment.languages)
+    records = []
+    for (student, language), benchmark in (
+        benchmarks.items() if len(set(kinds.values())) > 1 else ()
+    ):
+        record = {
+            "language": language,
+            "system": student,
+            "vocabulary": kinds[student],
+            "tokens": benchmark["vocab_size"],
+            "new_tokens": 0,
+            "parameters": benchmark["parameters"]["total"],
+            "fertility": None,
+            **vocabulary_effect(experiment, student, language),
+        }
+        for task in experiment.tasks:
+            own = experiment.task(task).language == language
+            score = experiment.score(student, task) if own else None
+            record |= score_record(f"{task} {experiment.metric(task)}", score)
+            record[f"{task} cell"] = spread(experiment, score)
+        records.append(record)
+    columns = score_columns(experiment, experiment.tasks)
+    return tabulate(
+        experiment,
+        "vocabulary_comparison",
+        records,
+        columns,
+        over_seeds=over_seeds(experiment),
     )
-    return Table("vocabulary_comparison", caption, header, rows, records)
 
 
-def vocabulary_effect(
-    experiment: Experiment, student: str, language: str
-) -> tuple[int, float | None]:
+def vocabulary_effect(experiment: Experiment, student: str, language: str) -> dict[str, float]:
     """Return the new tokens of a student's vocabulary and its fertility on the corpus.
 
-    The fertility of a full vocabulary is that of any report of the same corpus before its change.
+    The fertility of a full vocabulary is that of any report of the same corpus before its change;
+    without such a report nothing is known.
     """
     recipe = experiment.settings.students[student]
     own = recipe.extension or recipe.vocabulary
@@ -494,7 +403,8 @@ def vocabulary_effect(
             continue
         fertility = report["texts"]["corpus"]
         if own and report["vocabulary"] == own:
-            return report["tokens"].get("new") or 0, fertility["after"]["fertility"]
+            new = report["tokens"].get("new", 0)
+            return {"new_tokens": new, "fertility": fertility["after"]["fertility"]}
         if not own and report["corpus"] == language:
-            return 0, fertility["before"]["fertility"]
-    return 0, None
+            return {"fertility": fertility["before"]["fertility"]}
+    return {}
