@@ -13,27 +13,28 @@ import importlib
 import json
 import logging
 import sys
-import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from eliquare import __version__
 from eliquare.config.errors import explain
+from eliquare.config.objective import Settings
 from eliquare.io import Failure, InputError, Interrupted
 
-EXIT_FAILED = 1
-EXIT_INPUT = 2
-EXIT_INTERRUPTED = 75
+# How a stage ends without a result: the word before the message, and the exit code.
+ENDS: dict[type[Exception], tuple[str, int]] = {
+    InputError: ("error", 2),
+    Failure: ("failed", 1),
+    Interrupted: ("interrupted", 75),
+}
 
 
-class Options(BaseModel):
+class Options(Settings):
     """Options of a stage; each field is one ``--option``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Stage(NamedTuple):
@@ -48,55 +49,49 @@ class Stage(NamedTuple):
     summary: str
 
 
-# Room -> stage -> where it is defined. The rules read the versions from here.
+# Room -> stage -> where it is defined in the package. The rules read the versions from here.
 STAGES: dict[str, dict[str, Stage]] = {
     "corpus": {
-        "dump": Stage("eliquare.corpus.dump:download", 1, "download a Wikipedia dump"),
-        "documents": Stage("eliquare.corpus.wikipedia:extract", 1, "read the documents of a dump"),
-        "text": Stage("eliquare.corpus.sources:read_text", 1, "read documents from text files"),
-        "dataset": Stage(
-            "eliquare.corpus.sources:read_dataset", 1, "read documents from a dataset"
-        ),
-        "mixture": Stage("eliquare.corpus.sources:mix", 1, "put several corpora into one"),
-        "tokenize": Stage(
-            "eliquare.corpus.sequences:tokenize", 2, "turn documents into sequences, and count"
-        ),
-        "mask": Stage("eliquare.corpus.masking:mask", 2, "masking weights, fixed validation masks"),
+        "dump": Stage("corpus.dump:download", 1, "download a Wikipedia dump"),
+        "documents": Stage("corpus.wikipedia:extract", 1, "read the documents of a dump"),
+        "text": Stage("corpus.sources:read_text", 1, "read documents from text files"),
+        "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
+        "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
+        "tokenize": Stage("corpus.sequences:tokenize", 2, "make sequences of documents, and count"),
+        "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
     },
     "vocabulary": {
-        "select": Stage("eliquare.vocabulary.select:select", 2, "select the tokens that stay"),
-        "reduce": Stage("eliquare.vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
-        "verify": Stage(
-            "eliquare.vocabulary.verify:verify", 3, "compare a model with its reduction"
-        ),
-        "report": Stage("eliquare.vocabulary.report:report", 3, "report what a reduction changed"),
+        "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
+        "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
+        "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
+        "report": Stage("vocabulary.report:report", 3, "report what a reduction changed"),
     },
     "models": {
-        "fetch": Stage("eliquare.models.hub:fetch", 1, "fetch a model from a hub or a folder"),
-        "tokenizer": Stage("eliquare.models.tokenizer:train_tokenizer", 2, "train a tokenizer"),
-        "pretrain": Stage("eliquare.models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
-        "student": Stage("eliquare.models.student:initialize", 1, "initialize a student"),
+        "fetch": Stage("models.hub:fetch", 1, "fetch a model from a hub or a folder"),
+        "tokenizer": Stage("models.tokenizer:train_tokenizer", 2, "train a tokenizer"),
+        "pretrain": Stage("models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
+        "student": Stage("models.student:initialize", 1, "initialize a student"),
     },
     "distillation": {
-        "distill": Stage("eliquare.distillation.train:distill", 5, "distil a student"),
+        "distill": Stage("distillation.train:distill", 5, "distil a student"),
     },
     "extension": {
-        "extend": Stage("eliquare.extension.extend:extend", 2, "add tokens for a language"),
-        "tokenize": Stage("eliquare.extension.alignment:tokenize", 1, "tokenize text twice"),
-        "mask": Stage("eliquare.extension.alignment:mask", 1, "masks for two tokenizers"),
-        "report": Stage("eliquare.extension.report:report", 1, "report what an extension changed"),
-        "distill": Stage("eliquare.extension.distill:distill", 3, "distil across two tokenizers"),
+        "extend": Stage("extension.extend:extend", 2, "add tokens for a language"),
+        "tokenize": Stage("extension.alignment:tokenize", 1, "tokenize text twice"),
+        "mask": Stage("extension.alignment:mask", 1, "masks for two tokenizers"),
+        "report": Stage("extension.report:report", 1, "report what an extension changed"),
+        "distill": Stage("extension.distill:distill", 3, "distil across two tokenizers"),
     },
     "evaluation": {
-        "finetune": Stage("eliquare.evaluation.finetune:finetune", 3, "fine-tune and score"),
-        "benchmark": Stage("eliquare.evaluation.benchmark:benchmark", 2, "measure size and speed"),
+        "finetune": Stage("evaluation.finetune:finetune", 3, "fine-tune and score"),
+        "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
     },
     "reporting": {
-        "tables": Stage("eliquare.reporting.tables:write_tables", 4, "tables of an experiment"),
-        "figures": Stage("eliquare.reporting.figures:write_figures", 2, "figures of an experiment"),
-        "release": Stage("eliquare.reporting.card:release", 2, "a student with its model card"),
-        "report": Stage("eliquare.reporting.report:write_report", 4, "the HTML report"),
-        "summary": Stage("eliquare.reporting.report:print_summary", 1, "print the main table"),
+        "tables": Stage("reporting.tables:write_tables", 4, "tables of an experiment"),
+        "figures": Stage("reporting.figures:write_figures", 2, "figures of an experiment"),
+        "release": Stage("reporting.card:release", 2, "a student with its model card"),
+        "report": Stage("reporting.report:write_report", 4, "the HTML report"),
+        "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }
 
@@ -116,16 +111,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         function = load(STAGES[room][stage])
         options = parse(function, f"eliquare {room} {stage}", argv[2:])
         function(options)
-    except InputError as error:
+    except (InputError, Failure, Interrupted) as error:
+        word, code = ENDS[type(error)]
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(EXIT_INPUT)
-    except Failure as error:
-        print(f"failed: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
-    except Interrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+            print(f"{word}: {line}", file=sys.stderr)
+        sys.exit(code)
     sys.exit(0)
 
 
@@ -149,32 +139,24 @@ def chosen(argv: Sequence[str]) -> tuple[str, str]:
 
 
 def load(stage: Stage) -> Callable[[Any], None]:
-    """Import a stage's function, named as ``package.module:function``."""
+    """Import a stage's function, named as ``module:function`` in the package."""
     module, _, name = stage.function.partition(":")
-    function: Callable[[Any], None] = getattr(importlib.import_module(module), name)
+    function: Callable[[Any], None] = getattr(importlib.import_module(f"eliquare.{module}"), name)
     return function
-
-
-def options_model(function: Callable[[Any], None]) -> type[BaseModel]:
-    """Return the Options model that a stage's function takes."""
-    hints = typing.get_type_hints(function)
-    (name,) = [name for name in hints if name != "return"]
-    model: type[BaseModel] = hints[name]
-    return model
 
 
 def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> BaseModel:
     """Read a stage's options; raise InputError with one line for each that cannot be used."""
-    model = options_model(function)
+    hints = typing.get_type_hints(function)
+    model: type[BaseModel] = next(hints[name] for name in hints if name != "return")
     parser = argparse.ArgumentParser(
         prog=command, description=(function.__doc__ or "").strip().splitlines()[0]
     )
     for name, field in model.model_fields.items():
         add_option(parser, name, field)
-    given = vars(parser.parse_args(argv))
     values = {
         name: from_json(value) if takes_json(model.model_fields[name].annotation) else value
-        for name, value in given.items()
+        for name, value in vars(parser.parse_args(argv)).items()
     }
     try:
         return model.model_validate(values)
@@ -191,38 +173,29 @@ def option_name(field: str) -> str:
 def add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     """Add the option of one field; values are left as text for the model to convert and check."""
     description = (field.description or "").replace("%", "%%")
-    keywords: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-    if field.is_required():
-        keywords["required"] = True
-    elif (default := field.get_default(call_default_factory=True)) not in (None, "", [], {}):
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    if default not in (None, "", [], {}):
         description = f"{description} Default: {default}".strip()
-    if bool in members(field.annotation):
-        parser.add_argument(
-            option_name(name), action=argparse.BooleanOptionalAction, help=description, **keywords
-        )
-        return
-    if any(typing.get_origin(member) in (list, tuple) for member in members(field.annotation)):
+    keywords: dict[str, Any] = {"metavar": "VALUE"}
+    if bool in parts(field.annotation):
+        keywords = {"action": argparse.BooleanOptionalAction}
+    elif {list, tuple} & set(map(typing.get_origin, parts(field.annotation))):
         keywords |= {"nargs": "+", "action": "extend"}
-    parser.add_argument(option_name(name), metavar="VALUE", help=description, **keywords)
+    keywords |= {"dest": name, "default": argparse.SUPPRESS, "required": field.is_required()}
+    parser.add_argument(option_name(name), help=description, **keywords)
 
 
-def members(annotation: Any) -> list[Any]:
-    """Return the members of a union, or the annotation alone."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return list(typing.get_args(annotation))
-    return [annotation]
+def parts(annotation: Any) -> list[Any]:
+    """Return a type and all types in it."""
+    return [annotation, *(part for inner in typing.get_args(annotation) for part in parts(inner))]
 
 
 def takes_json(annotation: Any) -> bool:
     """Return whether values of this type are mappings or lists of them, written as JSON."""
-    for member in members(annotation):
-        inner = typing.get_args(member)[:1] if typing.get_origin(member) in (list, tuple) else ()
-        for each in (member, *inner):
-            if typing.get_origin(each) is dict or (
-                isinstance(each, type) and issubclass(each, BaseModel)
-            ):
-                return True
-    return False
+    return any(
+        typing.get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))
+        for part in parts(annotation)
+    )
 
 
 def from_json(value: Any) -> Any:
@@ -231,5 +204,5 @@ def from_json(value: Any) -> Any:
         return [from_json(item) for item in value]
     try:
         return json.loads(value)
-    except (json.JSONDecodeError, TypeError):
+    except json.JSONDecodeError:
         return value

@@ -8,7 +8,7 @@ holds what one experiment compares and people read.
 from collections.abc import Collection
 from pathlib import Path
 
-from eliquare.config.model import Configuration, Corpus
+from eliquare.config.model import Configuration, Student, System
 
 DUMPS = Path("resources/dumps")
 # The name of the vocabulary that nothing was taken from and nothing added to.
@@ -30,16 +30,14 @@ class Paths:
 
     def wiki(self, language: str) -> str:
         """Return the database name of a language's Wikipedia."""
-        return self._corpus(language).wiki or f"{language.replace('-', '_')}wiki"
+        known = self.settings.languages[language].corpus.wiki
+        return known or f"{language.replace('-', '_')}wiki"
 
     def dump(self, language: str) -> Path:
         """Return the dump of a language: a file on disk, or a download."""
-        corpus = self._corpus(language)
+        corpus = self.settings.languages[language].corpus
         download = f"{self.wiki(language)}-{corpus.date}-pages-articles.xml.bz2"
         return Path(corpus.file) if corpus.file else DUMPS / download
-
-    def _corpus(self, language: str) -> Corpus:
-        return self.settings.languages[language].corpus
 
     def prepared(self, corpus: str, teacher: str, vocabulary: str) -> Path:
         """Return the folder of sequences, counts and masking: a corpus through one tokenizer."""
@@ -55,10 +53,6 @@ class Paths:
         """Return the report of a reduced or extended teacher."""
         return self.results / "corpora" / corpus / teacher / vocabulary / "vocabulary.json"
 
-    def is_extension(self, vocabulary: str) -> bool:
-        """Return whether a vocabulary has tokens that the teacher lacks."""
-        return vocabulary in self.settings.extensions
-
     def extended_from(self, vocabulary: str) -> str:
         """Return the vocabulary that an extension adds tokens to."""
         return self.settings.extensions[vocabulary].vocabulary or FULL
@@ -67,19 +61,12 @@ class Paths:
         """Return (corpus, teacher, vocabulary) of every reduced or extended teacher compared."""
         found = []
         for language, name in self.pairs():
-            if name in self.settings.students:
-                student = self.settings.students[name]
-                after = student.reduced_from is not None
-                corpus = language if after else self.corpus_of(name, language)
-                vocabulary = student.extension or student.vocabulary
-                teacher = student.teacher
-            elif name in self.settings.systems:
-                system = self.settings.systems[name]
-                corpus, teacher, vocabulary = language, system.teacher, system.vocabulary
-            else:
-                continue
-            if teacher and vocabulary:
-                found.append((corpus, teacher, vocabulary))
+            entry, corpus = self.entry(name), language
+            vocabulary = entry and (getattr(entry, "extension", None) or entry.vocabulary)
+            if isinstance(entry, Student) and not entry.reduced_from:
+                corpus = self.corpus_of(name, language)
+            if entry and entry.teacher and vocabulary:
+                found.append((corpus, entry.teacher, vocabulary))
         return list(dict.fromkeys(found))
 
     # Teachers
@@ -118,14 +105,13 @@ class Paths:
     def vocabulary_of(self, student: str) -> str:
         """Return the vocabulary of a student's distillation."""
         recipe = self.settings.students[student]
-        if recipe.extension or recipe.reduced_from:
-            return recipe.extension or FULL
-        return recipe.vocabulary or FULL
+        return recipe.extension or (not recipe.reduced_from and recipe.vocabulary) or FULL
 
     def teacher_vocabulary_of(self, student: str) -> str:
         """Return the vocabulary of the teacher in a student's distillation."""
         vocabulary = self.vocabulary_of(student)
-        return self.extended_from(vocabulary) if self.is_extension(vocabulary) else vocabulary
+        extended = vocabulary in self.settings.extensions
+        return self.extended_from(vocabulary) if extended else vocabulary
 
     def teachers_of(self, student: str) -> list[str]:
         """Return the teachers of a student: its own, then the others by name."""
@@ -165,16 +151,20 @@ class Paths:
 
     # Any system
 
+    def entry(self, system: str) -> Student | System | None:
+        """Return the settings of a student or another system; None for a teacher."""
+        return self.settings.students.get(system) or self.settings.systems.get(system)
+
     def model(self, system: str, language: str) -> Path:
         """Return the model folder of a teacher, a student or another system for a language."""
-        if system in self.settings.teachers:
+        entry = self.entry(system)
+        if entry is None:
             return self.teacher(language, system)
-        if system in self.settings.systems:
-            entry = self.settings.systems[system]
+        if isinstance(entry, System):
             if entry.teacher and entry.vocabulary:
                 return self.teacher(language, entry.teacher, entry.vocabulary)
             return self.results / "systems" / system / "model"
-        if self.settings.students[system].reduced_from:
+        if entry.reduced_from:
             # One multilingual student can be reduced for each language.
             return self.student(system, language, "reduced")
         part = "distilled" if self.is_distilled(system) else "initial"
@@ -182,16 +172,12 @@ class Paths:
 
     def is_for(self, system: str, language: str) -> bool:
         """Return whether a system is meant for a language."""
-        entry = self.settings.students.get(system) or self.settings.systems.get(system)
+        entry = self.entry(system)
         return entry is None or language in entry.languages
 
     def store(self) -> Path:
         """Return the folder of all fine-tuned systems, which experiments share."""
         return self.results / "finetuned"
-
-    def finetuned(self, task: str, system: str, seed: int | str) -> Path:
-        """Return the folder of one fine-tuning: its metrics and predictions."""
-        return self.store() / task / system / f"seed-{seed}"
 
     def benchmark(self, language: str, system: str) -> Path:
         """Return the sizes and speeds of a system."""
@@ -217,10 +203,9 @@ class Paths:
 
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks of the experiment, or of some languages."""
-        names = self.settings.experiment.tasks or []
         return [
             name
-            for name in names
+            for name in self.settings.experiment.tasks or []
             if languages is None or self.settings.tasks[name].language in languages
         ]
 
@@ -239,38 +224,21 @@ class Paths:
         """Return (language, system) of every model compared that has a task in its language."""
         return [pair for pair in self.pairs(languages) if self.tasks([pair[0]])]
 
-    def runs(self, languages: Collection[str] | None = None) -> list[tuple[str, str, int]]:
-        """Return (task, system, seed) of every fine-tuning, or of some languages."""
-        experiment = self.settings.experiment
-        return [
-            (task, system, seed)
-            for task in self.tasks(languages)
-            for system in experiment.systems
-            if self.is_for(system, self.settings.tasks[task].language)
-            for seed in experiment.seeds
-        ]
-
     def distillations(self) -> list[tuple[str, str]]:
         """Return (student, corpus) of every distillation, each once."""
-        originals = [
-            (self.original_of(name), language)
-            for language, name in self.pairs()
-            if name in self.settings.students
-        ]
-        found = [
-            (name, self.corpus_of(name, language))
-            for name, language in originals
-            if self.is_distilled(name)
-        ]
+        found = []
+        for language, name in self.pairs():
+            if name in self.settings.students and self.is_distilled(self.original_of(name)):
+                original = self.original_of(name)
+                found.append((original, self.corpus_of(original, language)))
         return list(dict.fromkeys(found))
 
     def reductions(self) -> list[tuple[str, str]]:
         """Return (student, language) of every student reduced after its distillation."""
-        students = self.settings.students
         return [
             (name, language)
             for language, name in self.pairs()
-            if name in students and students[name].reduced_from
+            if name in self.settings.students and self.settings.students[name].reduced_from
         ]
 
     def released(self) -> list[tuple[str, str]]:

@@ -29,8 +29,9 @@ def test_experiments_distil_as_often_as_their_papers(name, expected):
 def repeated(settings: Configuration) -> set[tuple[str, str, str, str]]:
     """Return (table, system, language, task) of each published score that is repeated."""
     systems = {**settings.teachers, **settings.students, **settings.systems}
-    rows, found = published.read(), set()
-    for task, system in {(task, system) for task, system, _ in Paths(settings).runs()}:
+    rows, found, paths = published.read(), set(), Paths(settings)
+    runs = [(task, name) for code, name in paths.evaluations() for task in paths.tasks([code])]
+    for task, system in runs:
         name, entry = systems[system].published_as, settings.tasks[task]
         if name and entry.published_as:
             language = entry.published_as.language or entry.language

@@ -64,7 +64,7 @@ def test_only_what_people_read_has_the_experiment_in_its_path(paths):
     for system in ("ready", "full", "post", "pre", "adapted"):
         assert paths.model(system, "sl") == other.model(system, "sl")
         assert paths.benchmark("sl", system) == other.benchmark("sl", system)
-        assert paths.finetuned("names", system, 1) == other.finetuned("names", system, 1)
+        assert paths.store() == other.store()
     assert paths.documents("sl") == other.documents("sl")
 
 
@@ -85,7 +85,9 @@ def test_two_papers_with_other_budgets_make_nothing_in_one_place(monkeypatch):
         paths = Paths(load(f"config/experiments/{name}.yaml"))
         students = [pair for pair in paths.pairs() if pair[1] in paths.settings.students]
         return {paths.model(system, language) for language, system in students} | {
-            paths.finetuned(*run) for run in paths.runs()
+            paths.store() / task / system
+            for language, system in paths.evaluations()
+            for task in paths.tasks([language])
         }
 
     assert not made("coling2022") & made("electronics2023")
@@ -174,8 +176,7 @@ def test_a_student_that_is_not_trained_is_as_it_starts(paths):
 def test_a_student_is_made_for_its_own_languages_alone(paths):
     assert ("sl", "here") in paths.pairs()
     assert ("sw", "here") not in paths.pairs()
-    assert ("names", "here", 1) in paths.runs()
-    assert ("topics", "here", 1) not in paths.runs()
+    assert ("sw", "here") not in paths.evaluations()
     assert ("here", "sw") not in paths.released()
     assert paths.history("here", "sw") is None
     # A list of one's own is not taken over by others.
@@ -197,10 +198,9 @@ def test_evaluations_are_the_systems_with_a_task(paths):
     assert without.evaluations() == without.pairs(["sw"])
 
 
-def test_every_run_is_there_once_and_every_folder_holds_one_thing(paths):
-    runs = [paths.finetuned(*run) for run in paths.runs()]
+def test_every_evaluation_is_there_once_and_every_folder_holds_one_thing(paths):
     systems = len(paths.settings.experiment.systems)
-    assert len(runs) == len(set(runs)) == 3 * (systems + systems - 1)
+    assert len(paths.evaluations()) == len(set(paths.evaluations())) == systems + systems - 1
     folders = {paths.model(system, language) for language, system in paths.pairs()}
     folders |= {paths.documents(corpus) for corpus in ("sl", "sw", "both")}
     folders |= {paths.prepared("sl", "ready", v) / "sequences" for v in (FULL, "few", "sentences")}

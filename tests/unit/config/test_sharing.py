@@ -190,7 +190,8 @@ def test_every_shared_folder_of_an_experiment_belongs_to_a_name(raw):
     made = made_by(settings, "results")
     wanted = [paths.model(system, language) for language, system in paths.pairs()]
     wanted += [paths.benchmark(*pair) for pair in paths.pairs()]
-    wanted += [paths.finetuned(*run) for run in paths.runs()]
+    runs = [(task, name) for code, name in paths.evaluations() for task in paths.tasks([code])]
+    wanted += [paths.store() / task / name for task, name in runs]
     wanted += [paths.prepared("sl", "big", FULL) / part for part in ("sequences", "masking")]
     wanted += [paths.documents(corpus) for corpus in ("sl", "sw", "both")]
     assert all(path in made or path.parent in made for path in wanted)

@@ -5,6 +5,7 @@ one kind must not stop the others: an entry that is named and does not exist is 
 checks but the one of its name.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from eliquare.config.derive import Problem
-from eliquare.config.errors import suggestion
+from eliquare.config.derive import REDUCED_KEYS, mapping
+from eliquare.config.errors import Path as KeyPath
+from eliquare.config.errors import Problem, suggestion
 from eliquare.config.model import (
     EXECUTION_KEYS,
     Configuration,
-    Corpus,
     Shape,
     Student,
     System,
@@ -29,55 +30,34 @@ from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 
 # Folders beside those of the experiments in results/.
-SHARED_FOLDERS = (
-    "corpora",
-    "teachers",
-    "students",
-    "systems",
-    "finetuned",
-    "benchmarks",
-    "smoke",
-    "costs",
-)
-# For each source: the keys that it needs, and those that it may have beside what all have.
-CORPUS_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "dump": ((), ("wiki", "date", "mirror", "file", "expand_templates")),
-    "text": (("files",), ("document",)),
-    "dataset": (("dataset",), ("configuration", "split", "column", "revision")),
-}
-TEACHER_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "hub": (("model", "revision"), ()),
-    "folder": (("model",), ()),
-    "pretrain": (("corpus",), ("tokenizer", "vocab_size", *Shape.model_fields, "training")),
-    "adapt": (("teacher",), ("training",)),
+SHARED = {"corpora", "teachers", "students", "systems", "finetuned", "benchmarks", "smoke", "costs"}
+# For each source of a corpus or a teacher, and each kind of task: the keys that it needs, and those
+# that it may have beside what all have.
+KEYS = {
+    "dump": ("", "wiki date mirror file expand_templates"),
+    "text": ("files", "document"),
+    "dataset": ("dataset", "configuration split column revision"),
+    "hub": ("model revision", ""),
+    "folder": ("model", ""),
+    "pretrain": ("corpus", " ".join(["tokenizer vocab_size training", *Shape.model_fields])),
+    "adapt": ("teacher", "training"),
+    "upos": ("", ""),
+    "ner": ("", ""),
+    "classification": ("", "text_column label_column"),
+    "pair": ("text_pair_column", "text_column label_column"),
 }
 SELECTION_KEYS = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
-# Columns of a table that a kind of task reads.
-TASK_COLUMNS: dict[str, tuple[str, ...]] = {
-    "upos": (),
-    "ner": (),
-    "classification": ("text_column", "label_column"),
-    "pair": ("text_column", "text_pair_column", "label_column"),
+# Keys that name entries of other sections. `languages` of a vocabulary may be mixtures too.
+REFERENCES = {
+    "teacher": ("teachers",),
+    "teachers": ("teachers",),
+    "corpus": ("languages", "mixtures"),
+    "vocabulary": ("vocabularies",),
+    "extension": ("extensions",),
+    "reduced_from": ("students",),
+    "language": ("languages",),
+    "languages": ("languages",),
 }
-# Keys of named entries that name entries of other sections.
-CORPORA = ("languages", "mixtures")
-REFERENCES = (
-    ("teachers", "teacher", ("teachers",)),
-    ("teachers", "corpus", CORPORA),
-    ("vocabularies", "languages", CORPORA),
-    ("extensions", "vocabulary", ("vocabularies",)),
-    ("students", "teacher", ("teachers",)),
-    ("students", "teachers", ("teachers",)),
-    ("students", "corpus", CORPORA),
-    ("students", "vocabulary", ("vocabularies",)),
-    ("students", "extension", ("extensions",)),
-    ("students", "reduced_from", ("students",)),
-    ("students", "languages", ("languages",)),
-    ("systems", "teacher", ("teachers",)),
-    ("systems", "vocabulary", ("vocabularies",)),
-    ("systems", "languages", ("languages",)),
-    ("tasks", "language", ("languages",)),
-)
 DEMO_FOLDER = "resources/demo/"
 # Keys of named entries that are files or folders.
 FILE_KEYS = (
@@ -88,193 +68,247 @@ FILE_KEYS = (
 )
 
 
-def problems(configuration: Configuration) -> Iterator[Problem]:
-    """Yield what does not belong together in a completed configuration."""
-    yield from taken_names(configuration)
-    masking = configuration.masking
+def problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield what does not belong together in a configuration."""
+    yield from taken_names(settings)
+    masking = settings.masking
     if masking.mask_replace_prob + masking.random_replace_prob > 1:
         yield ("masking",), "mask_replace_prob and random_replace_prob together are more than 1"
-    for code, language in configuration.languages.items():
-        path = ("languages", code, "corpus")
-        yield from unread_keys(path, language.corpus, language.corpus.source, CORPUS_KEYS)
-    for name in configuration.teachers:
-        yield from teacher_problems(name, configuration)
-    for name, rule in configuration.vocabularies.items():
-        if len([key for key in SELECTION_KEYS if getattr(rule, key) is not None]) != 1:
-            yield ("vocabularies", name), f"give exactly one of {', '.join(SELECTION_KEYS)}"
-    for name, extension in configuration.extensions.items():
-        if extension.num_tokens is not None and extension.min_gain is not None:
-            yield ("extensions", name), "give num_tokens or min_gain, and not both"
-        if extension.vectors is not None and extension.initialization != "similar":
-            yield ("extensions", name, "vectors"), "belongs to `initialization: similar` alone"
-    for name in configuration.students:
-        yield from student_problems(name, configuration)
-    for name, system in configuration.systems.items():
-        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(system, key)]
-        if keys not in (["model"], ["teacher", "vocabulary"]):
-            yield ("systems", name), "give model, or teacher and vocabulary"
-        elif system.model and system.revision is None and not Path(system.model).is_dir():
-            yield (
-                ("systems", name),
-                f"{system.model} is no folder here; if it is an id on the hub, give its commit as "
-                "revision",
-            )
-    yield from task_problems(configuration)
+    for code, language in settings.languages.items():
+        yield from unread_keys(("languages", code, "corpus"), language.corpus, "source")
+    for name, teacher in settings.teachers.items():
+        yield from teacher_problems(("teachers", name), teacher, settings)
+    for name, student in settings.students.items():
+        if student.reduced_from is None:
+            yield from student_problems(("students", name), student, settings)
+        else:
+            yield from reduction_problems(("students", name), student, settings)
+    yield from vocabulary_problems(settings)
+    yield from evaluation_problems(settings)
 
 
 # Names
 
 
-def unknown_names(configuration: Configuration, named: Mapping[str, Any]) -> Iterator[Problem]:
+def unknown_names(settings: Configuration, written: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield a problem for every name that refers to nothing.
 
-    ``named`` is the configuration as mappings, with the entries that could not be used: their
+    ``written`` is the configuration as mappings, with the entries that could not be used: their
     names exist.
     """
 
-    def problems_of(path: tuple[str, ...], value: Any, known: Collection[str]) -> Iterator[Problem]:
-        for word in [value] if value is None or isinstance(value, str) else value:
-            if word is not None and word not in known:
+    def unknown(path: KeyPath, value: Any, known: Collection[str]) -> Iterator[Problem]:
+        for word in [value] if isinstance(value, str) else value or ():
+            if word not in known:
                 yield path, f"there is no {word!r}{suggestion(word, known)}"
 
-    def names(sections: Collection[str]) -> list[str]:
-        return [str(name) for section in sections for name in named.get(section) or {}]
+    def names(*sections: str) -> list[str]:
+        return [name for section in sections for name in mapping(written.get(section))]
 
-    for name, members in configuration.mixtures.items():
-        yield from problems_of(("mixtures", name), members, names(["languages"]))
-    for section, key, sections in REFERENCES:
-        for name, entry in getattr(configuration, section).items():
-            yield from problems_of((section, name, key), getattr(entry, key), names(sections))
-    experiment = configuration.experiment
-    compared = [name for name in experiment.systems if name in names(["students"])]
+    for name, members in settings.mixtures.items():
+        yield from unknown(("mixtures", name), members, names("languages"))
+    for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
+        for name, entry in getattr(settings, section).items():
+            for key, sections in REFERENCES.items():
+                both = (section, key) == ("vocabularies", "languages")
+                known = names(*REFERENCES["corpus"] if both else sections)
+                yield from unknown((section, name, key), getattr(entry, key, None), known)
+    experiment = settings.experiment
     for key, known in (
-        ("languages", names(["languages"])),
-        ("systems", names(["teachers", "students", "systems"])),
-        ("tasks", names(["tasks"])),
-        ("release", compared),
+        ("languages", names("languages")),
+        ("systems", names("teachers", "students", "systems")),
+        ("tasks", names("tasks")),
+        ("release", [name for name in experiment.systems if name in names("students")]),
         ("baseline", experiment.systems),
     ):
-        yield from problems_of(("experiment", key), getattr(experiment, key), known)
+        yield from unknown(("experiment", key), getattr(experiment, key), known)
 
 
-def taken_names(configuration: Configuration) -> Iterator[Problem]:
+def taken_names(settings: Configuration) -> Iterator[Problem]:
     """Yield a problem for every name that would stand for two things, or two folders in one."""
-    if configuration.name in SHARED_FOLDERS:
-        yield ("name",), f"{configuration.name} is a folder of all experiments; choose another name"
-    pairs = [
+    if settings.name in SHARED:
+        yield ("name",), f"{settings.name} is a folder of all experiments; choose another name"
+    for first, second in (
         *combinations(("teachers", "students", "systems"), 2),
         ("vocabularies", "extensions"),
         ("languages", "mixtures"),
-    ]
-    for first, second in pairs:
-        for name in getattr(configuration, second):
-            if name in getattr(configuration, first):
+    ):
+        for name in getattr(settings, second):
+            if name in getattr(settings, first):
                 yield (second, name), f"{first}.{name} has this name too; choose another"
     for section, name in (("vocabularies", FULL), ("extensions", FULL), ("teachers", "documents")):
-        if name in getattr(configuration, section):
+        if name in getattr(settings, section):
             yield (section, name), "this name is taken; choose another"
+    for name in settings.students:
+        if "@" in name:
+            yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
 
 
-def unread_keys(
-    path: tuple[str, ...],
-    entry: Corpus | Teacher,
-    source: str,
-    keys: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
-) -> Iterator[Problem]:
-    """Yield the keys that a source needs and has not, and those that only another source reads."""
-    needed, possible = keys[source]
-    written = {key for key in entry.model_fields_set if getattr(entry, key) is not None}
+# Entries
+
+
+def unread_keys(path: KeyPath, entry: BaseModel, by: str) -> Iterator[Problem]:
+    """Yield the keys that an entry's source or kind needs and has not, and those of others."""
+    kind = getattr(entry, by)
+    needed, possible = map(str.split, KEYS[kind])
     for key in needed:
-        if key not in written or not getattr(entry, key):
-            yield path, f"source {source} needs the key {key!r}"
-    of_sources = {key for both in keys.values() for some in both for key in some}
-    for key in sorted(written & of_sources - {*needed, *possible}):
-        yield (*path, key), f"source {source} does not read this key; remove it"
+        if not getattr(entry, key):
+            yield path, f"{by} {kind} needs the key {key!r}"
+    known = {key for keys in KEYS.values() for key in " ".join(keys).split()}
+    for key in sorted(entry.model_fields_set & known - {*needed, *possible}):
+        if getattr(entry, key) is not None:
+            yield (*path, key), f"{by} {kind} does not read this key; remove it"
 
 
-# Teachers and students
+def vocabulary_problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield the problems of vocabularies and extensions."""
+    for name, rule in settings.vocabularies.items():
+        if len([key for key in SELECTION_KEYS if getattr(rule, key) is not None]) != 1:
+            yield ("vocabularies", name), f"give exactly one of {', '.join(SELECTION_KEYS)}"
+    for name, extension in settings.extensions.items():
+        if extension.num_tokens is not None and extension.min_gain is not None:
+            yield ("extensions", name), "give num_tokens or min_gain, and not both"
+        if extension.vectors is not None and extension.initialization != "similar":
+            yield ("extensions", name, "vectors"), "belongs to `initialization: similar` alone"
 
 
-def teacher_problems(name: str, configuration: Configuration) -> Iterator[Problem]:
+def evaluation_problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield the problems of other systems, of tasks, and of the tasks of the experiment."""
+    for name, system in settings.systems.items():
+        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(system, key)]
+        if keys not in (["model"], ["teacher", "vocabulary"]):
+            yield ("systems", name), "give model, or teacher and vocabulary"
+        elif system.model and system.revision is None and not Path(system.model).is_dir():
+            message = f"{system.model} is no folder here; if it is a hub id, give its revision"
+            yield ("systems", name), message
+    for name, task in settings.tasks.items():
+        yield from unread_keys(("tasks", name), task, "kind")
+    languages = settings.experiment.languages or list(settings.languages)
+    for name in settings.experiment.tasks or ():
+        code = settings.tasks[name].language if name in settings.tasks else None
+        if code in settings.languages and code not in languages:
+            message = f"{name} is a task in {code!r}, which is not in experiment.languages"
+            yield ("experiment", "tasks"), message
+
+
+def teacher_problems(path: KeyPath, teacher: Teacher, settings: Configuration) -> Iterator[Problem]:
     """Yield the problems of a teacher's keys, its budget and its shape."""
-    teacher, path = configuration.teachers[name], ("teachers", name)
-    yield from unread_keys(path, teacher, teacher.source, TEACHER_KEYS)
+    yield from unread_keys(path, teacher, "source")
     if teacher.source in ("pretrain", "adapt"):
-        yield from budget_problems((*path, "training"), teacher.training)
+        yield from budget_problems(path, teacher.training)
         if teacher.training.max_steps == 0:
             yield (*path, "training", "max_steps"), "0 trains no teacher; give at least 1"
     if teacher.source == "pretrain":
         yield from head_problems(path, teacher.hidden_size, teacher.num_attention_heads)
-        longest = configuration.sequences.max_length
-        if longest > teacher.max_position_embeddings:
-            yield (
-                (*path, "max_position_embeddings"),
-                f"{teacher.max_position_embeddings} is less than sequences.max_length, {longest}",
-            )
-    if teacher.source == "adapt" and root(configuration, name) is None:
+        positions, longest = teacher.max_position_embeddings, settings.sequences.max_length
+        if longest > positions:
+            message = f"{positions} is less than sequences.max_length, {longest}"
+            yield (*path, "max_position_embeddings"), message
+    if teacher.source == "adapt" and root(settings, str(path[1])) is None:
         yield (*path, "teacher"), "the teacher is adapted from itself"
 
 
-def root(configuration: Configuration, name: str | None) -> str | None:
+def root(settings: Configuration, name: str | None) -> str | None:
     """Return the teacher that one was adapted from, or itself; None if it leads to itself."""
-    seen = []
-    while name in configuration.teachers and configuration.teachers[name].source == "adapt":
+    seen = set()
+    while name in settings.teachers and settings.teachers[name].source == "adapt":
         if name in seen:
             return None
-        seen.append(name)
-        name = configuration.teachers[name].teacher
+        seen.add(name)
+        name = settings.teachers[name].teacher
     return name or ""
 
 
-def head_problems(path: tuple[str, ...], hidden_size: int, heads: int) -> Iterator[Problem]:
+def head_problems(path: KeyPath, hidden_size: int, heads: int) -> Iterator[Problem]:
     """Yield a problem where the width is no multiple of the number of heads."""
     if hidden_size % heads:
         yield (*path, "hidden_size"), f"{hidden_size} is no multiple of {heads} attention heads"
 
 
-def budget_problems(path: tuple[str, ...], training: Training) -> Iterator[Problem]:
+def budget_problems(path: KeyPath, training: Training) -> Iterator[Problem]:
     """Yield a problem where a training has no budget, or two."""
     if (training.max_steps is None) == (training.num_train_epochs is None):
-        yield path, "give max_steps or num_train_epochs, and not both"
+        yield (*path, "training"), "give max_steps or num_train_epochs, and not both"
 
 
-def student_problems(name: str, configuration: Configuration) -> Iterator[Problem]:
+def student_problems(path: KeyPath, student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield the problems of a student: its vocabulary, teachers, budget, shape and objective."""
-    student, path = configuration.students[name], ("students", name)
-    if student.reduced_from is not None:
-        yield from reduction_problems(path, student, configuration)
-        return
     if student.teacher is None:
         yield (*path, "teacher"), "missing; a student needs a teacher"
         return
-    yield from budget_problems((*path, "training"), student.training)
-    yield from shape_problems(path, student, configuration)
-    yield from several_teachers_problems(path, student, configuration)
+    yield from budget_problems(path, student.training)
+    yield from shape_problems(path, student, settings)
+    if student.teachers:
+        yield from several_teachers_problems((*path, "teachers"), student, settings)
     if student.extension is not None:
         if student.vocabulary is not None:
-            yield (
-                (*path, "vocabulary"),
-                "a student with an extension starts from the vocabulary of the extension; write "
-                "vocabulary: null",
+            message = (
+                "a student with an extension has the vocabulary of that; write vocabulary: null"
             )
+            yield (*path, "vocabulary"), message
         for term in student.objective.terms():
             if term not in EXTENSION_TERMS:
-                yield (
-                    (*path, "objective", term),
-                    "not for a student whose tokenizer is another than its teacher's; its terms "
-                    f"are {', '.join(EXTENSION_TERMS)}",
-                )
+                message = f"two tokenizers can be compared by {', '.join(EXTENSION_TERMS)} alone"
+                yield (*path, "objective", term), message
+
+
+def shape_problems(path: KeyPath, student: Student, settings: Configuration) -> Iterator[Problem]:
+    """Yield what makes a student impossible where the configuration says its teacher's shape."""
+    teacher = settings.teachers.get(root(settings, student.teacher) or "")
+    if teacher is None or teacher.source != "pretrain":
+        return
+    layers, of_teacher = student.num_hidden_layers, teacher.num_hidden_layers
+    if layers > of_teacher:
+        message = f"{layers}, and its teacher has {of_teacher}; a student has no more layers"
+        yield (*path, "num_hidden_layers"), message
+    elif student.initialization == "2n-1" and 2 * layers - 1 > of_teacher:
+        message = f"2n-1 takes layer {2 * layers - 1}, and its teacher has {of_teacher}; use "
+        yield (*path, "initialization"), message + "distilbert, first or last"
+    width = student.hidden_size or teacher.hidden_size
+    yield from head_problems(
+        path, width, student.num_attention_heads or teacher.num_attention_heads
+    )
+    if student.initialization != "blank" and width != teacher.hidden_size:
+        message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
+        yield (*path, "hidden_size"), message
+
+
+def several_teachers_problems(
+    path: KeyPath, student: Student, settings: Configuration
+) -> Iterator[Problem]:
+    """Yield the problems of several teachers: all must have the vocabulary of the student's own."""
+    if len(student.teachers) < 2:
+        yield path, "expected at least 2 teachers; one alone is `teacher`"
+    if student.teacher not in student.teachers:
+        yield path, f"give {student.teacher}, its teacher, a weight among them"
+    if student.extension is not None:
+        yield path, "a student with an extension has one teacher"
+    own = root(settings, student.teacher)
+    for name in student.teachers if student.vocabulary is not None else ():
+        if name in settings.teachers and root(settings, name) != own:
+            message = (
+                f"{name} is not reduced to the vocabulary of {student.teacher}; teachers with "
+            )
+            yield (
+                path,
+                message + "a reduced vocabulary are one model, adapted to the language or not",
+            )
 
 
 def reduction_problems(
-    path: tuple[str, ...], student: Student, configuration: Configuration
+    path: KeyPath, student: Student, settings: Configuration
 ) -> Iterator[Problem]:
     """Yield the problems of a student that is reduced after its distillation."""
     if student.vocabulary is None:
         yield (*path, "vocabulary"), "missing; name one of vocabularies to reduce the student to"
-    original = configuration.students.get(student.reduced_from or "")
+    original = settings.students.get(student.reduced_from or "")
     if original is None:
         return
+    for key in sorted(student.model_fields_set - {*REDUCED_KEYS}):
+        message = (
+            "a reduced student has what its `reduced_from` has; remove this key, or change it there"
+        )
+        yield (*path, key), message
     where = (*path, "reduced_from")
     if original.vocabulary or original.extension or original.reduced_from:
         yield where, f"{student.reduced_from} has no full vocabulary to reduce"
@@ -282,129 +316,47 @@ def reduction_problems(
         yield where, f"{student.reduced_from} is not trained (its training.max_steps is 0)"
 
 
-def shape_problems(
-    path: tuple[str, ...], student: Student, configuration: Configuration
-) -> Iterator[Problem]:
-    """Yield what makes a student impossible where the configuration says its teacher's shape."""
-    teacher = configuration.teachers.get(root(configuration, student.teacher) or "")
-    if teacher is None or teacher.source != "pretrain":
-        return
-    layers, of_teacher = student.num_hidden_layers, teacher.num_hidden_layers
-    if layers > of_teacher:
-        yield (
-            (*path, "num_hidden_layers"),
-            f"{layers}, and its teacher has {of_teacher}; a student has no more layers than its "
-            "teacher",
-        )
-    elif student.initialization == "2n-1" and 2 * layers - 1 > of_teacher:
-        yield (
-            (*path, "initialization"),
-            f"2n-1 takes layer {2 * layers - 1} of a teacher that has {of_teacher}; use "
-            "distilbert, first or last",
-        )
-    width = student.hidden_size or teacher.hidden_size
-    yield from head_problems(
-        path, width, student.num_attention_heads or teacher.num_attention_heads
-    )
-    if student.initialization != "blank" and width != teacher.hidden_size:
-        yield (
-            (*path, "hidden_size"),
-            f"a width other than the teacher's {teacher.hidden_size} cannot start from the "
-            "teacher; write initialization: blank",
-        )
+# Files
 
 
-def several_teachers_problems(
-    path: tuple[str, ...], student: Student, configuration: Configuration
-) -> Iterator[Problem]:
-    """Yield the problems of several teachers: all must have the vocabulary of the student's own."""
-    where = (*path, "teachers")
-    if not student.teachers:
-        return
-    if len(student.teachers) < 2:
-        yield where, "expected at least 2 teachers; one alone is `teacher`"
-    if student.teacher not in student.teachers:
-        yield where, f"give {student.teacher}, its teacher, a weight among them"
-    if student.extension is not None:
-        yield where, "a student with an extension has one teacher"
-    if student.vocabulary is not None:
-        own = root(configuration, student.teacher)
-        for name in student.teachers:
-            if name in configuration.teachers and root(configuration, name) != own:
-                yield (
-                    where,
-                    f"{name} is not reduced to the vocabulary of {student.teacher}; teachers with "
-                    "a reduced vocabulary are one model, adapted to the language or not",
-                )
-
-
-# Tasks and files
-
-
-def task_problems(configuration: Configuration) -> Iterator[Problem]:
-    """Yield columns that a task lacks or does not read, and tasks outside the experiment."""
-    for name, task in configuration.tasks.items():
-        path = ("tasks", name)
-        if task.kind == "pair" and task.text_pair_column is None:
-            yield path, "kind pair needs text_pair_column, the column of the second text"
-        columns = {column for some in TASK_COLUMNS.values() for column in some}
-        for key in sorted(columns - {*TASK_COLUMNS[task.kind]}):
-            if key in task.model_fields_set and getattr(task, key) is not None:
-                yield (*path, key), f"kind {task.kind} does not read this key; remove it"
-    experiment = configuration.experiment
-    for name in experiment.tasks or ():
-        task_of = configuration.tasks.get(name)
-        if task_of is not None and task_of.language not in experiment.languages:
-            yield (
-                ("experiment", "tasks"),
-                f"{name} is a task in {task_of.language!r}, which is not in experiment.languages",
-            )
-
-
-def check_files(configuration: Configuration, source: str) -> None:
+def check_files(settings: Configuration, source: str) -> None:
     """Raise InputError with one line for each file of the experiment that is not there."""
-    lines = []
-    for path, file in files_of(configuration):
-        written = configuration.demo is not None and file.startswith(DEMO_FOLDER)
-        if not written and not Path(file).exists():
-            lines.append(f"{source}: {'.'.join(path)}: there is no file {file}; put it there")
+    lines = [
+        f"{source}: {'.'.join(path)}: there is no file {file}; put it there"
+        for path, file in files_of(settings)
+        if not (settings.demo and file.startswith(DEMO_FOLDER)) and not Path(file).exists()
+    ]
     if any(": tasks." in line for line in lines):
         lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
     if lines:
         raise InputError("\n".join(lines))
 
 
-def files_of(configuration: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
+def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (path of keys, file) of every file that the experiment reads."""
-    for code in sorted(languages_of(configuration)):
-        corpus, path = configuration.languages[code].corpus, ("languages", code, "corpus")
+    corpora = {*settings.experiment.languages}
+    corpora |= {each.corpus for each in settings.students.values() if each.corpus}
+    corpora |= {each.corpus for each in settings.teachers.values() if each.corpus}
+    for code in sorted({code for name in corpora for code in settings.mixtures.get(name, [name])}):
+        corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
         if corpus.file is not None:
             yield (*path, "file"), corpus.file
         for file in corpus.files:
             yield (*path, "files"), file
     for section, key in FILE_KEYS:
-        for name, entry in getattr(configuration, section).items():
+        for name, entry in getattr(settings, section).items():
             if (file := getattr(entry, key)) is not None and getattr(entry, "source", "") != "hub":
                 yield (section, name, key), file
-    for name in configuration.experiment.tasks or ():
+    for name in settings.experiment.tasks or ():
         for split in ("train", "validation", "test"):
-            if (file := getattr(configuration.tasks[name], split)) is not None:
+            if (file := getattr(settings.tasks[name], split)) is not None:
                 yield ("tasks", name, split), file
-
-
-def languages_of(configuration: Configuration) -> set[str]:
-    """Return the languages whose text the experiment reads."""
-    corpora = {*configuration.experiment.languages}
-    corpora |= {each.corpus for each in configuration.students.values() if each.corpus}
-    corpora |= {each.corpus for each in configuration.teachers.values() if each.corpus}
-    members = [configuration.mixtures.get(corpus, [corpus]) for corpus in corpora]
-    return {code for some in members for code in some}
 
 
 # Other experiments
 
 
-def check_shared(configuration: Configuration, source: str, results: str | Path) -> None:
+def check_shared(settings: Configuration, source: str, results: str | Path) -> None:
     """Raise InputError where this experiment would make another's results again, otherwise.
 
     Experiments share results by name, and each records its settings in
@@ -412,53 +364,42 @@ def check_shared(configuration: Configuration, source: str, results: str | Path)
     only where results of that name are on disk.
     """
     lines = []
-    for file in sorted(Paths(configuration, results).results.glob("*/settings.json")):
-        if file.parent.name == configuration.name:
-            continue
+    ours = made_by(settings, results)
+    for file in sorted(Paths(settings, results).results.glob("*/settings.json")):
         try:
             other = Configuration.model_validate_json(file.read_text(encoding="utf-8"))
         except ValidationError:
             # Written by another version, or not by this project.
             continue
+        theirs = made_by(other, results) if file.parent.name != settings.name else {}
+        differing: dict[str, Path] = {}
+        for path in ours.keys() & theirs.keys():
+            for name in ours[path]:
+                if ours[path][name] != theirs[path].get(name) and path.exists():
+                    differing.setdefault(name, path)
         lines += [
             f"{source}: {name}: the experiment {file.parent.name} has made {made} with other "
             "settings under this name; choose another name here, work in another clone, or delete "
             f"{file} to have its results made again"
-            for name, made in differences(configuration, other, results).items()
+            for name, made in differing.items()
         ]
     if lines:
         raise InputError("\n".join(lines))
 
 
-def differences(
-    configuration: Configuration, other: Configuration, results: str | Path
-) -> dict[str, Path]:
-    """Return each name that has other settings in another configuration, and a result of it."""
-    theirs = made_by(other, results)
-    found: dict[str, Path] = {}
-    for path, settings in made_by(configuration, results).items():
-        if path in theirs and settings != theirs[path] and path.exists():
-            for name in settings:
-                if settings[name] != theirs[path].get(name):
-                    found.setdefault(name, path)
-    return found
-
-
-def made_by(configuration: Configuration, results: str | Path) -> dict[Path, dict[str, Any]]:
+def made_by(settings: Configuration, results: str | Path) -> dict[Path, dict[str, Any]]:
     """Return for each shared path the names and settings that decide what is there."""
-    paths = Paths(configuration, results)
-    found: dict[Path, dict[str, Any]] = {}
-    for name, settings, place in (*corpus_results(paths), *system_results(paths)):
-        found.setdefault(place, {})[name] = decisive(settings)
-    return found
+    found: dict[Path, dict[str, Any]] = defaultdict(dict)
+    paths = Paths(settings, results)
+    for name, entry, path in (*prepared_results(paths), *system_results(paths)):
+        found[path][name] = decisive(entry)
+    return dict(found)
 
 
-def corpus_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
-    """Yield (name, settings, path) of the results that corpora, teachers and vocabularies have."""
+def prepared_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
+    """Yield (name, settings, path) of the results of corpora, teachers and vocabularies."""
     settings = paths.settings
     corpora = [*settings.languages, *settings.mixtures]
-    vocabularies = [("vocabularies", *each) for each in settings.vocabularies.items()]
-    extensions = [("extensions", *each) for each in settings.extensions.items()]
     if settings.demo is not None:
         yield "demo", settings.demo, Path(DEMO_FOLDER)
     for code, language in settings.languages.items():
@@ -467,37 +408,37 @@ def corpus_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
         yield f"mixtures.{name}", members, paths.documents(name)
     for name, teacher in settings.teachers.items():
         yield f"teachers.{name}", teacher, paths.results / "teachers" / name / "tokenizer"
-    for name, corpus in product(settings.teachers, corpora):
-        yield f"teachers.{name}", settings.teachers[name], paths.teacher(corpus, name)
-        for vocabulary in (FULL, *settings.vocabularies, *settings.extensions):
-            prepared = paths.prepared(corpus, name, vocabulary)
-            yield "sequences", settings.sequences, prepared / "sequences"
-            yield "masking", settings.masking, prepared / "masking"
-        for section, vocabulary, entry in (*vocabularies, *extensions):
-            key = f"{section}.{vocabulary}"
-            yield key, entry, paths.vocabulary_file(corpus, name, vocabulary)
-            yield key, entry, paths.teacher(corpus, name, vocabulary)
+        for corpus in corpora:
+            yield f"teachers.{name}", teacher, paths.teacher(corpus, name)
+            for vocabulary in (FULL, *settings.vocabularies, *settings.extensions):
+                prepared = paths.prepared(corpus, name, vocabulary)
+                yield "sequences", settings.sequences, prepared / "sequences"
+                yield "masking", settings.masking, prepared / "masking"
+            for section in ("vocabularies", "extensions"):
+                for vocabulary, entry in getattr(settings, section).items():
+                    key = f"{section}.{vocabulary}"
+                    yield key, entry, paths.vocabulary_file(corpus, name, vocabulary)
+                    yield key, entry, paths.teacher(corpus, name, vocabulary)
 
 
 def system_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
-    """Yield (name, settings, path) of the results that students and other systems have."""
+    """Yield (name, settings, path) of the results of students and of all that are evaluated."""
     settings = paths.settings
     corpora = [*settings.languages, *settings.mixtures]
-    for name, corpus in product(settings.students, corpora):
+    for (name, student), corpus in product(settings.students.items(), corpora):
         for part in ("initial", "distilled", "reduced"):
-            yield f"students.{name}", settings.students[name], paths.student(name, corpus, part)
+            yield f"students.{name}", student, paths.student(name, corpus, part)
     for name, system in settings.systems.items():
         if system.model is not None:
             yield f"systems.{name}", system, paths.results / "systems" / name / "model"
     for section in ("teachers", "students", "systems"):
         for name, entry in getattr(settings, section).items():
-            key = f"{section}.{name}"
             for code in settings.languages:
                 yield "benchmark", settings.benchmark, paths.benchmark(code, name)
-                yield key, entry, paths.benchmark(code, name)
+                yield f"{section}.{name}", entry, paths.benchmark(code, name)
             for task_name, task in settings.tasks.items():
                 yield f"tasks.{task_name}", task, paths.store() / task_name / name
-                yield key, entry, paths.store() / task_name / name
+                yield f"{section}.{name}", entry, paths.store() / task_name / name
 
 
 # Keys that people read, and that say how else an entry was written.
@@ -510,9 +451,7 @@ def decisive(settings: Any) -> Any:
         return settings.written_out()
     if not isinstance(settings, BaseModel):
         return settings
-    left_out = READ_ONLY
-    if isinstance(settings, Training):
-        left_out = EXECUTION_KEYS
+    left_out = EXECUTION_KEYS if isinstance(settings, Training) else READ_ONLY
     if isinstance(settings, Student | System):
         # For which languages it is made decides no model.
         left_out |= {"languages"}

@@ -1,53 +1,24 @@
-"""Values of a configuration that follow from others, filled in before it is validated.
+"""Values of a configuration that follow from others.
 
-Everything here works on plain mappings that may still hold mistakes, and leaves those alone: they
-are reported by the validation. Nothing changes the mapping that it is given.
+``extended_students`` works on what the user wrote, mistakes included, before it is validated; all
+else on a configuration that has passed all checks.
 """
 
-import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from eliquare.config.errors import Path, suggestion
+from pydantic import BaseModel
+
+from eliquare.config.errors import Problem, suggestion
+from eliquare.config.model import Configuration, Corpus, Student, Training
 from eliquare.config.objective import as_term
 
 Values = dict[str, Any]
-Problem = tuple[Path, str]
 
 # A label or a published name belongs to one student alone.
 OWN_NAMES = ("label", "published_as")
 # The keys of a student that is reduced after its distillation; all others are its original's.
 REDUCED_KEYS = ("label", "published_as", "vocabulary", "reduced_from", "languages")
-
-SMOKE_DOCUMENTS = 200
-SMOKE_STEPS = 3
-SMOKE_TRAINING = {"max_steps": SMOKE_STEPS, "num_train_epochs": None, "num_evals": 1}
-SMOKE_MICRO_BATCHES = 2
-SMOKE_VALIDATION_SEQUENCES = 50
-SMOKE_NEW_TOKENS = 5
-SMOKE_FINETUNING = {"num_train_epochs": 1, "max_train_samples": 40}
-SMOKE_REPEATS = 3
-
-
-def derived(written: Mapping[str, Any]) -> tuple[Values, list[Problem]]:
-    """Return a configuration with its derived values, and the problems of students' ``extends``."""
-    values = copy.deepcopy(dict(written))
-    students, problems = extended_students(section(values, "students"))
-    replace_students(values, students)
-    for task in entries(values, "tasks"):
-        task["finetuning"] = merged(
-            mapping(values.get("finetuning")), mapping(task.get("finetuning"))
-        )
-    if values.get("smoke") == "true":
-        # Snakemake reads `--config smoke=true` as text.
-        values["smoke"] = True
-    if values.get("smoke") is True:
-        shrink(values)
-    students, more = reduced_students(section(values, "students"))
-    replace_students(values, students)
-    fill_in_names(values)
-    expand_seeds(values)
-    return values, problems + more
 
 
 def base_name(student: str) -> str:
@@ -59,6 +30,14 @@ def base_name(student: str) -> str:
     return student.partition("@")[0]
 
 
+# Extending, on plain values
+
+
+def mapping(value: Any) -> Values:
+    """Return the value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
     """Return ``base`` with the keys of ``over`` put in, mapping by mapping; lists are replaced."""
     result = dict(base)
@@ -68,66 +47,35 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
     return result
 
 
-def mapping(value: Any) -> Values:
-    """Return the value if it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def section(values: Values, name: str) -> Values:
-    """Return a section of named entries."""
-    return mapping(values.get(name))
-
-
-def entries(values: Values, name: str) -> list[Values]:
-    """Return the entries of a section that are mappings."""
-    return [entry for entry in section(values, name).values() if isinstance(entry, dict)]
-
-
-# Students
-
-
-def replace_students(values: Values, students: Values) -> None:
-    """Put the students in, where there are any to replace."""
-    if students:
-        values["students"] = students
-
-
-def extended_students(students: Values) -> tuple[Values, list[Problem]]:
-    """Return the students, each with the keys of the student that it extends."""
-    problems: list[Problem] = [
-        (("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`")
-        for name in students
-        if "@" in name
-    ]
+def extended_students(students: Values) -> tuple[Values, dict[str, list[str]], list[Problem]]:
+    """Return the students with the keys of those that they extend, these names, and problems."""
     done: Values = {}
-
-    def extended(name: str, chain: tuple[str, ...]) -> Any:
-        entry = students[name]
-        if name in done or not isinstance(entry, dict):
-            return done.get(name, entry)
-        base = entry.get("extends")
-        own = {key: value for key, value in entry.items() if key != "extends"}
-        where = ("students", name, "extends")
-        if isinstance(base, str) and base in (*chain, name):
-            problems.append((where, f"{name} extends itself"))
-        elif isinstance(base, str) and base not in students:
-            problems.append((where, f"there is no student {base!r}{suggestion(base, students)}"))
-        elif isinstance(base, str):
-            taken = mapping(extended(base, (*chain, name)))
-            taken = {key: value for key, value in taken.items() if key not in OWN_NAMES}
-            own = merged_student(taken, own)
-        elif base is not None:
-            own["extends"] = base
-        return own
-
-    for name in students:
-        done[name] = extended(name, ())
-    return done, problems
+    bases: dict[str, list[str]] = {}
+    problems: dict[Problem, None] = {}
+    for name, entry in students.items():
+        chain = [name]
+        while isinstance(base := mapping(students[chain[-1]]).get("extends"), str):
+            where = ("students", chain[-1], "extends")
+            if base in chain:
+                problems[where, f"{chain[-1]} extends itself"] = None
+                break
+            if base not in students:
+                problems[where, f"there is no student {base!r}{suggestion(base, students)}"] = None
+                break
+            chain.append(base)
+        bases[name] = chain[1:]
+        done[name] = entry
+        if isinstance(entry, dict):
+            done[name] = {}
+            for each in reversed(chain):
+                done[name] = merged_student(done[name], mapping(students[each]))
+    return done, bases, list(problems)
 
 
 def merged_student(base: Values, own: Values) -> Values:
     """Return a student merged into the one it extends; a weight alone keeps a term's settings."""
-    base, own = dict(base), dict(own)
+    base = {key: value for key, value in base.items() if key not in OWN_NAMES}
+    own = {key: own[key] for key in own if key != "extends" or not isinstance(own[key], str)}
     for student in (base, own):
         if isinstance(student.get("objective"), dict):
             student["objective"] = {
@@ -142,148 +90,95 @@ def merged_student(base: Values, own: Values) -> Values:
     return result
 
 
-def reduced_students(students: Values) -> tuple[Values, list[Problem]]:
-    """Return the students; one that is reduced from another has the recipe of that one."""
-    problems: list[Problem] = []
-    done = dict(students)
-    for name, entry in students.items():
-        original = students.get(mapping(entry).get("reduced_from") or "")
-        if not isinstance(original, dict):
-            continue
-        problems += [
-            (
-                ("students", name, key),
-                "a student that is reduced after its distillation has what its `reduced_from` has; "
-                "remove this key, or change it there",
-            )
-            for key in entry
-            if key not in REDUCED_KEYS
-        ]
-        taken = {key: value for key, value in original.items() if key not in REDUCED_KEYS}
-        done[name] = taken | {key: value for key, value in entry.items() if key in REDUCED_KEYS}
-    return done, problems
+# Completing, on checked settings
 
 
-def expand_seeds(values: Values) -> None:
+def changed(settings: Any, update: Any) -> Any:
+    """Return settings with other values of some keys, mapping by mapping."""
+    if not isinstance(update, dict):
+        return update
+    if isinstance(settings, BaseModel):
+        values = {key: changed(getattr(settings, key), value) for key, value in update.items()}
+        return settings.model_copy(update=values)
+    return settings | {name: changed(settings[name], value) for name, value in update.items()}
+
+
+def completed(settings: Configuration) -> Configuration:
+    """Return the configuration with labels, languages and tasks, and one student per seed."""
+    experiment = settings.experiment
+    languages = experiment.languages or list(settings.languages)
+    tasks = experiment.tasks
+    if tasks is None:
+        tasks = [name for name, task in settings.tasks.items() if task.language in languages]
+    students = {}
+    for name, student in settings.students.items():
+        original = settings.students.get(student.reduced_from or "", student)
+        own = {key: getattr(student, key) for key in REDUCED_KEYS}
+        students[name] = original.model_copy(update=own)
+    values: Values = {"experiment": {"languages": languages, "tasks": tasks}}
+    for section in ("languages", "teachers", "students", "systems", "tasks"):
+        key, entries = "name" if section == "languages" else "label", getattr(settings, section)
+        values[section] = {
+            name: {key: getattr(each, key) or name} for name, each in entries.items()
+        }
+        if section in ("students", "systems"):
+            for name, entry in entries.items():
+                values[section][name]["languages"] = entry.languages or languages
+    for name, task in settings.tasks.items():
+        own = task.finetuning.model_dump(exclude_unset=True)
+        values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)
+    settings = changed(settings.model_copy(update={"students": students}), values)
+    return one_per_seed(smoke_run(settings) if settings.smoke else settings)
+
+
+def smoke_run(settings: Configuration) -> Configuration:
+    """Return the smoke run: every rule, with few documents, steps, seeds and sentences."""
+
+    def few_steps(training: Training) -> Values:
+        if training.max_steps == 0:
+            return {}
+        micro_batches = min(training.gradient_accumulation_steps, 2)
+        steps = {"max_steps": 3, "num_train_epochs": None, "num_evals": 1}
+        return steps | {"gradient_accumulation_steps": micro_batches}
+
+    def few_documents(corpus: Corpus) -> Values:
+        return {"max_documents": min(corpus.max_documents or 200, 200)}
+
+    sequences = min(settings.masking.max_validation_sequences, 50)
+    finetuning = {"num_train_epochs": 1, "max_train_samples": 40}
+    values = {
+        "languages": {
+            code: {"corpus": few_documents(each.corpus)}
+            for code, each in settings.languages.items()
+        },
+        "masking": {"max_validation_sequences": sequences},
+        "teachers": {
+            name: {"training": few_steps(each.training)} for name, each in settings.teachers.items()
+        },
+        "students": {
+            name: {"training": few_steps(each.training), "seeds": each.seeds[:1]}
+            for name, each in settings.students.items()
+        },
+        "extensions": {name: {"num_tokens": 5, "min_gain": None} for name in settings.extensions},
+        "tasks": {name: {"finetuning": finetuning} for name in settings.tasks},
+        "benchmark": {"repeats": 3},
+        "experiment": {"seeds": settings.experiment.seeds[:1]},
+    }
+    shrunk: Configuration = changed(settings, values)
+    return shrunk
+
+
+def one_per_seed(settings: Configuration) -> Configuration:
     """Make one recipe of each seed of a student: ``small``, ``small@2``, also where it is named."""
-    students: Values = {}
+    students: dict[str, Student] = {}
     names: dict[str, list[str]] = {}
-    for name, student in section(values, "students").items():
-        seeds = seeds_of(student)
-        if not seeds:
-            students[name] = student
-            continue
-        names[name] = [name, *(f"{name}@{seed}" for seed in seeds[1:])]
-        for each, seed in zip(names[name], seeds, strict=True):
-            training = mapping(student.get("training")) | {"seed": seed}
-            students[each] = student | {"seeds": [], "training": training}
-            if each != name and student.get("reduced_from"):
-                students[each]["reduced_from"] = f"{student['reduced_from']}@{seed}"
-    replace_students(values, students)
-    experiment = mapping(values.get("experiment"))
-    if isinstance(experiment.get("systems"), list):
-        systems = experiment["systems"]
-        experiment["systems"] = [each for name in systems for each in names.get(str(name), [name])]
-
-
-def seeds_of(student: Any) -> list[int]:
-    """Return the seeds of a student, none if they cannot be used: validation reports those."""
-    seeds = mapping(student).get("seeds")
-    if not isinstance(seeds, list):
-        return []
-    usable = all(type(seed) is int and seed >= 0 and seeds.count(seed) == 1 for seed in seeds)
-    return seeds if usable else []
-
-
-# Names
-
-
-def fill_in_names(values: Values) -> None:
-    """Give every entry its label, and everything the languages that it is for."""
-    for name, language in section(values, "languages").items():
-        if isinstance(language, dict):
-            language["name"] = language.get("name") or name
-    for kind in ("teachers", "students", "systems", "tasks"):
-        for name, entry in section(values, kind).items():
-            if isinstance(entry, dict):
-                entry["label"] = entry.get("label") or name
-    experiment = mapping(values.get("experiment"))
-    if not experiment:
-        return
-    experiment["languages"] = experiment.get("languages") or list(section(values, "languages"))
-    for entry in (*entries(values, "students"), *entries(values, "systems")):
-        entry["languages"] = entry.get("languages") or experiment["languages"]
-    if experiment.get("tasks") is None and isinstance(experiment["languages"], list):
-        experiment["tasks"] = [
-            name
-            for name, task in section(values, "tasks").items()
-            if mapping(task).get("language") in experiment["languages"]
-        ]
-
-
-# The smoke run
-
-
-def shrink(values: Values) -> None:
-    """Make the run a smoke run: every rule, with few documents, steps, seeds and sentences."""
-    for language in entries(values, "languages"):
-        corpus = mapping(language.get("corpus"))
-        at_most(corpus, "max_documents", SMOKE_DOCUMENTS)
-    masking = values.setdefault("masking", {})
-    at_most(mapping(masking), "max_validation_sequences", SMOKE_VALIDATION_SEQUENCES)
-    trained = [
-        entry
-        for entry in entries(values, "teachers")
-        if entry.get("source") in ("pretrain", "adapt")
-    ]
-    students = [each for each in entries(values, "students") if not each.get("reduced_from")]
-    for entry in (*trained, *students):
-        training = mapping(entry.get("training"))
-        if training.get("max_steps") != 0:
-            at_most(training, "gradient_accumulation_steps", SMOKE_MICRO_BATCHES, default=1)
-            training |= SMOKE_TRAINING
-        if isinstance(entry.get("seeds"), list):
-            entry["seeds"] = entry["seeds"][:1]
-    for extension in entries(values, "extensions"):
-        extension |= {"num_tokens": SMOKE_NEW_TOKENS, "min_gain": None}
-    for task in entries(values, "tasks"):
-        task["finetuning"] |= SMOKE_FINETUNING
-    benchmark = values.setdefault("benchmark", {})
-    mapping(benchmark)["repeats"] = SMOKE_REPEATS
-    experiment = mapping(values.get("experiment"))
-    if isinstance(experiment.setdefault("seeds", [1]), list):
-        experiment["seeds"] = experiment["seeds"][:1]
-
-
-def at_most(values: Values, key: str, limit: int, default: int | None = None) -> None:
-    """Lower a number to a limit; put in the default, or the limit, where it is not given."""
-    value = values.get(key)
-    if value is None:
-        values[key] = limit if default is None else default
-    elif isinstance(value, int):
-        values[key] = min(value, limit)
-
-
-# Where a mistake was made
-
-
-def inherited(problem: Problem, problems: Collection[Problem], written: Mapping[str, Any]) -> bool:
-    """Return whether a problem is also one of the entry that this one took the value from.
-
-    A student takes keys of the one that it extends or is reduced from, a task those of
-    ``finetuning``; a mistake in them is reported where it was made.
-    """
-    path, message = problem
-    if path[:1] == ("tasks",) and path[2:3] == ("finetuning",):
-        return (path[2:], message) in problems
-    if path[:1] != ("students",) or len(path) < 2:
-        return False
-    students = section(dict(written), "students")
-    name, seen = str(path[1]), set()
-    while name not in seen:
-        seen.add(name)
-        if name != path[1] and (("students", name, *path[2:]), message) in problems:
-            return True
-        entry = mapping(students.get(name))
-        name = str(entry.get("extends") or entry.get("reduced_from") or base_name(name))
-    return False
+    for name, student in settings.students.items():
+        names[name] = [name, *(f"{name}@{seed}" for seed in student.seeds[1:])]
+        for each, seed in zip(names[name], student.seeds or [student.training.seed], strict=True):
+            values: Values = {"seeds": [], "training": {"seed": seed}}
+            if each != name and student.reduced_from:
+                values["reduced_from"] = f"{student.reduced_from}@{seed}"
+            students[each] = changed(student, values)
+    systems = [each for name in settings.experiment.systems for each in names.get(name, [name])]
+    settings = changed(settings, {"experiment": {"systems": systems}})
+    return settings.model_copy(update={"students": students})

@@ -11,24 +11,21 @@ from pydantic_core import ErrorDetails
 from eliquare.config.model import PATTERNS
 
 Path = tuple[int | str, ...]
+# The keys that lead to a mistake, and what is said of it.
+Problem = tuple[Path, str]
 
 MISSING = "missing; add this key"
-# What pydantic's error types say in words; {…} are the error's context.
+# What pydantic's error types, or the first word of them, say in words; {…} are the error's context.
 EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "list_type": "a list",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "model_attributes_type": "keys and values",
-    "literal_error": "one of {expected}",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+    "literal": "one of {expected}",
     "greater_than": "a number above {gt}",
     "greater_than_equal": "{ge} or more",
     "less_than": "a number below {lt}",
@@ -51,16 +48,13 @@ def explain(
     name: Callable[[Sequence[int | str]], str] = lambda path: ".".join(map(str, path)),
 ) -> list[str]:
     """Return one line for each mistake; ``name`` writes a path of keys, by default with dots."""
-    lines = []
-    for path, message in mistakes(error):
-        lines.append(f"{name(path)}: {message}" if path else message)
-    return lines
+    return [f"{name(path)}: {said}" if path else said for path, said in mistakes(error)]
 
 
 def mistakes(
     error: ValidationError, known: Callable[[Path], Iterable[str]] = lambda path: ()
-) -> list[tuple[Path, str]]:
-    """Return (path of keys, message) for each mistake, each once.
+) -> list[Problem]:
+    """Return the problems, each once.
 
     ``known`` gives the keys that exist at a path, to suggest one in place of an unknown key.
     """
@@ -68,42 +62,42 @@ def mistakes(
     for each in error.errors(include_url=False):
         # Pydantic marks the key of a mapping, as opposed to its value, by a last "[key]".
         path = tuple(part for part in each["loc"] if part != "[key]")
-        found[path, describe(each, known(path[:-1]) if path else ())] = True
+        if each["type"] == "extra_forbidden":
+            said = f"unknown key{suggestion(path[-1], known(path[:-1]))}"
+        else:
+            said = describe(each)
+        found[path, said] = True
     return list(found)
 
 
-def describe(error: ErrorDetails, known: Iterable[str] = ()) -> str:
+def describe(error: ErrorDetails) -> str:
     """Return what one of pydantic's errors says, in words."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown key{suggestion(error['loc'][-1], known)}"
     if kind == "missing":
         return MISSING
     if kind == "value_error":
         return str(context["error"])
-    if kind in EXPECTED:
-        expected = EXPECTED[kind].format(**context)
-        return f"expected {expected}, found {value!r}{fix(value, kind)}"
     if kind == "string_pattern_mismatch":
         return f"expected {PATTERNS.get(context['pattern'], context['pattern'])}, found {value!r}"
-    return error["msg"]
+    expected = EXPECTED.get(kind) or EXPECTED.get(kind.partition("_")[0])
+    if expected is None:
+        return error["msg"]
+    return f"expected {expected.format(**context)}, found {value!r}{fix(value, kind)}"
 
 
 def fix(value: Any, kind: str) -> str:
     """Return what to write instead, where YAML's reading surprises; else nothing."""
     if isinstance(value, str) and kind.startswith(("int_", "float_")):
         return fix_number(value)
-    if value is None and kind in ("dict_type", "model_type", "model_attributes_type"):
+    if value is None and kind.startswith(("dict_", "model_")):
         return "; nothing stands below this key: leave it out, or write {}"
     if kind not in ("string_type", "literal_error"):
         return ""
     if isinstance(value, bool):
         return f"; YAML reads a bare {'yes' if value else 'no'} as {value}: write it in quotes"
     if isinstance(value, datetime.date):
-        return f'; write it in quotes: "{value:%Y%m%d}"'
-    if isinstance(value, int | float):
-        return f'; write it in quotes: "{value}"'
-    return ""
+        value = int(f"{value:%Y%m%d}")
+    return f'; write it in quotes: "{value}"' if isinstance(value, int | float) else ""
 
 
 def fix_number(text: str) -> str:

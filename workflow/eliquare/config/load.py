@@ -1,22 +1,20 @@
 """Read a configuration: YAML, ``extends``, derived values, one plain line for every mistake.
 
-``complete`` is the way of every configuration: mappings in, a frozen ``Configuration`` out. The
-values that follow from others (labels, languages, one recipe per seed of distillation, the smoke
-run) are filled in while it is still mappings, and validated with the rest.
+``complete`` is the way of every configuration: mappings in, a frozen ``Configuration`` out.
 """
 
 import copy
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from operator import eq
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from eliquare.config import checks, derive
-from eliquare.config.derive import Problem
-from eliquare.config.errors import MISSING, mistakes
+from eliquare.config.errors import MISSING, Problem, explain, mistakes
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.model import Configuration
 from eliquare.io import InputError
@@ -30,7 +28,7 @@ def load(path: str | Path) -> Configuration:
 
 
 def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configuration:
-    """Follow ``extends``, fill in derived values and check everything.
+    """Follow ``extends``, check everything and fill in derived values.
 
     Args:
         raw: The content of a configuration file, which is left as it is.
@@ -40,22 +38,26 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
         InputError: One line for each mistake: source, key, what was expected, the fix.
     """
     written, problems = readable(with_bases(raw, source))
-    derived, more = derive.derived(written)
-    configuration, refused = validate(derived)
-    problems += more + refused
-    if configuration is not None:
-        broken = [path for path, _ in problems]
-        problems += checks.unknown_names(configuration, derived)
+    if written.get("smoke") == "true":
+        # Snakemake reads `--config smoke=true` as text.
+        written["smoke"] = True
+    students, bases, unextended = derive.extended_students(derive.mapping(written.get("students")))
+    settings, refused = validate(written | ({"students": students} if students else {}))
+    problems += unextended + refused
+    if settings is not None:
+        broken = [path[:2] for path, _ in problems]
+        problems += checks.unknown_names(settings, written)
         # In an entry without the values that were refused, more may be amiss than the user wrote.
         problems += [
             problem
-            for problem in checks.problems(configuration)
-            if not any(related(problem[0], path) for path in broken)
+            for problem in checks.problems(settings)
+            if not any(all(map(eq, problem[0], path)) for path in broken)
         ]
-    problems = [each for each in problems if not derive.inherited(each, problems, written)]
-    if problems or configuration is None:
-        raise InputError("\n".join(lines(problems, source)))
-    return configuration
+    problems = [problem for problem in problems if not inherited(problem, problems, bases)]
+    if problems or settings is None:
+        lines = [f"{source}: {'.'.join(map(str, path))}: {message}" for path, message in problems]
+        raise InputError("\n".join(lines))
+    return derive.completed(settings)
 
 
 def dump(configuration: Configuration) -> dict[str, Any]:
@@ -68,17 +70,19 @@ def restore(values: Mapping[str, Any]) -> Configuration:
     try:
         return Configuration.model_validate(values, strict=True)
     except ValidationError as error:
-        raise InputError("\n".join(lines(mistakes(error), "settings.json"))) from None
+        lines = [f"settings.json: {line}" for line in explain(error)]
+        raise InputError("\n".join(lines)) from None
 
 
-def lines(problems: Iterable[Problem], source: str) -> list[str]:
-    """Return one line for each problem."""
-    return [": ".join(filter(None, (source, dotted(path), message))) for path, message in problems]
-
-
-def dotted(path: KeyPath) -> str:
-    """Return a path of keys as it is written in messages."""
-    return ".".join(map(str, path))
+def inherited(
+    problem: Problem, problems: Collection[Problem], bases: Mapping[str, Collection[str]]
+) -> bool:
+    """Return whether a student has a problem from one that it extends, where it is reported."""
+    path, message = problem
+    if path[:1] != ("students",) or len(path) == 1:
+        return False
+    of_bases = [("students", base, *path[2:]) for base in bases.get(str(path[1]), ())]
+    return any((path, message) in problems for path in of_bases)
 
 
 # Files
@@ -134,7 +138,7 @@ def readable(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if isinstance(value, Mapping):
             kept = {}
             for key, inner in value.items():
-                text = key if isinstance(key, str) else yaml_word(key)
+                text = ("no", "yes")[key] if isinstance(key, bool) else str(key)
                 kept[text] = copied(inner, (*path, text))
                 if text != key:
                     message = f'YAML reads the key {text} as {key!r}: write it in quotes, "{text}"'
@@ -142,37 +146,27 @@ def readable(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             return kept
         if isinstance(value, list):
             return [copied(item, (*path, index)) for index, item in enumerate(value)]
-        if isinstance(value, float) and not math.isfinite(value):
-            problems.append((path, f"expected a finite number, found {value}"))
-            return 1.0
         return copy.deepcopy(value)
 
     return copied(raw, ()), problems
 
 
-def yaml_word(value: Any) -> str:
-    """Return the word that YAML reads as this value."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
 # Validation
 
 
-def validate(derived: dict[str, Any]) -> tuple[Configuration | None, list[Problem]]:
+def validate(written: dict[str, Any]) -> tuple[Configuration | None, list[Problem]]:
     """Return the configuration, without what cannot be used, and a problem for each such value.
 
     The rest is still typed, so that its own mistakes are found in the same run; it is None where
     too little is left.
     """
     problems: list[Problem] = []
-    usable = copy.deepcopy(derived)
+    usable = copy.deepcopy(written)
     while True:
         try:
             return Configuration.model_validate(usable, strict=True), problems
         except ValidationError as error:
-            refused = mistakes(error, lambda path: keys_at(Configuration, path))
+            refused = mistakes(error, keys_at)
         # What is left after an entry was dropped may be too little; that is no further mistake.
         problems = problems or refused
         before = copy.deepcopy(usable)
@@ -184,48 +178,29 @@ def validate(derived: dict[str, Any]) -> tuple[Configuration | None, list[Proble
 
 def drop(value: Any, path: KeyPath) -> None:
     """Remove what is at the path, or the deepest part of the path that exists."""
-    parent, key = None, None
+    parent, last = None, None
     for part in path:
-        inside = isinstance(value, dict) and part in value
-        inside = inside or (isinstance(value, list) and isinstance(part, int) and part < len(value))
-        if not inside:
+        try:
+            parent, last, value = value, part, value[part]
+        except (KeyError, IndexError, TypeError):
             break
-        parent, key, value = value, part, value[part]
     if parent is not None:
-        del parent[key]
+        del parent[last]
 
 
-def related(one: KeyPath, other: KeyPath) -> bool:
-    """Return whether two paths are in one entry, so that one mistake may be due to the other."""
-    depth = min(2, len(one), len(other))
-    return one[:depth] == other[:depth]
-
-
-def keys_at(model: Any, path: KeyPath) -> Iterator[str]:
-    """Yield the keys that the mapping at a path may have; none if the user names them."""
+def keys_at(path: KeyPath) -> Iterable[str]:
+    """Return the keys that the settings at a path may have."""
+    kind: Any = Configuration
     for part in path:
-        model = inner(model, part)
-    yield from (
-        model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else ()
-    )
-
-
-def inner(annotation: Any, key: int | str) -> Any:
-    """Return the type at a key of a type: a field, the values of a mapping, items of a list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(str(key))
-        return unwrapped(field.annotation) if field else None
-    members = get_args(annotation)
-    if get_origin(annotation) is dict:
-        return unwrapped(members[1])
-    return unwrapped(members[0]) if get_origin(annotation) is list else None
+        fields = getattr(kind, "model_fields", None)
+        # A key of settings, or else a value of a mapping or an item of a list.
+        kind = unwrapped(fields[part].annotation if fields else get_args(kind)[-1])
+    keys: Iterable[str] = kind.model_fields
+    return keys
 
 
 def unwrapped(annotation: Any) -> Any:
     """Return a type without Annotated and without None."""
-    while not isinstance(annotation, type) and get_origin(annotation) not in (dict, list):
-        members = [each for each in get_args(annotation) if each is not type(None)]
-        if not members:
-            return None
-        annotation = members[0]
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        annotation = get_args(annotation)[0]
     return annotation

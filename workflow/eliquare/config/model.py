@@ -1,7 +1,8 @@
 """Every key of the configuration: its name, type, default, bounds and meaning, in one place.
 
-The JSON schema, the reference page and the options of the stages are made from these models. What
-one key alone cannot tell (names that must exist, keys that belong together) is in ``checks.py``.
+The JSON schema, the reference page and the options of the stages are made from these models; what a
+key means is said in its field, or below it. What one key alone cannot tell (names that must exist,
+keys that belong together) is in ``checks.py``.
 """
 
 from collections.abc import Hashable
@@ -60,37 +61,24 @@ class DocumentFilter(Settings):
 
     min_characters: int = Field(100, ge=1, description="Shorter documents are dropped.")
     min_documents: int = Field(10, ge=2, description="Fewer documents than this are an error.")
-    max_documents: int | None = Field(
-        None, ge=1, description="Stop after this many documents; all by default."
-    )
-    near_duplicates: bool = Field(
-        True, description="Drop documents that are nearly the same as an earlier one."
-    )
+    max_documents: int | None = Field(None, ge=1, description="Stop after this many documents.")
+    near_duplicates: bool = Field(True, description="Drop near copies of an earlier document.")
 
 
 class Corpus(DocumentFilter):
     """Where the text of a language comes from. Each key is for the sources named before it."""
 
-    source: Literal["dump", "text", "dataset"] = Field(
-        description="`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face "
-        "dataset, as `wikimedia/wikipedia`."
-    )
-    wiki: str | None = Field(
-        None, description="dump: database name of the wiki; by default `<code>wiki`."
-    )
-    date: Date = Field(
-        "latest",
-        description='dump: a date as `"20260501"` (in quotes), or `latest`, which is recorded at '
-        "the first download and stays.",
-    )
-    mirror: str = Field(
-        "https://dumps.wikimedia.org",
-        description="dump: another host with the same paths, or a folder with them.",
-    )
+    source: Literal["dump", "text", "dataset"]
+    """`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face dataset, as
+    `wikimedia/wikipedia`."""
+    wiki: str | None = None
+    """dump: database name of the wiki; by default `<code>wiki`."""
+    date: Date = "latest"
+    """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
+    mirror: str = "https://dumps.wikimedia.org"
+    """dump: another host with the same paths, or a folder with them."""
     file: str | None = Field(None, description="dump: a dump on disk instead of a download.")
-    expand_templates: bool = Field(
-        False, description="dump: expand templates. Costs days on a large Wikipedia."
-    )
+    expand_templates: bool = Field(False, description="dump: expand templates, which takes days.")
     files: list[str] = Field([], description="text: files, also .gz, .zst, .bz2, .xz.")
     document: Literal["line", "file"] = Field("line", description="text: a line or a file.")
     dataset: str | None = Field(None, description="dataset: id on the hub, or a folder.")
@@ -110,91 +98,57 @@ class Language(Settings):
 class Sequences(Settings):
     """How documents become training sequences."""
 
-    max_length: int = Field(
-        256,
-        ge=8,
-        le=8192,
-        description="Longest sequence in tokens, special tokens included. No paper states it.",
-    )
-    validation_fraction: float = Field(
-        0.1,
-        gt=0,
-        le=0.5,
-        description="Share of the documents kept for validation (electronics2023: 90:10).",
-    )
+    max_length: int = Field(256, ge=8, le=8192)
+    """Longest sequence in tokens, special tokens included. No paper states it."""
+    validation_fraction: float = Field(0.1, gt=0, le=0.5)
+    """Share of the documents kept for validation (electronics2023: 90:10)."""
 
 
 class Masking(Settings):
     """Masked language modelling, with the settings of electronics2023."""
 
     mlm_probability: float = Field(0.15, gt=0, lt=1, description="Share of tokens to predict.")
-    mask_replace_prob: float = Field(
-        0.8, ge=0, le=1, description="Of these, the share replaced by the mask token."
-    )
-    random_replace_prob: float = Field(
-        0.1, ge=0, le=1, description="Of these, the share replaced by a random token."
-    )
-    smoothing: float = Field(
-        0.7,
-        ge=0,
-        le=2,
-        description="A token is drawn in proportion to max(count, 1) ^ -smoothing; 0 is uniform.",
-    )
-    max_validation_sequences: int = Field(
-        2000, ge=1, description="Validation sequences at most; their masks are fixed for good."
-    )
+    mask_replace_prob: float = Field(0.8, ge=0, le=1)
+    """Of these, the share replaced by the mask token."""
+    random_replace_prob: float = Field(0.1, ge=0, le=1)
+    """Of these, the share replaced by a random token."""
+    smoothing: float = Field(0.7, ge=0, le=2)
+    """A token is drawn in proportion to max(count, 1) ^ -smoothing; 0 is uniform."""
+    max_validation_sequences: int = Field(2000, ge=1)
+    """Validation sequences at most; their masks are fixed for good."""
     masking_seed: int = Field(1, ge=0, description="Seed of the fixed validation masks.")
 
 
 class Training(Settings):
     """Budget and optimizer, by the names of transformers' `TrainingArguments`."""
 
-    max_steps: int | None = Field(
-        None,
-        ge=0,
-        description="Optimizer steps; 0 leaves the model as it starts. Give this or "
-        "num_train_epochs.",
-    )
-    num_train_epochs: float | None = Field(
-        None, gt=0, description="Epochs over the training sequences."
-    )
-    per_device_train_batch_size: int = Field(
-        8, ge=1, description="Sequences of a micro-batch, on each GPU or process."
-    )
+    max_steps: int | None = Field(None, ge=0)
+    """Optimizer steps; 0 leaves the model as it starts. Give this or num_train_epochs."""
+    num_train_epochs: float | None = Field(None, gt=0, description="Epochs over the sequences.")
+    per_device_train_batch_size: int = Field(8, ge=1)
+    """Sequences of a micro-batch, on each GPU or process."""
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches per step.")
-    learning_rate: float = Field(
-        5.0e-4, gt=0, description="Peak learning rate. Write 5.0e-4: YAML reads 5e-4 as text."
-    )
-    warmup_ratio: float = Field(
-        0.05, ge=0, le=1, description="Share of the steps in which the learning rate rises."
-    )
+    learning_rate: float = Field(5.0e-4, gt=0)
+    """Peak learning rate. Write 5.0e-4: YAML reads 5e-4 as text."""
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
-    adam_epsilon: float = Field(
-        1.0e-6, gt=0, description="AdamW's epsilon (electronics2023: 1e-6)."
-    )
+    adam_epsilon: float = Field(1.0e-6, gt=0)
+    """AdamW's epsilon (electronics2023: 1e-6)."""
     max_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="auto: bf16 on a GPU that is built for it, else float32."
-    )
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto: bf16 on a GPU that is built for it, else float32."""
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")
-    num_evals: int = Field(
-        10, ge=1, description="Validations in the training; the best one's weights are kept."
-    )
+    num_evals: int = Field(10, ge=1)
+    """Validations in the training; the best one's weights are kept."""
     seed: int = Field(1, ge=0, description="Seed of the order, the masks and dropout.")
-    report_to: list[str] = Field(
-        [],
-        description="Trackers of transformers that follow the training: tensorboard, trackio, "
-        "wandb, mlflow. Changes no result.",
-    )
-    checkpoint_minutes: float = Field(
-        15, gt=0, description="Minutes between checkpoints. Changes no result."
-    )
-    gpus: int = Field(
-        1,
-        ge=1,
-        description="GPUs, each with a process of its own (torchrun). A step has "
-        "per_device_train_batch_size x gradient_accumulation_steps x gpus sequences.",
-    )
+    report_to: list[str] = Field([])
+    """Trackers that follow the training: tensorboard, trackio, wandb, mlflow. Changes no result."""
+    checkpoint_minutes: float = Field(15, gt=0)
+    """Minutes between checkpoints. Changes no result."""
+    gpus: int = Field(1, ge=1)
+    """GPUs, each with a process of its own (torchrun). A step has per_device_train_batch_size x
+    gradient_accumulation_steps x gpus sequences."""
     threads: int = Field(2, ge=1, description="Threads of each process.")
 
 
@@ -205,39 +159,37 @@ EXECUTION_KEYS = frozenset({"report_to", "checkpoint_minutes", "threads"})
 class Shape(Settings):
     """Architecture of a model that is trained from nothing."""
 
-    model_type: Literal["bert", "distilbert", "xlm-roberta"] = Field(
-        "bert", description="The architecture."
-    )
+    model_type: Literal["bert", "distilbert", "xlm-roberta"] = "bert"
+    """The architecture."""
     num_hidden_layers: int = Field(12, ge=1, description="Layers.")
     hidden_size: int = Field(768, ge=8, description="Width.")
     intermediate_size: int = Field(3072, ge=8, description="Width of the feed-forward part.")
     num_attention_heads: int = Field(12, ge=1, description="Attention heads.")
     max_position_embeddings: int = Field(512, ge=8, description="Longest sequence.")
-    dropout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="0 is faster, and suits a small model that never sees a sequence twice.",
-    )
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """0 is faster, and suits a small model that never sees a sequence twice."""
 
 
-class Teacher(Shape):
-    """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
+class Compared(Settings):
+    """How a system that is compared is named."""
 
-    source: Literal["hub", "folder", "pretrain", "adapt"] = Field(
-        description="`hub`: a model id with a pinned revision; `folder`: a model on disk; "
-        "`pretrain`: trained here from nothing; `adapt`: another teacher with continued "
-        "pre-training on the language (cruz2024: conditioned)."
-    )
     label: str = Field("", description="Name in tables.")
     published_as: str | None = Field(None, description="The papers' name of this system.")
+
+
+class Teacher(Compared, Shape):
+    """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
+
+    source: Literal["hub", "folder", "pretrain", "adapt"]
+    """`hub`: a model id with a pinned revision; `folder`: a model on disk; `pretrain`: trained here
+    from nothing; `adapt`: another teacher with continued pre-training on the language (cruz2024:
+    conditioned)."""
     model: str | None = Field(None, description="hub: id; folder: path.")
     revision: Commit | None = Field(None, description="hub: the commit, 40 hexadecimal digits.")
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
     corpus: CorpusName | None = Field(None, description="pretrain: a mixture or a language.")
-    tokenizer: Literal["wordpiece", "unigram"] = Field(
-        "wordpiece", description="pretrain: the kind of tokenizer."
-    )
+    tokenizer: Literal["wordpiece", "unigram"] = "wordpiece"
+    """pretrain: the kind of tokenizer."""
     vocab_size: int = Field(30000, ge=100, description="pretrain: tokens.")
     training: Training = Field(Training(), description="pretrain, adapt: budget and optimizer.")
 
@@ -245,79 +197,53 @@ class Teacher(Shape):
 class SelectionRule(Settings):
     """Tokens that stay: exactly one of the first five keys, and what stays beside it."""
 
-    min_sentence_fraction: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Keep tokens that occur in at least this share of the sentences: 0.0005 in "
-        "electronics2023, 0.00005 in the code it cites.",
-    )
+    min_sentence_fraction: float | None = Field(None, gt=0, lt=1)
+    """Keep tokens that occur in at least this share of the sentences: 0.0005 in electronics2023,
+    0.00005 in the code it cites."""
     top_k: int | None = Field(None, ge=1, description="Keep the k most frequent tokens.")
-    coverage: float | None = Field(
-        None, gt=0, le=1, description="Keep the most frequent tokens that cover this share of text."
-    )
-    min_count: int | None = Field(
-        None, ge=1, description="Keep tokens that occur at least this often."
-    )
+    coverage: float | None = Field(None, gt=0, le=1)
+    """Keep the most frequent tokens that cover this share of text."""
+    min_count: int | None = Field(None, ge=1, description="Keep tokens at least so frequent.")
     tokens: str | None = Field(None, description="Keep the tokens of this file, one per line.")
-    always_keep: str | None = Field(
-        None, description="Besides: a file of tokens to keep in any case, one per line."
-    )
-    scripts: Once[str] = Field(
-        [],
-        description="Besides: keep every single character of these scripts (Latin, Cyrillic, …), "
-        "found in the corpus or not.",
-    )
+    always_keep: str | None = None
+    """Besides: a file of tokens to keep in any case, one per line."""
+    scripts: Once[str] = Field([])
+    """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
 
 
 class Vocabulary(SelectionRule):
     """One way to select the tokens of a language. Specials and single characters always stay."""
 
-    languages: Once[CorpusName] = Field(
-        [],
-        description="Besides the corpus: other languages or mixtures, for a student of several. "
-        "The rule holds for each by itself; what it keeps for one stays.",
-    )
+    languages: Once[CorpusName] = Field([])
+    """Besides the corpus: other languages or mixtures, for a student of several. The rule holds for
+    each by itself; what it keeps for one stays."""
 
 
 class ExtensionRule(Settings):
     """New, longer tokens for a language (VocabAmp), and how their embeddings start."""
 
     num_tokens: int | None = Field(None, ge=1, description="This many new tokens (or `min_gain`).")
-    min_gain: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="New tokens as long as one more saves at least this share of the text's "
-        "tokens; 2.0e-5 if neither this nor `num_tokens` is given.",
-    )
+    min_gain: float | None = Field(None, gt=0, lt=1)
+    """New tokens as long as one more saves at least this share of the text's tokens; 2.0e-5 if
+    neither this nor `num_tokens` is given."""
     min_frequency: int = Field(10, ge=1, description="Occurrences that a new token must have.")
-    method: Literal["extension", "replacement"] = Field(
-        "extension",
-        description="`extension`: the tokens are added to the teacher's. `replacement`: a "
-        "tokenizer of the same kind and size is learnt from characters, to compare with; "
-        "published results say that it hurts tagging.",
-    )
-    initialization: Literal["mean", "weighted", "similar"] = Field(
-        "mean",
-        description="New embeddings and biases: `mean` of the old tokens of the same characters; "
-        "`weighted`, a mean with weights a / (a + frequency), a = 0.001 (Arora et al. 2017); "
-        "`similar`, a sparsemax-weighted mean of tokens that are near in an auxiliary space "
-        "(FOCUS, Dobler and de Melo 2023).",
-    )
-    vectors: str | None = Field(
-        None,
-        description="similar: a file of auxiliary vectors in word2vec's text format; learnt from "
-        "the corpus if not given.",
-    )
+    method: Literal["extension", "replacement"] = "extension"
+    """`extension`: the tokens are added to the teacher's. `replacement`: a tokenizer of the same
+    kind and size is learnt from characters, to compare with; published results say that it hurts
+    tagging."""
+    initialization: Literal["mean", "weighted", "similar"] = "mean"
+    """New embeddings and biases: `mean` of the old tokens of the same characters; `weighted`, a
+    mean with weights a / (a + frequency), a = 0.001 (Arora et al. 2017); `similar`, a sparsemax
+    mean of tokens near in an auxiliary space (FOCUS, Dobler and de Melo 2023)."""
+    vectors: str | None = None
+    """similar: auxiliary vectors in word2vec's text format; by default learnt from the corpus."""
 
 
 class Extension(ExtensionRule):
     """One vocabulary extension."""
 
-    vocabulary: Name | None = Field(
-        None, description="Which of `vocabularies` reduces the teacher first; none by default."
-    )
+    vocabulary: Name | None = None
+    """Which of `vocabularies` reduces the teacher first; none by default."""
 
 
 class StudentShape(Settings):
@@ -325,116 +251,77 @@ class StudentShape(Settings):
 
     num_hidden_layers: int = Field(6, ge=1, description="Layers.")
     hidden_size: int | None = Field(None, ge=8, description="Width; the teacher's by default.")
-    intermediate_size: int | None = Field(
-        None, ge=8, description="Width of the feed-forward part; the teacher's by default."
-    )
-    num_attention_heads: int | None = Field(
-        None, ge=1, description="Attention heads; the teacher's by default."
-    )
-    initialization: Initialization = Field(
-        "2n-1",
-        description="Teacher layers that the student starts from. `2n-1`: 1, 3, 5, … "
-        "(electronics2023); `distilbert`: 0, 2, 4, 7, 9, 11 of 0 to 11; `last`, `first`; `blank`: "
-        "none; `embeddings`: the embeddings alone (cruz2024, Table 5).",
-    )
+    intermediate_size: int | None = Field(None, ge=8)
+    """Width of the feed-forward part; the teacher's by default."""
+    num_attention_heads: int | None = Field(None, ge=1)
+    """Attention heads; the teacher's by default."""
+    initialization: Initialization = "2n-1"
+    """Teacher layers that the student starts from. `2n-1`: 1, 3, 5, … (electronics2023);
+    `distilbert`: 0, 2, 4, 7, 9, 11 of 0 to 11; `last`, `first`; `blank`: none; `embeddings`: the
+    embeddings alone (cruz2024, Table 5)."""
 
 
-class Student(StudentShape):
+class Student(Compared, StudentShape):
     """One student recipe. It makes one student for each language of the experiment."""
 
-    extends: Name | None = Field(
-        None, description="Another student whose keys this one takes where it has none of its own."
-    )
-    label: str = Field("", description="Name in tables.")
-    published_as: str | None = Field(None, description="The papers' name of this system.")
-    teacher: Name | None = Field(
-        None, description="Its teacher: the one whose vocabulary and layers it takes."
-    )
-    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field(
-        {},
-        description="Several teachers of one vocabulary, each with its weight, as `{mbert: 1, "
-        "adapted: 0.5}`; `teacher` is among them.",
-    )
-    languages: Once[CorpusName] = Field(
-        [], description="Languages that this student is made for; all of the experiment if empty."
-    )
-    corpus: CorpusName | None = Field(
-        None,
-        description="A mixture to distil on, for one multilingual student; by default each "
-        "language's own corpus.",
-    )
-    vocabulary: Name | None = Field(
-        None,
-        description="Which of `vocabularies` reduces teacher and student before the distillation; "
-        "with `reduced_from`, the student after it. The full vocabulary by default.",
-    )
-    extension: Name | None = Field(
-        None, description="Which of `extensions` gives the student tokens that the teacher lacks."
-    )
-    reduced_from: StudentName | None = Field(
-        None,
-        description="A student with the full vocabulary, which is reduced after its distillation; "
-        "nothing is trained again.",
-    )
-    freeze: Once[Literal["embeddings", "positions"]] = Field(
-        [], description="Parts that are not trained."
-    )
+    extends: Name | None = None
+    """Another student whose keys this one takes where it has none of its own."""
+    teacher: Name | None = None
+    """Its teacher: the one whose vocabulary and layers it takes."""
+    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field({})
+    """Several teachers of one vocabulary, each with its weight, as `{mbert: 1, adapted: 0.5}`;
+    `teacher` is among them."""
+    languages: Once[CorpusName] = Field([])
+    """Languages that this student is made for; all of the experiment if empty."""
+    corpus: CorpusName | None = None
+    """A mixture to distil on, for one multilingual student; by default each language's own text."""
+    vocabulary: Name | None = None
+    """Which of `vocabularies` reduces teacher and student before the distillation; with
+    `reduced_from`, the student after it. The full vocabulary by default."""
+    extension: Name | None = None
+    """Which of `extensions` gives the student tokens that the teacher lacks."""
+    reduced_from: StudentName | None = None
+    """A student with the full vocabulary, reduced after its distillation without new training."""
+    freeze: Once[Literal["embeddings", "positions"]] = Field([], description="Parts not trained.")
     objective: Objective = Field(Objective(), description="What the student is trained for.")
-    data_fraction: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Share of the training documents (cruz2024, Table 3). Vocabulary and masking "
-        "weights still come from the whole corpus.",
-    )
-    seeds: Once[Seed] = Field(
-        [],
-        description="Seeds of distillation; each makes a student, and tables give mean and "
-        "deviation over them. By default training.seed alone.",
-    )
+    data_fraction: float = Field(1.0, gt=0, le=1)
+    """Share of the training documents (cruz2024, Table 3). Vocabulary and masking weights still
+    come from the whole corpus."""
+    seeds: Once[Seed] = Field([])
+    """Seeds of distillation; each makes a student, and tables give mean and deviation over them. By
+    default training.seed alone."""
     training: Training = Field(Training(), description="Budget and optimizer.")
 
 
-class System(Settings):
+class System(Compared):
     """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
 
-    label: str = Field("", description="Name in tables.")
-    published_as: str | None = Field(None, description="The papers' name of this system.")
     model: str | None = Field(None, description="Hub id or folder.")
     revision: Commit | None = Field(None, description="For a hub id: the commit.")
-    teacher: Name | None = Field(
-        None, description="Instead of `model`: a teacher whose vocabulary is only reduced."
-    )
-    vocabulary: Name | None = Field(
-        None, description="With `teacher`: which of `vocabularies` reduces it."
-    )
-    languages: Once[CorpusName] = Field(
-        [], description="Languages that this model is for; all of the experiment if empty."
-    )
+    teacher: Name | None = None
+    """Instead of `model`: a teacher whose vocabulary is only reduced."""
+    vocabulary: Name | None = None
+    """With `teacher`: which of `vocabularies` reduces it."""
+    languages: Once[CorpusName] = Field([])
+    """Languages that this model is for; all of the experiment if empty."""
 
 
 class Finetuning(Settings):
     """How a system is fine-tuned on a task."""
 
-    num_train_epochs: int = Field(
-        10, ge=1, description="Epochs, the best on validation kept (electronics2023: 10)."
-    )
+    num_train_epochs: int = Field(10, ge=1)
+    """Epochs, the best on validation kept (electronics2023: 10)."""
     learning_rate: float = Field(5.0e-5, gt=0, description="Peak learning rate.")
-    per_device_train_batch_size: int = Field(
-        16, ge=1, description="Sentences per step. No paper states it."
-    )
-    max_length: int = Field(
-        128, ge=8, description="Longest input in tokens. Longer sentences become windows."
-    )
-    warmup_ratio: float = Field(
-        0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises."
-    )
-    weight_decay: float = Field(
-        0.01, ge=0, description="AdamW's weight decay (electronics2023: decay 0.01)."
-    )
-    max_train_samples: int | None = Field(
-        None, ge=1, description="Training sentences at most; all by default."
-    )
+    per_device_train_batch_size: int = Field(16, ge=1)
+    """Sentences per step. No paper states it."""
+    max_length: int = Field(128, ge=8)
+    """Longest input in tokens. Longer sentences become windows."""
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay (electronics2023: decay 0.01)."""
+    max_train_samples: int | None = Field(None, ge=1)
+    """Training sentences at most; all by default."""
 
 
 class PublishedTask(Settings):
@@ -447,17 +334,14 @@ class PublishedTask(Settings):
 class TaskData(Settings):
     """Files of a task and how they are read."""
 
-    kind: TaskKind = Field(
-        description="`upos`: CoNLL-U; `ner`: IOB, IOB2 or BIOES; `classification`: a text and a "
-        "label; `pair`: two texts and a label."
-    )
+    kind: TaskKind
+    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts."""
     language: CorpusName = Field(description="Code of the language.")
     train: str = Field(description="File to train on. Alone, it is split 80-10-10.")
     validation: str | None = Field(None, description="File to choose the epoch on.")
     test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = Field(
-        "text", description="classification, pair: column of the (first) text."
-    )
+    text_column: str = "text"
+    """classification, pair: column of the (first) text."""
     text_pair_column: str | None = Field(None, description="pair: column of the second text.")
     label_column: str = Field("label", description="classification, pair: column of the label.")
 
@@ -466,20 +350,17 @@ class Task(TaskData):
     """One task: a language, a kind and files."""
 
     label: str = Field("", description="Name in tables.")
-    published_as: PublishedTask | None = Field(
-        None, description="Where the papers print this task."
-    )
-    finetuning: Finetuning = Field(
-        Finetuning(), description="Keys of `finetuning` that differ for this task."
-    )
+    published_as: PublishedTask | None = None
+    """Where the papers print this task."""
+    finetuning: Finetuning = Finetuning()
+    """Keys of `finetuning` that differ for this task."""
 
 
 class Benchmark(Settings):
     """How parameters, latency, throughput and memory are measured."""
 
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(
-        [1, 32], min_length=1, description="Sequences per batch; one measurement each."
-    )
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 32], min_length=1)
+    """Sequences per batch; one measurement each."""
     sequence_length: int = Field(128, ge=8, description="Tokens per sequence.")
     repeats: int = Field(20, ge=3, description="Timed batches at least; the median counts.")
     threads: int = Field(1, ge=1, description="Threads of the processor.")
@@ -488,78 +369,54 @@ class Benchmark(Settings):
 class PublishedTable(Settings):
     """One published table."""
 
-    paper: Literal["coling2022", "electronics2023", "cruz2024"] = Field(
-        description="Name of the paper."
-    )
+    paper: Literal["coling2022", "electronics2023", "cruz2024"] = Field(description="The paper.")
     table: str = Field(description="Number of its table.")
 
 
 class Experiment(Settings):
     """Systems that are compared, and what they are compared on."""
 
-    languages: Once[CorpusName] = Field(
-        [], description="Languages of the experiment; all if empty."
-    )
-    systems: Once[str] = Field(
-        min_length=1,
-        description="Names of students, teachers and systems, in the order of the tables' rows.",
-    )
-    tasks: Once[str] | None = Field(
-        None, description="Names of tasks; all tasks of the experiment's languages by default."
-    )
+    languages: Once[CorpusName] = Field([])
+    """Languages of the experiment; all if empty."""
+    systems: Once[str] = Field(min_length=1)
+    """Names of students, teachers and systems, in the order of the tables' rows."""
+    tasks: Once[str] | None = None
+    """Names of tasks; all tasks of the experiment's languages by default."""
     seeds: Once[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of fine-tuning.")
     baseline: str | None = Field(None, description="The system that others are compared with.")
-    release: Once[str] = Field(
-        [],
-        description="Students to put into `results/<name>/models/` with a full model card; all "
-        "students of the experiment if empty.",
-    )
-    papers: list[PublishedTable] = Field(
-        [], description="Published tables to print beside our numbers."
-    )
+    release: Once[str] = Field([])
+    """Students to put into `results/<name>/models/` with a model card; all compared if empty."""
+    papers: list[PublishedTable] = Field([])
+    """Published tables to print beside our numbers."""
 
 
 class Configuration(Settings):
     """One file says which languages, teachers, students, tasks and seeds an experiment has."""
 
-    extends: str | None = Field(
-        None,
-        description="Another configuration, by its path. This file adds to it and overrides it, "
-        "key by key.",
-    )
-    name: ExperimentName = Field(
-        description="Name of the experiment. Tables, plots, released models and the report go to "
-        "`results/<name>/`."
-    )
+    extends: str | None = None
+    """Another configuration, by its path. This file adds to it and overrides it, key by key."""
+    name: ExperimentName
+    """Name of the experiment; its tables, figures, models and report go to `results/<name>/`."""
     title: str = Field("", description="Title of the report.")
-    smoke: bool = Field(
-        False,
-        description="Run the same rules with a few steps and documents, in `results/smoke/`: the "
-        "first thing to do before GPU time is spent.",
-    )
+    smoke: bool = False
+    """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")
-    languages: dict[CorpusName, Language] = Field(
-        min_length=1, description="The languages, by Wikipedia code."
-    )
-    mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field(
-        {},
-        description="Corpora of several languages, by name, each a list of language codes. A "
-        "multilingual teacher is pre-trained on one, a multilingual student distilled on one.",
-    )
+    languages: dict[CorpusName, Language] = Field(min_length=1)
+    """The languages, by Wikipedia code."""
+    mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field({})
+    """Corpora of several languages, by name, each a list of language codes. A multilingual teacher
+    is pre-trained on one, a multilingual student distilled on one."""
     sequences: Sequences = Field(Sequences(), description="How documents become sequences.")
     masking: Masking = Field(Masking(), description="Masked language modelling.")
     teachers: dict[Name, Teacher] = Field(min_length=1, description="The teachers, by name.")
-    vocabularies: dict[Name, Vocabulary] = Field(
-        {}, description="Ways to select the teacher's tokens for a language, by name."
-    )
-    extensions: dict[Name, Extension] = Field(
-        {}, description="Ways to give a language new, longer tokens (VocabAmp), by name."
-    )
+    vocabularies: dict[Name, Vocabulary] = Field({})
+    """Ways to select the teacher's tokens for a language, by name."""
+    extensions: dict[Name, Extension] = Field({})
+    """Ways to give a language new, longer tokens (VocabAmp), by name."""
     students: dict[StudentName, Student] = Field({}, description="The student recipes, by name.")
     systems: dict[Name, System] = Field({}, description="Other models to compare with, by name.")
     tasks: dict[Name, Task] = Field({}, description="The tasks, by name.")
-    finetuning: Finetuning = Field(
-        Finetuning(), description="How every system is fine-tuned, unless its task differs."
-    )
+    finetuning: Finetuning = Finetuning()
+    """How every system is fine-tuned, unless its task differs."""
     benchmark: Benchmark = Field(Benchmark(), description="How systems are measured.")
     experiment: Experiment = Field(description="What is compared, and on what.")

@@ -42,21 +42,14 @@ def words(
         and false, JSON for mappings; None and empty lists are left out.
     """
     values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    keys = values if of is None else of.model_fields
-    return " ".join(
-        word for key in sorted(keys) if key not in without for word in option(key, values[key])
-    )
-
-
-def option(key: str, value: Any) -> list[str]:
-    """Return the words of one option."""
-    name = key.replace("_", "-")
-    if value is None or value == []:
-        return []
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    items = value if isinstance(value, list | tuple) else [value]
-    return [f"--{name}", *map(quoted, items)]
+    found = []
+    for key in sorted({*(values if of is None else of.model_fields)} - {*without}):
+        name, given = key.replace("_", "-"), values[key]
+        if isinstance(given, bool):
+            found.append(f"--{name}" if given else f"--no-{name}")
+        elif given is not None and given != []:
+            found += [f"--{name}", *map(quoted, given if isinstance(given, list) else [given])]
+    return " ".join(found)
 
 
 def quoted(value: Any) -> str:
@@ -80,14 +73,12 @@ def student(recipe: Student) -> str:
 def distillation(settings: Configuration, name: str) -> str:
     """Return how a student is distilled."""
     recipe = settings.students[name]
-    weights = [recipe.teachers[each] for each in Paths(settings).teachers_of(name)[1:]]
-    if recipe.teachers and recipe.teacher is not None:
-        weights.insert(0, recipe.teachers[recipe.teacher])
+    weights = [recipe.teachers.get(each) for each in Paths(settings).teachers_of(name)]
     values = {
         "objective": recipe.objective.written_out(),
         "freeze": recipe.freeze,
         "data_fraction": recipe.data_fraction,
-        "teacher_weights": weights,
+        "teacher_weights": weights if recipe.teachers else None,
     }
     return f"{words(values)} {budget(recipe.training)}"
 
@@ -99,9 +90,8 @@ def budget(training: Training) -> str:
 
 def execution(training: Training) -> str:
     """Return how a training runs, which changes no result; threads are the rule's."""
-    return words(
-        training, Training, without={*Training.model_fields} - EXECUTION_KEYS | {"threads"}
-    )
+    keys = EXECUTION_KEYS - {"threads"}
+    return words(training.model_dump(mode="json", include={*keys}))
 
 
 def launcher(training: Training) -> str:
