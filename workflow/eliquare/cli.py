@@ -25,11 +25,12 @@ from eliquare.config.errors import explain
 from eliquare.config.objective import Settings
 from eliquare.io import Failure, InputError, Interrupted
 
+EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 75
 # How a stage ends without a result: the word before the message, and the exit code.
 ENDS: dict[type[Exception], tuple[str, int]] = {
-    InputError: ("error", 2),
-    Failure: ("failed", 1),
-    Interrupted: ("interrupted", 75),
+    Failure: ("failed", EXIT_FAILED),
+    InputError: ("error", EXIT_INPUT),
+    Interrupted: ("interrupted", EXIT_INTERRUPTED),
 }
 
 
