@@ -10,26 +10,31 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import STUDENT, ClusterProject
+
+from slurm_project import STUDENT, ClusterProject, edit
 
 pytestmark = pytest.mark.timeout(2400)
-# What config/README.md tells people to write for two nodes, here with one process on each. The
+# What docs/cluster.md tells people to write for two nodes, here with one process on each. The
 # nodes are all this machine, which does not know their names.
 TWO_NODES = """#!/bin/bash
 #SBATCH --partition=cpu --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --mem=4000 --time=10
 srun torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID \\
-    --rdzv-endpoint=localhost:{port} -m eliquare.distillation.training {options} --output {output}
+    --rdzv-endpoint=localhost:{port} -m eliquare distillation distill {options} --output {output}
 """
 
 
 def fewer_steps(project: ClusterProject, **changes) -> None:
     """Cut the student's training, and change it."""
-    path = project.folder / "config/test.yaml"
-    config = yaml.safe_load(path.read_text())
-    training = {"steps": 40, "batch_size": 2, "validations": 2, "threads": 4}
-    config["students"]["pre"]["training"] = training | changes
-    path.write_text(yaml.safe_dump(config))
+    training = {
+        "max_steps": 20,
+        "per_device_train_batch_size": 2,
+        "num_evals": 2,
+        "threads": 4,
+    }
+    edit(
+        project.folder / "config/test.yaml",
+        lambda config: config["students"]["pre"].update(training=training | changes),
+    )
 
 
 def free_port() -> int:
@@ -39,12 +44,12 @@ def free_port() -> int:
 
 
 def processes(folder) -> int:
-    return json.loads((folder / "provenance.json").read_text())["settings"]["processes"]
+    return json.loads((folder / "provenance.json").read_text())["settings"]["gpus"]
 
 
 def test_four_gpus_are_four_processes_in_one_job(project):
     fewer_steps(project, gpus=4, threads=1)
-    status, printed = project.finish(STUDENT)
+    status, printed = project.finish("--", STUDENT)
     assert status == 0, printed
     ((tres, state),) = project.cluster.jobs(project.folder, "reqtres", "state")
     assert "gres/gpu=4" in tres
@@ -55,9 +60,10 @@ def test_four_gpus_are_four_processes_in_one_job(project):
 
 
 def test_two_nodes(project, tmp_path):
-    fewer_steps(project)
-    printed = project.run(STUDENT, "-n", "-p", "--configfile", "config/test.yaml").stdout
-    command = re.search(r"python -m eliquare.distillation.training (.*?) --threads", printed)[1]
+    fewer_steps(project, gpus=2)
+    options = ("-n", "-p", "--configfile", "config/test.yaml", "--", STUDENT)
+    printed = project.run(*options).stdout
+    command = re.search(r"-m eliquare distillation distill (.*?) --output", printed)[1]
     alone, together = tmp_path / "alone", tmp_path / "together"
     script = project.folder / "two_nodes.sh"
     script.write_text(TWO_NODES.format(options=command, output=together, port=free_port()))
@@ -67,24 +73,16 @@ def test_two_nodes(project, tmp_path):
         "PYTHONPATH": str(project.folder / "workflow"),
         "OMP_NUM_THREADS": "1",
     }
-    submitted = ["sbatch", "--wait", "--output", str(tmp_path / "two_nodes.log"), str(script)]
-    done = subprocess.run(
-        submitted, cwd=project.folder, env=environment, capture_output=True, timeout=900
-    )
-    assert done.returncode == 0, (tmp_path / "two_nodes.log").read_text()
-    nodes = [row for row in project.cluster.jobs(project.folder, "nnodes", "jobname")]
-    assert nodes == [["2", "two_nodes.sh"]]
+    log = tmp_path / "two_nodes.log"
+    submitted = ["sbatch", "--wait", "--output", str(log), str(script)]
+    keywords = {"cwd": project.folder, "env": environment, "capture_output": True, "timeout": 900}
+    done = subprocess.run(submitted, check=False, **keywords)
+    assert done.returncode == 0, log.read_text()
+    assert project.cluster.jobs(project.folder, "nnodes", "jobname") == [["2", "two_nodes.sh"]]
     one_node = (
-        f"torchrun --standalone --nproc-per-node 2 -m eliquare.distillation.training {command}"
+        f"torchrun --standalone --nproc-per-node 2 -m eliquare distillation distill {command}"
     )
-    subprocess.run(
-        [*shlex.split(one_node), "--output", str(alone)],
-        cwd=project.folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=900,
-    )
+    subprocess.run([*shlex.split(one_node), "--output", str(alone)], check=True, **keywords)
     assert processes(together) == processes(alone) == 2
     weights = [(folder / "model.safetensors").read_bytes() for folder in (alone, together)]
     assert weights[0] == weights[1]

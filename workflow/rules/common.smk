@@ -62,9 +62,7 @@ onstart:
     # Not run by a dry run, a lint or a report, nor by the jobs' own Snakemake.
     from earlier_jobs import begin
 
-    workflow.globals["run_lock"] = begin(
-        not workflow.local_exec, workflow.overwrite_workdir
-    )
+    begin(not workflow.local_exec, workflow.overwrite_workdir)
 
 
 def one_of(*names):
@@ -97,7 +95,8 @@ def execution(training, resources):
     On a cluster it saves its state and ends by itself two minutes before its job's time is over.
     """
     words = f"{options.execution(training)} --threads {training.threads}"
-    if LONGEST_JOB and resources.runtime:
+    # Before the inputs are there, the time is not known.
+    if LONGEST_JOB and isinstance(resources.runtime, int):
         words += f" --max-minutes {max(resources.runtime - 2, 1)}"
     return words
 
@@ -120,11 +119,7 @@ DEMO = "resources/demo"
 
 
 def languages_from(source):
-    return [
-        code
-        for code, entry in settings.languages.items()
-        if entry.corpus.source == source
-    ]
+    return [code for code, entry in settings.languages.items() if entry.corpus.source == source]
 
 
 def corpus_of(wildcards):
@@ -134,10 +129,7 @@ def corpus_of(wildcards):
 def mirror_of(wildcards):
     """Return the mirror of a wiki: that of the first language that takes it."""
     for code in languages_from("dump"):
-        if (
-            str(paths.dump(code))
-            == f"{DUMPS}/{wildcards.wiki}-{wildcards.date}-{PAGES}"
-        ):
+        if str(paths.dump(code)) == f"{DUMPS}/{wildcards.wiki}-{wildcards.date}-{PAGES}":
             return settings.languages[code].corpus.mirror
     raise ValueError(f"no language takes {wildcards.wiki} of {wildcards.date}")
 
@@ -184,9 +176,7 @@ def named_texts(language):
 def task_files(language):
     """Return all files of the experiment's tasks in a language."""
     tasks = [settings.tasks[name] for name in paths.tasks([language])]
-    files = [
-        file for task in tasks for file in (task.train, task.validation, task.test)
-    ]
+    files = [file for task in tasks for file in (task.train, task.validation, task.test)]
     return list(dict.fromkeys(filter(None, files)))
 
 
@@ -194,16 +184,12 @@ def task_files(language):
 
 
 def teachers_from(*sources):
-    return [
-        name for name, teacher in settings.teachers.items() if teacher.source in sources
-    ]
+    return [name for name, teacher in settings.teachers.items() if teacher.source in sources]
 
 
 def local_files(model):
     """Return the files of a model on this machine; a hub's are pinned by their commit."""
-    return sorted(
-        str(file) for file in Path(model or "").glob("*") if model and file.is_file()
-    )
+    return sorted(str(file) for file in Path(model or "").glob("*") if model and file.is_file())
 
 
 def source_of(entry):
@@ -230,9 +216,7 @@ def recipe(wildcards):
 
 def distillation_data(wildcards, part):
     vocabulary = paths.vocabulary_of(wildcards.student)
-    return (
-        paths.prepared(wildcards.corpus, recipe(wildcards).teacher, vocabulary) / part
-    )
+    return paths.prepared(wildcards.corpus, recipe(wildcards).teacher, vocabulary) / part
 
 
 def original_student(wildcards):

@@ -66,9 +66,7 @@ rule extract_documents:
     params:
         version=version("corpus", "documents"),
         options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
-        templates=lambda wc: options.words(
-            {"expand_templates": corpus_of(wc).expand_templates}
-        ),
+        templates=lambda wc: options.words({"expand_templates": corpus_of(wc).expand_templates}),
     message:
         "Read the documents of the dump: {wildcards.corpus}"
     shell:
@@ -158,9 +156,7 @@ rule tokenize:
         documents="<results>/corpora/{corpus}/documents",
         tokenizer=lambda wc: paths.tokenizer(wc.corpus, wc.teacher, wc.vocabulary),
     output:
-        sequences=directory(
-            "<results>/corpora/{corpus}/{teacher}/{vocabulary}/sequences"
-        ),
+        sequences=directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/sequences"),
         counts=directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/counts"),
     log:
         "<logs>/tokenize/{corpus}-{teacher}-{vocabulary}.log",

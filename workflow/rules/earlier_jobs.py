@@ -1,7 +1,7 @@
 """One live run per folder, and no job twice: seen to where a run really starts.
 
 A killed Snakemake leaves its lock, and its jobs in the queue of a cluster. With the lock removed by
-hand, the next run would submit the same work beside them. Here (and with ``nolock`` in the profiles)
+hand, the next run would submit the same work beside them. Here (the profiles say ``nolock``)
 the operating system holds the lock, so it goes with its process; and a run that finds jobs of an
 earlier one first cancels those that wait, waits for those that run, and takes over what they make.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-LOCK = Path(".snakemake/run.lock")
+LOCK = FileLock(".snakemake/run.lock")
+HOLDER = Path(".snakemake/run.txt")
 SECONDS_BETWEEN_LOOKS = 5
 SECONDS_FOR_AN_ANSWER = 60
 # How the comment of a job begins that Snakemake submitted; no other job of the user has it.
@@ -23,24 +24,22 @@ COMMENT = "rule_"
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
-def begin(submits: bool, directory: str | Path | None = None) -> FileLock:
-    """Return the lock of this folder; exit with one line if a live run has it.
+def begin(submits: bool, directory: str | Path | None = None) -> None:
+    """Take the lock of this folder for this process; exit with one line if a live run has it.
 
     Args:
         submits: Whether the run submits jobs to a cluster.
         directory: Snakemake's ``--directory``, which it has changed to.
     """
-    lock = FileLock(LOCK)
     try:
-        lock.acquire(timeout=0)
+        LOCK.acquire(timeout=0)
     except Timeout:
-        holder = LOCK.with_suffix(".txt").read_text()
+        holder = HOLDER.read_text()
         sys.exit(f"error: another run is at work in this folder ({holder}); wait for its end")
-    LOCK.with_suffix(".txt").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    HOLDER.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     if submits and settle(Path.cwd()):
         say("The jobs of the earlier run have ended; starting anew with what they made.")
         restart(directory)
-    return lock
 
 
 def restart(directory: str | Path | None) -> None:

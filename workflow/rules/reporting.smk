@@ -8,9 +8,7 @@ rule freeze_config:
         f"<logs>/freeze_config/{settings.name}.log",
     localrule: True
     params:
-        text=json.dumps(
-            load.dump(settings), sort_keys=True, ensure_ascii=False, indent=1
-        ),
+        text=json.dumps(load.dump(settings), sort_keys=True, ensure_ascii=False, indent=1),
     message:
         "Write down the completed settings"
     run:
@@ -77,15 +75,9 @@ rule release:
     input:
         settings=paths.settings_file(),
         model=lambda wc: paths.model(wc.student, wc.language),
-        scores=lambda wc: [
-            paths.scores(*pair) for pair in paths.evaluations([wc.language])
-        ],
-        benchmarks=lambda wc: [
-            paths.benchmark(*pair) for pair in paths.pairs([wc.language])
-        ],
-        documents=lambda wc: map(
-            paths.documents, paths.training_languages(wc.student, wc.language)
-        ),
+        scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
+        benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.pairs([wc.language])],
+        documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),
     log:

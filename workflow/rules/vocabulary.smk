@@ -31,12 +31,8 @@ rule select_vocabulary:
         runtime=lambda wc, attempt: minutes(attempt, 30),
     params:
         version=version("vocabulary", "select"),
-        characters=lambda wc, input: [
-            f"{folder}/characters.json" for folder in input.documents
-        ],
-        options=lambda wc: options.words(
-            settings.vocabularies[wc.vocabulary], SelectionRule
-        ),
+        characters=lambda wc, input: [f"{folder}/characters.json" for folder in input.documents],
+        options=lambda wc: options.words(settings.vocabularies[wc.vocabulary], SelectionRule),
     message:
         "Select the tokens of {wildcards.teacher} for {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
@@ -47,9 +43,7 @@ rule select_vocabulary:
 rule reduce_teacher:
     input:
         model=lambda wc: paths.teacher(wc.corpus, wc.teacher),
-        vocabulary=lambda wc: paths.vocabulary_file(
-            wc.corpus, wc.teacher, wc.vocabulary
-        ),
+        vocabulary=lambda wc: paths.vocabulary_file(wc.corpus, wc.teacher, wc.vocabulary),
         documents="<results>/corpora/{corpus}/documents",
     output:
         directory("<results>/corpora/{corpus}/{teacher}/{vocabulary}/model"),
@@ -76,9 +70,7 @@ rule reduce_teacher:
 
 rule extend_teacher:
     input:
-        model=lambda wc: paths.teacher(
-            wc.corpus, wc.teacher, paths.extended_from(wc.vocabulary)
-        ),
+        model=lambda wc: paths.teacher(wc.corpus, wc.teacher, paths.extended_from(wc.vocabulary)),
         documents="<results>/corpora/{corpus}/documents",
         vectors=lambda wc: settings.extensions[wc.vocabulary].vectors or [],
     output:
@@ -96,9 +88,7 @@ rule extend_teacher:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.2, input.documents),
     params:
         version=version("extension", "extend"),
-        options=lambda wc: options.words(
-            settings.extensions[wc.vocabulary], ExtensionRule
-        ),
+        options=lambda wc: options.words(settings.extensions[wc.vocabulary], ExtensionRule),
     message:
         "Extend {wildcards.teacher} with tokens of {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
@@ -110,9 +100,7 @@ rule vocabulary_report:
     input:
         teacher=lambda wc: paths.teacher(wc.corpus, wc.teacher),
         reduced="<results>/corpora/{corpus}/{teacher}/{vocabulary}/model",
-        vocabulary=lambda wc: paths.vocabulary_file(
-            wc.corpus, wc.teacher, wc.vocabulary
-        ),
+        vocabulary=lambda wc: paths.vocabulary_file(wc.corpus, wc.teacher, wc.vocabulary),
         counts=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "counts",
         documents="<results>/corpora/{corpus}/documents",
         tasks=lambda wc: training_texts(wc.corpus).values(),
@@ -127,9 +115,7 @@ rule vocabulary_report:
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=lambda wc, input, attempt: memory(
-            attempt, 2000, 3, input.teacher, input.reduced
-        ),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 3, input.teacher, input.reduced),
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, input.documents),
     params:
         version=version("vocabulary", "report"),
