@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from eliquare import __version__
-from eliquare.config.errors import explain
+from eliquare.config.errors import mistakes
 from eliquare.config.objective import Settings
 from eliquare.io import Failure, InputError, Interrupted
 
@@ -162,7 +162,8 @@ def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = explain(error, lambda path: option_name(".".join(map(str, path))))
+        found = [(option_name(".".join(map(str, path))), said) for path, said in mistakes(error)]
+        lines = [f"{name}: {said}" if name != "--" else said for name, said in found]
         raise InputError("\n".join(lines)) from None
 
 

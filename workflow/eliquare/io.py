@@ -147,12 +147,6 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
 
 
-def append_json_line(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Append one value to a file of JSON lines."""
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """Read the complete lines of a file of JSON lines; a last line cut by a kill is left out."""
     try:

@@ -46,6 +46,7 @@ KEYS = {
     "classification": ("", "text_column label_column"),
     "pair": ("text_pair_column", "text_column label_column"),
 }
+BUDGET = "give max_steps or num_train_epochs, and not both"
 SELECTION_KEYS = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
 # Keys that name entries of other sections. `languages` of a vocabulary may be mixtures too.
 REFERENCES = {
@@ -195,7 +196,8 @@ def teacher_problems(path: KeyPath, teacher: Teacher, settings: Configuration) -
     """Yield the problems of a teacher's keys, its budget and its shape."""
     yield from unread_keys(path, teacher, "source")
     if teacher.source in ("pretrain", "adapt"):
-        yield from budget_problems(path, teacher.training)
+        if (teacher.training.max_steps is None) == (teacher.training.num_train_epochs is None):
+            yield (*path, "training"), BUDGET
         if teacher.training.max_steps == 0:
             yield (*path, "training", "max_steps"), "0 trains no teacher; give at least 1"
     if teacher.source == "pretrain":
@@ -225,27 +227,19 @@ def head_problems(path: KeyPath, hidden_size: int, heads: int) -> Iterator[Probl
         yield (*path, "hidden_size"), f"{hidden_size} is no multiple of {heads} attention heads"
 
 
-def budget_problems(path: KeyPath, training: Training) -> Iterator[Problem]:
-    """Yield a problem where a training has no budget, or two."""
-    if (training.max_steps is None) == (training.num_train_epochs is None):
-        yield (*path, "training"), "give max_steps or num_train_epochs, and not both"
-
-
 def student_problems(path: KeyPath, student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield the problems of a student: its vocabulary, teachers, budget, shape and objective."""
     if student.teacher is None:
         yield (*path, "teacher"), "missing; a student needs a teacher"
         return
-    yield from budget_problems(path, student.training)
+    if (student.training.max_steps is None) == (student.training.num_train_epochs is None):
+        yield (*path, "training"), BUDGET
     yield from shape_problems(path, student, settings)
     if student.teachers:
         yield from several_teachers_problems((*path, "teachers"), student, settings)
     if student.extension is not None:
         if student.vocabulary is not None:
-            message = (
-                "a student with an extension has the vocabulary of that; write vocabulary: null"
-            )
-            yield (*path, "vocabulary"), message
+            yield (*path, "vocabulary"), "its extension says it; write vocabulary: null"
         for term in student.objective.terms():
             if term not in EXTENSION_TERMS:
                 message = f"two tokenizers can be compared by {', '.join(EXTENSION_TERMS)} alone"
@@ -262,12 +256,13 @@ def shape_problems(path: KeyPath, student: Student, settings: Configuration) -> 
         message = f"{layers}, and its teacher has {of_teacher}; a student has no more layers"
         yield (*path, "num_hidden_layers"), message
     elif student.initialization == "2n-1" and 2 * layers - 1 > of_teacher:
-        message = f"2n-1 takes layer {2 * layers - 1}, and its teacher has {of_teacher}; use "
-        yield (*path, "initialization"), message + "distilbert, first or last"
+        message = (
+            f"2n-1 takes layer {2 * layers - 1} of {of_teacher}; use distilbert, first or last"
+        )
+        yield (*path, "initialization"), message
     width = student.hidden_size or teacher.hidden_size
-    yield from head_problems(
-        path, width, student.num_attention_heads or teacher.num_attention_heads
-    )
+    heads = student.num_attention_heads or teacher.num_attention_heads
+    yield from head_problems(path, width, heads)
     if student.initialization != "blank" and width != teacher.hidden_size:
         message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
         yield (*path, "hidden_size"), message
@@ -286,13 +281,7 @@ def several_teachers_problems(
     own = root(settings, student.teacher)
     for name in student.teachers if student.vocabulary is not None else ():
         if name in settings.teachers and root(settings, name) != own:
-            message = (
-                f"{name} is not reduced to the vocabulary of {student.teacher}; teachers with "
-            )
-            yield (
-                path,
-                message + "a reduced vocabulary are one model, adapted to the language or not",
-            )
+            yield path, f"{name} and {student.teacher}, if reduced, must be adapted from one model"
 
 
 def reduction_problems(
@@ -305,10 +294,7 @@ def reduction_problems(
     if original is None:
         return
     for key in sorted(student.model_fields_set - {*REDUCED_KEYS}):
-        message = (
-            "a reduced student has what its `reduced_from` has; remove this key, or change it there"
-        )
-        yield (*path, key), message
+        yield (*path, key), "its `reduced_from` says it; remove this key, or change it there"
     where = (*path, "reduced_from")
     if original.vocabulary or original.extension or original.reduced_from:
         yield where, f"{student.reduced_from} has no full vocabulary to reduce"

@@ -2,7 +2,7 @@
 
 import datetime
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,12 +43,10 @@ def suggestion(word: object, known: Iterable[object]) -> str:
     return f"; known are {', '.join(names)}" if names else ""
 
 
-def explain(
-    error: ValidationError,
-    name: Callable[[Sequence[int | str]], str] = lambda path: ".".join(map(str, path)),
-) -> list[str]:
-    """Return one line for each mistake; ``name`` writes a path of keys, by default with dots."""
-    return [f"{name(path)}: {said}" if path else said for path, said in mistakes(error)]
+def explain(error: ValidationError) -> list[str]:
+    """Return one line for each mistake."""
+    found = [(".".join(map(str, path)), said) for path, said in mistakes(error)]
+    return [f"{key}: {said}" if key else said for key, said in found]
 
 
 def mistakes(

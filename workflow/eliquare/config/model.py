@@ -71,8 +71,7 @@ class Corpus(DocumentFilter):
     source: Literal["dump", "text", "dataset"]
     """`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face dataset, as
     `wikimedia/wikipedia`."""
-    wiki: str | None = None
-    """dump: database name of the wiki; by default `<code>wiki`."""
+    wiki: str | None = Field(None, description="dump: its database; by default `<code>wiki`.")
     date: Date = "latest"
     """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
     mirror: str = "https://dumps.wikimedia.org"
@@ -133,14 +132,12 @@ class Training(Settings):
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
-    adam_epsilon: float = Field(1.0e-6, gt=0)
-    """AdamW's epsilon (electronics2023: 1e-6)."""
+    adam_epsilon: float = Field(1.0e-6, gt=0, description="AdamW's epsilon (electronics2023's).")
     max_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on a GPU that is built for it, else float32."""
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")
-    num_evals: int = Field(10, ge=1)
-    """Validations in the training; the best one's weights are kept."""
+    num_evals: int = Field(10, ge=1, description="Validations; the best one's weights are kept.")
     seed: int = Field(1, ge=0, description="Seed of the order, the masks and dropout.")
     report_to: list[str] = Field([])
     """Trackers that follow the training: tensorboard, trackio, wandb, mlflow. Changes no result."""
@@ -205,8 +202,7 @@ class SelectionRule(Settings):
     """Keep the most frequent tokens that cover this share of text."""
     min_count: int | None = Field(None, ge=1, description="Keep tokens at least so frequent.")
     tokens: str | None = Field(None, description="Keep the tokens of this file, one per line.")
-    always_keep: str | None = None
-    """Besides: a file of tokens to keep in any case, one per line."""
+    always_keep: str | None = Field(None, description="Besides: tokens of this file, one per line.")
     scripts: Once[str] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
 
@@ -266,8 +262,7 @@ class Student(Compared, StudentShape):
 
     extends: Name | None = None
     """Another student whose keys this one takes where it has none of its own."""
-    teacher: Name | None = None
-    """Its teacher: the one whose vocabulary and layers it takes."""
+    teacher: Name | None = Field(None, description="Teacher whose vocabulary and layers it takes.")
     teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field({})
     """Several teachers of one vocabulary, each with its weight, as `{mbert: 1, adapted: 0.5}`;
     `teacher` is among them."""
@@ -300,8 +295,7 @@ class System(Compared):
     revision: Commit | None = Field(None, description="For a hub id: the commit.")
     teacher: Name | None = None
     """Instead of `model`: a teacher whose vocabulary is only reduced."""
-    vocabulary: Name | None = None
-    """With `teacher`: which of `vocabularies` reduces it."""
+    vocabulary: Name | None = Field(None, description="With `teacher`: one of `vocabularies`.")
     languages: Once[CorpusName] = Field([])
     """Languages that this model is for; all of the experiment if empty."""
 
@@ -316,12 +310,9 @@ class Finetuning(Settings):
     """Sentences per step. No paper states it."""
     max_length: int = Field(128, ge=8)
     """Longest input in tokens. Longer sentences become windows."""
-    warmup_ratio: float = Field(0.1, ge=0, le=1)
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay (electronics2023: decay 0.01)."""
-    max_train_samples: int | None = Field(None, ge=1)
-    """Training sentences at most; all by default."""
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps to the peak rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay (electronics2023: 0.01).")
+    max_train_samples: int | None = Field(None, ge=1, description="Training sentences at most.")
 
 
 class PublishedTask(Settings):
@@ -340,8 +331,7 @@ class TaskData(Settings):
     train: str = Field(description="File to train on. Alone, it is split 80-10-10.")
     validation: str | None = Field(None, description="File to choose the epoch on.")
     test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = "text"
-    """classification, pair: column of the (first) text."""
+    text_column: str = Field("text", description="classification, pair: column of the text.")
     text_pair_column: str | None = Field(None, description="pair: column of the second text.")
     label_column: str = Field("label", description="classification, pair: column of the label.")
 
@@ -350,10 +340,8 @@ class Task(TaskData):
     """One task: a language, a kind and files."""
 
     label: str = Field("", description="Name in tables.")
-    published_as: PublishedTask | None = None
-    """Where the papers print this task."""
-    finetuning: Finetuning = Finetuning()
-    """Keys of `finetuning` that differ for this task."""
+    published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
+    finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")
 
 
 class Benchmark(Settings):
@@ -376,8 +364,7 @@ class PublishedTable(Settings):
 class Experiment(Settings):
     """Systems that are compared, and what they are compared on."""
 
-    languages: Once[CorpusName] = Field([])
-    """Languages of the experiment; all if empty."""
+    languages: Once[CorpusName] = Field([], description="The experiment's languages; all if empty.")
     systems: Once[str] = Field(min_length=1)
     """Names of students, teachers and systems, in the order of the tables' rows."""
     tasks: Once[str] | None = None
@@ -386,8 +373,7 @@ class Experiment(Settings):
     baseline: str | None = Field(None, description="The system that others are compared with.")
     release: Once[str] = Field([])
     """Students to put into `results/<name>/models/` with a model card; all compared if empty."""
-    papers: list[PublishedTable] = Field([])
-    """Published tables to print beside our numbers."""
+    papers: list[PublishedTable] = Field([], description="Published tables beside ours.")
 
 
 class Configuration(Settings):
@@ -401,8 +387,7 @@ class Configuration(Settings):
     smoke: bool = False
     """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")
-    languages: dict[CorpusName, Language] = Field(min_length=1)
-    """The languages, by Wikipedia code."""
+    languages: dict[CorpusName, Language] = Field(min_length=1, description="By Wikipedia code.")
     mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field({})
     """Corpora of several languages, by name, each a list of language codes. A multilingual teacher
     is pre-trained on one, a multilingual student distilled on one."""

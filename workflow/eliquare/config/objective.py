@@ -63,13 +63,10 @@ class Weight(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "Weight":
-        if any(len(point) != 2 for point in self.points) or len(self.points) < 2:
-            raise ValueError("expected points as [[0, 5], [0.5, 2], [1, 0]]")
-        shares = [point[0] for point in self.points]
-        if (shares[0], shares[-1]) != (0, 1) or any(a >= b for a, b in pairwise(shares)):
-            raise ValueError("expected points whose shares of the training rise from 0 to 1")
-        if any(weight < 0 for _, weight in self.points):
-            raise ValueError("expected weights of 0 or more")
+        shares = [point[0] for point in self.points if len(point) == 2 and point[1] >= 0]
+        rising = [*shares[:1], *shares[-1:]] == [0, 1] and all(a < b for a, b in pairwise(shares))
+        if len(shares) < len(self.points) or not rising:
+            raise ValueError("expected shares from 0 to 1 with weights: [[0, 5], [0.5, 2], [1, 0]]")
         return self
 
     @classmethod
@@ -188,8 +185,7 @@ class Attention(Term):
 class Relations(Term):
     """KL divergence of the relations among queries, keys and values (MiniLMv2)."""
 
-    heads: int | None = Field(None, ge=1)
-    """Relation heads; by default the teacher's attention heads."""
+    heads: int | None = Field(None, ge=1, description="Relation heads; by default the teacher's.")
     layers: LayerMap | None = None
     """Student layer to teacher layer; by default last to last."""
 
