@@ -213,7 +213,7 @@ def test_max_documents_stops_early_and_leaves_no_process(tmp_path):
         (HEADER.replace("</siteinfo>", "").encode(), "has no <siteinfo>"),
         (HEADER.encode() + page(1, "x\n@").encode().replace(b"@", b"\xff"), "line 16: is not UTF"),
         (HEADER.encode() + b"</mediawiki>", "an empty corpus: 0 of 0 kept"),
-        (HEADER.encode("utf-16"), "is UTF-16; Wikipedia dumps are UTF-8: convert it with iconv"),
+        (HEADER.encode("utf-16"), "is UTF-16; expected UTF-8: convert it with iconv"),
         (
             HEADER.replace("0.10", "0.3").encode()
             + page(1, "x").replace("<ns>0</ns>", "").encode(),

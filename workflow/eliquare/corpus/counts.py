@@ -6,7 +6,7 @@ sequence are not counted.
 
 import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from eliquare.corpus.tokenization import EncodedDocuments
 from eliquare.io import InputError, existing, read_json, write_json
 
 COLUMNS = ("id", "token", "occurrences", "sentences", "documents")
 Int64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -76,64 +76,53 @@ def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Coun
         raise InputError(f"{path}: {error}; count again") from None
     if tuple(table.column_names) != COLUMNS:
         raise InputError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}")
-    index, found, *counts = (table[name].to_pylist() for name in COLUMNS)
-    for line, (given, expected) in enumerate(zip(index, itertools.count(), strict=False), start=2):
-        if given != expected:
-            raise InputError(f"{path}, line {line}: expected id {expected}; count again")
-    if tokens is not None and found != list(tokens):
-        differs = (one != other for one, other in zip(found, tokens, strict=False))
-        line = 2 + next((n for n, differ in enumerate(differs) if differ), len(found))
+    ids, found, *numbers = (table[name].to_pylist() for name in COLUMNS)
+    if line := first_difference(ids, range(len(ids))):
+        raise InputError(f"{path}, line {line}: expected id {line - 2}; count again")
+    if tokens is not None and (line := first_difference(found, tokens)):
         raise InputError(
             f"{path}, line {line}: counts other tokens than the model's tokenizer has; count again "
             "with this one"
         )
     totals = read_json(path.with_name("totals.json"))
-    occurrences, sentences, documents = (np.array(column, dtype=np.int64) for column in counts)
-    return Counts(
-        found, occurrences, sentences, documents, totals["sentences"], totals["documents"]
-    )
+    columns = (np.array(column, dtype=np.int64) for column in numbers)
+    return Counts(found, *columns, totals["sentences"], totals["documents"])
+
+
+def first_difference(found: Iterable[object], expected: Iterable[object]) -> int | None:
+    """Return the line where a column is not as expected; its first value is in line 2."""
+    pairs = itertools.zip_longest(found, expected)
+    return next((line for line, (one, other) in enumerate(pairs, start=2) if one != other), None)
 
 
 class TokenCounter:
-    """Count the tokens of a corpus as it streams by, batch by batch of complete documents."""
+    """Counts the tokens of a corpus as it streams by, batch by batch of complete documents."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens
-        self.occurrences, self.sentences, self.documents = np.zeros(
-            (3, len(tokens)), dtype=np.int64
-        )
+        self.counts = np.zeros((3, len(tokens)), dtype=np.int64)
         self.all_sentences = self.all_documents = 0
 
-    def add(
-        self,
-        ids: Int64,
-        sentence_start: Bool,
-        document_start: Bool,
-    ) -> None:
-        """Add ``ids[tokens]`` of complete documents, and where sentences and documents begin."""
-        size = len(self.tokens)
-        self.occurrences += np.bincount(ids, minlength=size)
-        self.sentences += holders(ids, sentence_start, size)
-        self.documents += holders(ids, document_start, size)
-        self.all_sentences += int(np.count_nonzero(sentence_start))
-        self.all_documents += int(np.count_nonzero(document_start))
+    def add(self, encoded: EncodedDocuments) -> None:
+        """Add complete documents."""
+        ids, size = encoded.ids, len(self.tokens)
+        sentences = np.cumsum(encoded.is_start)
+        documents = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
+        occurrences, by_sentence, by_document = self.counts
+        occurrences += np.bincount(ids, minlength=size)
+        by_sentence += holders(ids, sentences, size)
+        by_document += holders(ids, documents, size)
+        self.all_sentences += int(np.count_nonzero(encoded.is_start))
+        self.all_documents += int(np.count_nonzero(encoded.lengths))
 
     def result(self) -> Counts:
         """Return the counts of all that was added."""
-        return Counts(
-            self.tokens,
-            self.occurrences,
-            self.sentences,
-            self.documents,
-            self.all_sentences,
-            self.all_documents,
-        )
+        return Counts(self.tokens, *self.counts, self.all_sentences, self.all_documents)
 
 
-def holders(ids: Int64, is_start: Bool, size: int) -> Int64:
-    """Return ``counts[size]``: how many groups hold each id; a group begins at each start."""
-    group = np.cumsum(is_start) - 1
+def holders(ids: Int64, groups: Int64, size: int) -> Int64:
+    """Return ``counts[size]``: how many groups hold each id; ``groups[tokens]`` are numbers."""
     # Not np.unique, which hashes: a hundred times slower here than to sort.
-    held = np.sort(group * size + ids)
+    held = np.sort(groups * size + ids)
     held = held[np.diff(held, prepend=-1) > 0]
     return np.bincount(held % size, minlength=size)

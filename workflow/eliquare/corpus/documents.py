@@ -5,6 +5,7 @@ documents were kept, and how many dropped for which reason; ``characters.json`` 
 character occurs in kept text. Memory is constant but for the keys of duplicate detection.
 """
 
+import codecs
 import contextlib
 import itertools
 import json
@@ -15,8 +16,9 @@ import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -164,6 +166,15 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
 
 
+def without_mark(path: str | Path, head: bytes) -> bytes:
+    """Return the start of a UTF-8 file without its byte order mark; InputError for UTF-16."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(
+            f"{path}: is UTF-16; expected UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
+        )
+    return head.removeprefix(codecs.BOM_UTF8)
+
+
 # Writing.
 
 
@@ -171,41 +182,38 @@ def write(
     options: CorpusOptions,
     items: Iterable[Any],
     report: Report,
-    *,
     to_document: Callable[[Any], Document] | None = None,
     drop_lists: bool = False,
-    processes: int | None = None,
 ) -> None:
     """Filter documents and write them as a documents folder, complete or not at all.
 
     Args:
         options: What is dropped, and where to write.
         items: Documents, or anything that ``to_document`` (a function of a module, called in the
-            workers) turns into one. Counts that ``items`` itself adds to ``report`` are kept.
-        report: Takes the counts.
+            workers) turns into one.
+        report: Takes the counts; those that ``items`` itself adds are kept.
         to_document: See items.
         drop_lists: Whether texts that are lists are dropped.
-        processes: Workers, if not ``options.processes``; the result does not depend on them.
 
     Raises:
         InputError: Fewer than ``options.min_documents`` are left.
     """
-    characters = CharacterCounter()
-    kept = KeptDocuments()
-    judge = Judge(options.min_characters, drop_lists, options.near_duplicates, to_document)
+    characters = np.zeros(0x110000, dtype=np.int64)
+    known = [KeySet() for _ in range(1 + BANDS)]
+    judge = partial(prepare, options, drop_lists, to_document)
     with atomic_dir(options.output) as folder:
         with (
             open_for_writing(folder) as file,
-            contextlib.closing(prepared(items, judge, processes or options.processes)) as documents,
+            contextlib.closing(in_order(judge, items, options.processes)) as documents,
         ):
             for document in documents:
                 report.pages += 1
-                if reason := document.reason or kept.duplicate(document):
+                if reason := document.reason or duplicate(known, document.keys):
                     report.dropped[reason] += 1
                     continue
                 report.documents += 1
                 file.write(document.line)
-                characters.add(document)
+                characters[document.characters] += document.character_counts
                 if report.documents == options.max_documents:
                     break
         if report.documents < options.min_documents:
@@ -214,17 +222,15 @@ def write(
                 f"{report.source}: {kind}: {report.summary()}; "
                 f"--min-documents asks for {options.min_documents}"
             )
-        finish(folder, report, characters.result())
+        occurring = np.flatnonzero(characters)
+        finish(folder, report, {chr(code): int(characters[code]) for code in occurring})
 
 
-@contextlib.contextmanager
-def open_for_writing(folder: Path) -> Iterator[IO[bytes]]:
+def open_for_writing(folder: Path) -> IO[bytes]:
     """Open the documents file of a folder to write lines to."""
-    with (
-        (folder / FILE).open("wb") as file,
-        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file) as compressed,
-    ):
-        yield compressed
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    file: IO[bytes] = zstandard.open(folder / FILE, "wb", cctx=compressor)
+    return file
 
 
 def finish(folder: Path, report: Report, characters: Mapping[str, int]) -> None:
@@ -236,21 +242,6 @@ def finish(folder: Path, report: Report, characters: Mapping[str, int]) -> None:
     logger.info("%s: %s", report.source, report.summary())
 
 
-class CharacterCounter:
-    """Count characters by their code points."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(0x110000, dtype=np.int64)
-
-    def add(self, document: "Prepared") -> None:
-        """Add a document."""
-        self.counts[document.characters] += document.character_counts
-
-    def result(self) -> dict[str, int]:
-        """Return how often each character occurs."""
-        return {chr(code): int(self.counts[code]) for code in np.flatnonzero(self.counts)}
-
-
 # Judging documents one by one, which several processes may do.
 
 NONE = np.zeros(0, dtype=np.int64)
@@ -260,72 +251,54 @@ class Prepared(NamedTuple):
     """A document ready to be written, or the reason why it is dropped.
 
     ``characters[distinct]`` are code points, and ``character_counts[distinct]`` how often each
-    occurs; keys are those of duplicate detection.
+    occurs; ``keys`` are those of duplicate detection, the first one that of the complete text.
     """
 
     reason: str | None
     line: bytes = b""
     characters: npt.NDArray[np.int64] = NONE
     character_counts: npt.NDArray[np.int64] = NONE
-    text_key: int = 0
-    band_keys: tuple[int, ...] = ()
+    keys: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What is dropped whatever the other documents are, and what is computed of the rest."""
-
-    min_characters: int
-    drop_lists: bool
-    near_duplicates: bool
-    to_document: Callable[[Any], Document] | None = None
-
-    def prepare_all(self, items: list[Any]) -> list[Prepared]:
-        """Prepare several items."""
-        documents = map(self.to_document, items) if self.to_document else items
-        return [self.prepare(document) for document in documents]
-
-    def prepare(self, document: Document) -> Prepared:
-        """Judge one document by itself, and make its line and its keys."""
-        text = writable(document.text).strip()
-        if len(text) < self.min_characters:
-            return Prepared("short")
-        if self.drop_lists and is_list(text):
-            return Prepared("list")
-        row = {"id": document.id, "title": writable(document.title), "text": text}
-        counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
-        characters = np.flatnonzero(counts)
-        return Prepared(
-            None,
-            TO_JSON(row).encode() + b"\n",
-            characters,
-            counts[characters],
-            text_key(text),
-            band_keys(text) if self.near_duplicates else (),
-        )
-
-
-def prepared(items: Iterable[Any], judge: Judge, processes: int) -> Generator[Prepared, None, None]:
-    """Prepare items in worker processes, in order, with a bounded number of chunks under way."""
-    items = iter(items)
-    chunks = iter(lambda: list(itertools.islice(items, CHUNK)), [])
+def in_order(
+    judge: Callable[[Any], Prepared], items: Iterable[Any], processes: int
+) -> Generator[Prepared, None, None]:
+    """Judge items in worker processes, in order, with a bounded number of chunks under way."""
     if processes < 2:
-        for chunk in chunks:
-            yield from judge.prepare_all(chunk)
+        yield from map(judge, items)
         return
+    items = iter(items)
     # A forked child of a process with threads may hang; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting: deque[Future[list[Prepared]]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(judge.prepare_all, chunk))
-                if len(waiting) > 3 * processes:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        waiting: deque[Iterator[Prepared]] = deque()
+        while chunk := list(itertools.islice(items, CHUNK)):
+            waiting.append(pool.map(judge, chunk, chunksize=CHUNK))
+            if len(waiting) > 3 * processes:
+                yield from waiting.popleft()
+        yield from itertools.chain.from_iterable(waiting)
+
+
+def prepare(
+    options: DocumentFilter,
+    drop_lists: bool,
+    to_document: Callable[[Any], Document] | None,
+    item: Any,
+) -> Prepared:
+    """Judge one document by itself, and make its line and its keys."""
+    document: Document = to_document(item) if to_document else item
+    text = writable(document.text).strip()
+    if len(text) < options.min_characters:
+        return Prepared("short")
+    if drop_lists and is_list(text):
+        return Prepared("list")
+    row = {"id": document.id, "title": writable(document.title), "text": text}
+    counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
+    characters = np.flatnonzero(counts)
+    bands = band_keys(text) if options.near_duplicates else ()
+    line = TO_JSON(row).encode() + b"\n"
+    return Prepared(None, line, characters, counts[characters], (text_key(text), *bands))
 
 
 def writable(text: str) -> str:
@@ -427,12 +400,9 @@ class KeySet:
 
     def add(self, key: int) -> None:
         """Add a key."""
-        key = key or 1
-        slot = self._slot(key)
-        if self.slots[slot]:
-            return
-        self.slots[slot] = key
-        self.size += 1
+        slot = self._slot(key or 1)
+        self.size += self.slots[slot] == 0
+        self.slots[slot] = key or 1
         if self.size * 3 > len(self.slots) * 2:
             old = self.slots
             self.slots = array("Q", bytes(16 * len(old)))
@@ -441,26 +411,18 @@ class KeySet:
                     self.slots[self._slot(present)] = present
 
 
-class KeptDocuments:
-    """Remembers the documents that were kept; the first of several duplicates stays.
+def duplicate(known: list[KeySet], keys: tuple[int, ...]) -> str | None:
+    """Return the reason to drop a document as a duplicate, or None: then its keys are remembered.
 
-    Only keys are held, 9 tables of 8 bytes per slot, filled to at most two thirds: 2.5 million
-    documents take 9 x 4.2 million slots = 0.3 GB; 10 million take 1.2 GB.
+    ``known`` holds a set for the key of the complete text, and one for each band. They take 8 bytes
+    per slot and are filled to at most two thirds: 2.5 million documents take 9 x 4.2 million slots
+    = 0.3 GB; 10 million take 1.2 GB.
     """
-
-    def __init__(self) -> None:
-        self.texts = KeySet()
-        self.bands = [KeySet() for _ in range(BANDS)]
-
-    def duplicate(self, document: Prepared) -> str | None:
-        """Return the reason to drop a document as a duplicate, or None: then it is remembered."""
-        if document.text_key in self.texts:
-            return "exact_duplicate"
-        # Without bands only exact duplicates are looked for.
-        bands = list(zip(self.bands, document.band_keys, strict=False))
-        if any(key in known for known, key in bands):
-            return "near_duplicate"
-        self.texts.add(document.text_key)
-        for known, key in bands:
-            known.add(key)
-        return None
+    if keys[0] in known[0]:
+        return "exact_duplicate"
+    pairs = list(zip(known, keys, strict=False))  # without bands, of exact duplicates alone
+    if any(key in same for same, key in pairs):
+        return "near_duplicate"
+    for same, key in pairs:
+        same.add(key)
+    return None

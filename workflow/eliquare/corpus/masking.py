@@ -184,19 +184,13 @@ class Masking:
         with pa.ipc.new_stream(str(folder / "validation.arrow"), batch.schema) as writer:
             writer.write_batch(batch)
 
-    def draw(self, input_ids: npt.NDArray[Any], epoch: int, sequence: int) -> tuple[Int64, Int64]:
-        """Mask ``input_ids[length]``, the sequence with this number, for one epoch.
-
-        Returns the masked ids and the labels, both ``[length]``; labels are IGNORE_INDEX where
-        nothing was drawn.
-        """
-        masked, labels = self.draw_batch([input_ids], epoch, [sequence])
-        return masked[0], labels[0]
-
     def draw_batch(
         self, rows: Sequence[npt.NDArray[Any]], epoch: int, sequences: Sequence[int]
     ) -> tuple[list[Int64], list[Int64]]:
-        """Mask several sequences: for each, exactly what ``draw`` gives for it.
+        """Mask ``rows``, the sequences with these numbers, for one epoch.
+
+        Returns for each row its masked ids and its labels, both ``[length]``; labels are
+        IGNORE_INDEX where nothing was drawn. No row depends on the others.
 
         The number of drawn positions is the probability times the positions of weight above 0,
         rounded up or down at random so that its expectation is exact. They are drawn without

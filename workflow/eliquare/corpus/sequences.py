@@ -89,14 +89,11 @@ def tokenize(options: TokenizeOptions) -> None:
         tallies, counter = write(documents, tokenizer, encoder, columns, split, options, folder)
         write_json(folder / "report.json", report(options, tokenizer, tallies))
         counter.result().save(counts)
-    train, validation = (tallies[side].sequences for side in SIDES)
+    sizes = [tallies[side].sequences for side in SIDES]
+    occurring = np.count_nonzero(counter.counts[0])
     logger.info(
-        "%s: %s sequences to train on, %s to validate on; %s of %s tokens occur",
-        options.output,
-        f"{train:,}",
-        f"{validation:,}",
-        f"{np.count_nonzero(counter.occurrences):,}",
-        f"{len(tokenizer.tokens):,}",
+        "%s: %d sequences to train on, %d to validate on; %d of %d tokens occur",
+        *(options.output, *sizes, occurring, len(tokenizer.tokens)),
     )
 
 
@@ -108,15 +105,11 @@ def use_threads(threads: int) -> None:
 def load_checked(folder: Path, max_length: int) -> CorpusTokenizer:
     """Load a tokenizer; raise InputError where sequences of this length do not suit it."""
     tokenizer = CorpusTokenizer.load(folder)
-    if max_length <= tokenizer.around.size:
+    special = tokenizer.around.size
+    if not special < max_length <= tokenizer.max_length:
         raise InputError(
-            f"--max-length: {max_length} leaves no room beside the {tokenizer.around.size} special "
-            "tokens of the model; expected more"
-        )
-    if max_length > tokenizer.max_length:
-        raise InputError(
-            f"--max-length: {max_length} is more than the {tokenizer.max_length} tokens that the "
-            f"model in {folder} reads"
+            f"--max-length: {max_length}; expected more than the {special} special tokens and at "
+            f"most the {tokenizer.max_length} tokens that the model in {folder} reads"
         )
     return tokenizer
 
@@ -258,7 +251,7 @@ def write(
                 rows = pa.record_batch(arrays, schema=columns)
                 writers[side].write_batch(rows)
                 tallies[side].add(encoded, values_of(rows["length"]), tokenizer.unk_id)
-                counter.add(encoded.ids, encoded.is_start, encoded.is_document_start)
+                counter.add(encoded)
     return tallies, counter
 
 

@@ -9,19 +9,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.corpus.documents import (
-    FILE,
-    CorpusOptions,
-    Document,
-    Report,
-    finish,
-    open_for_writing,
-    read_lines,
-    write,
-)
+from eliquare.corpus import documents
+from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
 from eliquare.io import InputError, atomic_dir, existing, progress, read_json
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 ID_FIRST = b'{"id": "'
 
@@ -42,8 +33,8 @@ def read_text(options: TextOptions) -> None:
     for path in options.files:
         existing(path, "text file")
     report = Report(source=", ".join(path.name for path in options.files))
-    documents = of_files(options.files) if options.document == "file" else of_lines(options.files)
-    write(options, progress(documents, "documents"), report)
+    texts = of_files(options.files) if options.document == "file" else of_lines(options.files)
+    documents.write(options, progress(texts, "documents"), report)
 
 
 def of_lines(files: list[Path]) -> Iterator[Document]:
@@ -63,13 +54,7 @@ def of_files(files: list[Path]) -> Iterator[Document]:
 def utf8_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
     for number, raw in enumerate(read_lines(path), start=1):
-        line = raw
-        if number == 1:
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError(
-                    f"{path}: is UTF-16; expected UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
-                )
-            line = line.removeprefix(BYTE_ORDER_MARK)
+        line = documents.without_mark(path, raw) if number == 1 else raw
         try:
             yield line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
@@ -99,7 +84,7 @@ def read_dataset(options: DatasetOptions) -> None:
     """Write the documents folder of a dataset, which is streamed."""
     name = options.dataset
     report = Report(source=Path(name).name if Path(name).exists() else name)
-    write(options, progress(of_rows(options), "documents"), report)
+    documents.write(options, progress(of_rows(options), "documents"), report)
 
 
 def of_rows(options: DatasetOptions) -> Iterator[Document]:
@@ -165,19 +150,18 @@ def mix(options: MixtureOptions) -> None:
     total = Report(source=" + ".join(str(report["source"]) for report in reports))
     characters: Counter[str] = Counter()
     with atomic_dir(options.output) as output:
-        with open_for_writing(output) as file:
+        with documents.open_for_writing(output) as file:
             for number, folder in enumerate(options.documents, start=1):
-                path = existing(folder / FILE, "documents file")
                 prefix = ID_FIRST + f"{number}-".encode()
-                for line in progress(read_lines(path), f"folder {number}"):
+                for line in progress(read_lines(folder / documents.FILE), f"folder {number}"):
                     if not line.startswith(ID_FIRST):
-                        raise InputError(f'{path}: expected lines that begin with {{"id": "...')
+                        raise InputError(f'{folder}: expected lines that begin with {{"id": "...')
                     file.write(prefix + line[len(ID_FIRST) :] + b"\n")
-                characters.update(read_json(folder / "characters.json"))
-        for report in reports:
+        for folder, report in zip(options.documents, reports, strict=True):
+            characters.update(read_json(folder / "characters.json"))
             total.pages += report["pages"]
             total.documents += report["documents"]
             total.warnings += report["warnings"]
             for reason, count in report["dropped"].items():
-                total.dropped[reason] = total.dropped.get(reason, 0) + count
-        finish(output, total, characters)
+                total.dropped[reason] += count
+        documents.finish(output, total, characters)

@@ -5,7 +5,6 @@ tokens are those of the full text.
 """
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,26 +83,31 @@ class CorpusTokenizer:
         folder = existing(folder, "model folder with a tokenizer")
         path = folder / "tokenizer_config.json"
         config = read_json(path) if path.exists() else {}
-        as_saved = config.get("backend") == "tokenizers" and "auto_map" not in config
-        if not as_saved or not (folder / "tokenizer.json").exists():
+        file = folder / "tokenizer.json"
+        if config.get("backend") == "tokenizers" and "auto_map" not in config and file.exists():
+            try:
+                backend = Tokenizer.from_file(str(file))
+            except Exception as error:  # the library has no narrower class
+                raise InputError(f"{file}: not a tokenizer ({error})") from None
+            values = ((f"{role}_token", config.get(f"{role}_token")) for role in ROLES)
+            roles = {key: v["content"] if isinstance(v, dict) else v for key, v in values}
+            max_length = int(config.get("model_max_length", 1e30))
+        else:
             loaded = load_tokenizer(folder)
             roles = loaded.special_tokens_map
             backend, max_length = loaded.backend_tokenizer, loaded.model_max_length
-        else:
-            try:
-                backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            except Exception as error:  # the library has no narrower class
-                raise InputError(
-                    f"{folder / 'tokenizer.json'}: not a tokenizer ({error})"
-                ) from None
-            roles = {key: token_text(value) for key, value in config.items()}
-            max_length = int(config.get("model_max_length", 1e30))
-            read_as_text(backend)
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        vocabulary: dict[str, int] = backend.get_vocab()
+        tokens = [""] * (max(vocabulary.values()) + 1)
+        for token, index in vocabulary.items():
+            tokens[index] = token
         ids = {role: backend.token_to_id(roles.get(f"{role}_token") or "") for role in ROLES}
         added = {id_ for id_, token in backend.get_added_tokens_decoder().items() if token.special}
         return cls(
             backend=backend,
-            tokens=tokens_by_id(backend),
+            tokens=tokens,
             special_ids=sorted(added | {id_ for id_ in ids.values() if id_ is not None}),
             around=SpecialTokens.of(backend),
             mask_id=ids["mask"],
@@ -112,28 +116,10 @@ class CorpusTokenizer:
         )
 
 
-def token_text(value: Any) -> str:
-    """Return the text of a token in tokenizer_config.json, written as text or as a mapping."""
-    text = value.get("content") if isinstance(value, Mapping) else value
-    return text if isinstance(text, str) else ""
-
-
-def read_as_text(backend: Tokenizer) -> None:
-    """Turn off truncation and padding, and read the names of special tokens as text."""
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-
-
 def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
-    """Load the fast tokenizer of a folder, without truncation or padding.
-
-    The names of special tokens in running text are read as text. Raises InputError where the
-    folder holds no fast tokenizer.
-    """
+    """Load the fast tokenizer of a folder; raise InputError where there is none."""
     from transformers import AutoTokenizer
 
-    existing(folder, "model folder with a tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError) as error:
@@ -141,23 +127,7 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
         raise InputError(f"{folder}: no tokenizer that transformers can load ({reason})") from None
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{folder}: the tokenizer is not a fast one; expected a tokenizer.json")
-    read_as_text(tokenizer.backend_tokenizer)
     return tokenizer  # type: ignore[return-value]
-
-
-def tokens_by_id(tokenizer: "Tokenizer | PreTrainedTokenizerFast") -> list[str]:
-    """Return every token in the order of the ids, added ones too; an id without one gives ''."""
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    tokens = [""] * (max(vocabulary.values()) + 1)
-    for token, index in vocabulary.items():
-        tokens[index] = token
-    return tokens
-
-
-def special_ids(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
-    """Return the ids of the special tokens, those added later too, ascending."""
-    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return sorted(added | set(tokenizer.all_special_ids))
 
 
 def integer_type(size: int) -> np.dtype[Any]:
@@ -253,14 +223,6 @@ class EncodedDocuments(NamedTuple):
     ids: npt.NDArray[np.int64]
     is_start: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64]
-
-    @property
-    def is_document_start(self) -> npt.NDArray[np.bool_]:
-        """Return ``[tokens]``, whether a document begins there."""
-        result = np.zeros(len(self.ids), dtype=bool)
-        first = np.cumsum(self.lengths) - self.lengths
-        result[first[self.lengths > 0]] = True
-        return result
 
 
 def encode(backend: Tokenizer, documents: list[list[str]]) -> EncodedDocuments:

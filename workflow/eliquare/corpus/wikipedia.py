@@ -7,6 +7,7 @@ result touches the disk and memory stays constant.
 
 import contextlib
 import html
+import itertools
 import json
 import os
 import re
@@ -17,19 +18,12 @@ import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 import regex
 from pydantic import Field
 
-from eliquare.corpus.documents import (
-    CorpusOptions,
-    Document,
-    Report,
-    read_blocks,
-    read_lines,
-    write,
-)
+from eliquare.corpus import documents
+from eliquare.corpus.documents import CorpusOptions, Document, Report, read_blocks, read_lines
 from eliquare.io import InputError, progress
 
 PROGRAM = [sys.executable, "-m", "wikiextractor.WikiExtractor"]
@@ -51,17 +45,11 @@ class DumpOptions(CorpusOptions):
 def extract(options: DumpOptions) -> None:
     """Write the documents folder of a dump."""
     report = Report(source=options.dump.name)
+    # WikiExtractor needs most of the time; two processes of it keep one of ours busy.
+    ours = options.model_copy(update={"processes": max(options.processes // 2, 1)})
     with contextlib.closing(articles(options, report)) as lines:
         items = progress(lines, "documents", unit="articles")
-        write(
-            options,
-            items,
-            report,
-            to_document=to_document,
-            drop_lists=True,
-            # WikiExtractor needs most of the time; two processes of it keep one of ours busy.
-            processes=max(options.processes // 2, 1),
-        )
+        documents.write(ours, items, report, to_document, drop_lists=True)
 
 
 def articles(options: DumpOptions, report: Report) -> Generator[bytes, None, None]:
@@ -116,87 +104,68 @@ def through_program(command: list[str], blocks: Iterable[bytes]) -> Iterator[byt
         start_new_session=True,  # so that its workers can be stopped with it
         env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
     )
-    assert program.stdin is not None
-    assert program.stdout is not None
-    assert program.stderr is not None
+    stdin, stdout, stderr = program.stdin, program.stdout, program.stderr
+    assert stdin is not None
+    assert stdout is not None
+    assert stderr is not None
     problems: list[Exception] = []
-    complaints: list[str] = []
-    threads = [
-        threading.Thread(target=feed, args=(program, program.stdin, blocks, problems), daemon=True),
-        threading.Thread(
-            target=listen, args=(program, program.stderr, complaints, problems), daemon=True
-        ),
-    ]
+    last = "no message"
+
+    def kill() -> None:
+        """End the program and its workers, if they still run."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+    def feed() -> None:
+        """Write the blocks to the program; if one cannot be had, remember why and stop it."""
+        try:
+            for block in blocks:
+                stdin.write(block)
+            stdin.close()
+        except (BrokenPipeError, ValueError):
+            pass  # the program ended or was stopped: whoever reads its output says why
+        except Exception as problem:
+            problems.append(problem)
+            kill()
+
+    def listen() -> None:
+        """Remember the program's last error; end it after a traceback.
+
+        A worker of WikiExtractor that dies leaves the others waiting for ever, and its traceback
+        is the only sign.
+        """
+        nonlocal last
+        in_traceback = False
+        for raw in filter(bytes.strip, stderr):
+            last = raw.decode(errors="replace").rstrip()
+            if in_traceback and not last.startswith(" "):
+                problems.append(InputError(f"WikiExtractor failed: {last}"))
+                kill()
+                return
+            in_traceback = in_traceback or last.startswith("Traceback")
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (feed, listen)]
     for thread in threads:
         thread.start()
     try:
-        yield from program.stdout
+        yield from stdout
         for thread in threads:
             thread.join()
         if program.wait() and not problems:
-            last = complaints[-1] if complaints else "no message"
-            problems.append(
-                InputError(f"WikiExtractor failed with exit code {program.returncode}: {last}")
-            )
+            code = program.returncode
+            problems.append(InputError(f"WikiExtractor failed with exit code {code}: {last}"))
         if problems:
             raise problems[0]
     finally:
-        kill(program)
-
-
-def feed(
-    program: subprocess.Popen[bytes],
-    stdin: IO[bytes],
-    blocks: Iterable[bytes],
-    problems: list[Exception],
-) -> None:
-    """Write blocks to the program; if one cannot be had, remember why and stop the program."""
-    try:
-        for block in blocks:
-            stdin.write(block)
-        stdin.close()
-    except (BrokenPipeError, ValueError):
-        return  # the program ended or was stopped: whoever reads its output says why
-    except Exception as problem:
-        problems.append(problem)
-        kill(program)
-
-
-def listen(
-    program: subprocess.Popen[bytes],
-    stderr: IO[bytes],
-    complaints: list[str],
-    problems: list[Exception],
-) -> None:
-    """Keep the last lines of the program's errors.
-
-    A worker of WikiExtractor that dies leaves the others waiting for ever; its traceback is the
-    only sign, so that ends the program.
-    """
-    in_traceback = False
-    for raw in stderr:
-        line = raw.decode(errors="replace").rstrip()
-        if not line:
-            continue
-        complaints[:] = [*complaints[-20:], line]
-        if in_traceback and not line.startswith(" "):
-            problems.append(InputError(f"WikiExtractor failed: {line}"))
-            kill(program)
-            return
-        in_traceback = in_traceback or line.startswith("Traceback")
-
-
-def kill(program: subprocess.Popen[bytes]) -> None:
-    """End the program and its workers, if they still run."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(program.pid, signal.SIGKILL)
-    program.wait()
+        kill()
 
 
 # The XML, checked and counted as it streams by.
 
 # A wiki's text is escaped inside the XML, so whatever looks like one of these tags is one.
 TAG = re.compile(rb"<page>|</page>|</mediawiki>|<ns>(-?\d+)</ns>|<redirect\b")
+START = re.compile(rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*<mediawiki", re.DOTALL)
 SCHEMA = re.compile(rb"/export-([0-9.]+)/")
 NAMESPACE_10 = re.compile(rb"<ns>10</ns>")
 HEADER_BYTES = 1 << 16
@@ -224,39 +193,30 @@ class CheckedDump:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield blocks of complete lines; the rest of a truncated last line is not passed on."""
-        rest = b""
-        first = True
-        for block in read_blocks(self.path):
+        blocks = read_blocks(self.path)
+        head = b""
+        for block in blocks:
+            head += block
+            if len(head) >= HEADER_BYTES or b"</siteinfo>" in head:
+                break
+        rest = self._check_header(head)
+        for block in itertools.chain([b""], blocks):
             rest += block
-            if first and len(rest) < HEADER_BYTES and b"</siteinfo>" not in rest:
-                continue
-            if first:
-                rest = self._check_header(rest)
-                first = False
             end = rest.rfind(b"\n") + 1
-            complete, rest = rest[:end], rest[end:]
-            yield self._checked(complete)
-        if first:
-            rest = self._check_header(rest)
+            yield self._checked(rest[:end])
+            rest = rest[end:]
         if b"</page>" in rest or b"</mediawiki>" in rest:
             yield self._checked(rest)
 
     def _check_header(self, head: bytes) -> bytes:
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:200]:
-            raise InputError(
-                f"{self.path}: is UTF-16; Wikipedia dumps are UTF-8: convert it with "
-                "iconv -f UTF-16 -t UTF-8"
-            )
-        head = head.removeprefix(b"\xef\xbb\xbf")
-        start = re.sub(rb"^\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*", b"", head, flags=re.DOTALL)
-        if not start.startswith(b"<mediawiki"):
+        head = documents.without_mark(self.path, head)
+        if not START.match(head):
             raise InputError(
                 f"{self.path}: is not a MediaWiki dump: expected XML that begins with <mediawiki"
             )
-        if schema := SCHEMA.search(start[:2000]):
+        if schema := SCHEMA.search(head[:2000]):
             self._schema = schema[1].decode()
-        before_pages = start.partition(b"<page>")[0]
-        if b"</siteinfo>" not in before_pages:
+        if b"</siteinfo>" not in head.partition(b"<page>")[0]:
             raise InputError(
                 f"{self.path}: has no <siteinfo> before its pages; expected a complete "
                 "pages-articles dump"
