@@ -1,10 +1,8 @@
 """Documents as sequences of token ids, for training and for validation, and their counts.
 
-Documents are read in batches of about a million characters, so that memory does not grow with the
-corpus, and are divided by hashes of their text, so that neither their order nor the number of
-threads changes what comes out. A sequence holds tokens of one document only. A sequences folder
-holds ``train.arrow`` and ``validation.arrow``, which ``datasets`` maps into memory, and
-``report.json``.
+Documents are divided by hashes of their text, so that neither their order nor the number of threads
+changes what comes out. A sequence holds tokens of one document only. A sequences folder holds
+``train.arrow`` and ``validation.arrow``, which ``datasets`` maps into memory, and ``report.json``.
 """
 
 import hashlib
@@ -31,7 +29,6 @@ from eliquare.corpus.documents import Document, read
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
     EncodedDocuments,
-    SpecialTokens,
     encode,
     integer_type,
     split_sentences,
@@ -124,13 +121,10 @@ class Split:
     def fit_documents(cls, folder: str | Path, fraction: float) -> "Split":
         """Return the split of a documents folder; InputError where the documents are too few."""
         texts = (document.text for document in itertools.islice(read(folder), LOOK_AHEAD_DOCUMENTS))
-        try:
-            return cls.fit((document_number(text) for text in texts if text.strip()), fraction)
-        except InputError as error:
-            raise InputError(f"{folder}: {error}") from None
+        return cls.fit((document_number(text) for text in texts if text.strip()), fraction, folder)
 
     @classmethod
-    def fit(cls, numbers: Iterable[int], fraction: float) -> "Split":
+    def fit(cls, numbers: Iterable[int], fraction: float, source: str | Path = "corpus") -> "Split":
         """Return the split for this share, moved just so far that both sides hold a document.
 
         Reads no more of ``numbers`` than it needs for that. Raises InputError where there are no
@@ -144,8 +138,8 @@ class Split:
                 return cls(threshold)
         if lowest >= highest:
             raise InputError(
-                f"{count} documents; expected at least two different documents, to train and to "
-                "validate"
+                f"{source}: {count} documents; expected at least two different documents, to train "
+                "and to validate"
             )
         return cls(min(max(threshold, lowest + 1), highest))
 
@@ -185,20 +179,6 @@ class Tally:
         """Return the number of sequences."""
         return int(self.by_length.sum())
 
-    def report(self, around: SpecialTokens) -> dict[str, int | float]:
-        """Return the numbers for report.json; lengths in tokens, special tokens included."""
-        special = self.sequences * around.size
-        return {
-            "documents": self.documents,
-            "sentences": self.sentences,
-            "sequences": self.sequences,
-            "tokens": self.tokens,
-            "special_tokens": special,
-            "mean_length": (self.tokens + special) / self.sequences,
-            "unknown_share": self.unknown / self.tokens,
-            "fill": fill(self.by_length, FILL_BATCH),
-        }
-
 
 def fill(by_length: npt.NDArray[np.int64], batch: int) -> float:
     """Return the share of positions that are not padding, in batches sorted by length."""
@@ -214,15 +194,28 @@ def report(
     options: TokenizeOptions, tokenizer: CorpusTokenizer, tallies: dict[str, Tally]
 ) -> dict[str, Any]:
     """Return the contents of report.json; raise InputError where one side has no tokens."""
-    for side in SIDES:
-        if not tallies[side].tokens:
-            raise InputError(f"{options.documents}: no document with tokens for the {side}")
-    return {
+    around = tokenizer.around
+    result: dict[str, Any] = {
         "vocabulary": len(tokenizer.tokens),
         "max_length": options.max_length,
-        "prefix": list(tokenizer.around.prefix),
-        "suffix": list(tokenizer.around.suffix),
-    } | {side: tallies[side].report(tokenizer.around) for side in SIDES}
+        "prefix": list(around.prefix),
+        "suffix": list(around.suffix),
+    }
+    for side, tally in tallies.items():
+        if not tally.tokens:
+            raise InputError(f"{options.documents}: no document with tokens for the {side}")
+        special = tally.sequences * around.size
+        result[side] = {
+            "documents": tally.documents,
+            "sentences": tally.sentences,
+            "sequences": tally.sequences,
+            "tokens": tally.tokens,
+            "special_tokens": special,
+            "mean_length": (tally.tokens + special) / tally.sequences,
+            "unknown_share": tally.unknown / tally.tokens,
+            "fill": fill(tally.by_length, FILL_BATCH),
+        }
+    return result
 
 
 def write(

@@ -229,17 +229,10 @@ def encode(backend: Tokenizer, documents: list[list[str]]) -> EncodedDocuments:
     """Tokenize documents that are given as sentences, as ``split_sentences`` makes them."""
     units = Units.of(backend, documents)
     single = [len(begin) == 1 for begin in units.begins]
-    fast = iter(
-        backend.encode_batch_fast(
-            list(itertools.compress(units.texts, single)), add_special_tokens=False
-        )
-    )
-    with_offsets = iter(
-        backend.encode_batch(
-            [text for text, alone in zip(units.texts, single, strict=True) if not alone],
-            add_special_tokens=False,
-        )
-    )
+    several = [not alone for alone in single]
+    texts, joined = (list(itertools.compress(units.texts, each)) for each in (single, several))
+    fast = iter(backend.encode_batch_fast(texts, add_special_tokens=False))
+    with_offsets = iter(backend.encode_batch(joined, add_special_tokens=False))
     ids: list[int] = []
     starts: list[int] = []
     lengths = np.zeros(len(documents), dtype=np.int64)
