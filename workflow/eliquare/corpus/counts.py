@@ -85,8 +85,9 @@ def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Coun
             "with this one"
         )
     totals = read_json(path.with_name("totals.json"))
-    columns = (np.array(column, dtype=np.int64) for column in numbers)
-    return Counts(found, *columns, totals["sentences"], totals["documents"])
+    occurrences, sentences, documents = np.array(numbers, dtype=np.int64)
+    all_sentences, all_documents = totals["sentences"], totals["documents"]
+    return Counts(found, occurrences, sentences, documents, all_sentences, all_documents)
 
 
 def first_difference(found: Iterable[object], expected: Iterable[object]) -> int | None:
@@ -106,7 +107,7 @@ class TokenCounter:
     def add(self, encoded: EncodedDocuments) -> None:
         """Add complete documents."""
         ids, size = encoded.ids, len(self.tokens)
-        sentences = np.cumsum(encoded.is_start)
+        sentences = np.cumsum(encoded.is_start, dtype=np.int64)
         documents = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
         occurrences, by_sentence, by_document = self.counts
         occurrences += np.bincount(ids, minlength=size)
@@ -117,7 +118,9 @@ class TokenCounter:
 
     def result(self) -> Counts:
         """Return the counts of all that was added."""
-        return Counts(self.tokens, *self.counts, self.all_sentences, self.all_documents)
+        occurrences, sentences, documents = self.counts
+        totals = self.all_sentences, self.all_documents
+        return Counts(self.tokens, occurrences, sentences, documents, *totals)
 
 
 def holders(ids: Int64, groups: Int64, size: int) -> Int64:

@@ -237,28 +237,23 @@ class CheckedDump:
             if tag == b"<page>":
                 self.opened_pages += 1
                 self._namespace, self._redirect = None, False
-            elif tag == b"</page>":
-                self._count_page()
             elif tag == b"</mediawiki>":
                 self.closed = True
             elif tag == b"<redirect":
                 self._redirect = True
-            else:
+            elif tag != b"</page>":
                 self._namespace = match[1]
+            elif self._namespace is None:
+                raise InputError(
+                    f"{self.path}: schema {self._schema}: page {self.opened_pages} has no <ns>, so "
+                    "articles cannot be told from other pages; schema 0.6 or newer is needed: "
+                    "fetch a newer dump"
+                )
+            else:
+                self.pages += 1
+                self.other_namespaces += self._namespace != b"0"
+                self.redirects += self._namespace == b"0" and self._redirect
         return block
-
-    def _count_page(self) -> None:
-        if self._namespace is None:
-            raise InputError(
-                f"{self.path}: schema {self._schema}: page {self.opened_pages} has no <ns>, so "
-                "articles cannot be told from other pages; schema 0.6 or newer is needed: fetch "
-                "a newer dump"
-            )
-        self.pages += 1
-        if self._namespace != b"0":
-            self.other_namespaces += 1
-        elif self._redirect:
-            self.redirects += 1
 
 
 def save_templates(dump: Path, path: Path) -> None:
