@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import requests
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from eliquare.cli import Options
 from eliquare.config.model import Corpus, Date
@@ -119,7 +119,12 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
     record = options.output.with_name(options.output.name.removesuffix(".xml.bz2") + ".json")
     dump = None
     if record.exists() and not options.move_latest:
-        dump = Dump.model_validate(read_json(record))
+        try:
+            dump = Dump.model_validate(read_json(record))
+        except ValidationError:
+            raise InputError(
+                f"{record}: expected wiki, date, url and sha1; delete it to ask again"
+            ) from None
     if dump is None or dump.wiki != options.wiki:
         dump = listed_dump(mirror, options.wiki, "latest")
         with atomic_write(record) as file:
