@@ -15,7 +15,13 @@ from eliquare.corpus import sequences
 from eliquare.corpus.masking import IGNORE_INDEX, MaskOptions
 from eliquare.corpus.sequences import open_sequences
 from eliquare.extension import alignment
-from eliquare.extension.alignment import AlignedSequence, Encoded, MaskAligner, common_spans
+from eliquare.extension.alignment import (
+    STRIDE,
+    AlignedSequence,
+    Encoded,
+    MaskAligner,
+    common_spans,
+)
 from eliquare.io import InputError, read_json
 
 lengths = st.lists(st.integers(1, 4), min_size=1, max_size=8)
@@ -31,8 +37,8 @@ def test_spans_end_where_both_sides_do(texts):
         for number, text in enumerate(texts):
             total = min(sum(text[0]), sum(text[1]))
             cuts = sorted({0, total, *(end for end in accumulate(text[side]) if end < total)})
-            starts += cuts[:-1]
-            ends += cuts[1:]
+            starts += [number * STRIDE + cut for cut in cuts[:-1]]
+            ends += [number * STRIDE + cut for cut in cuts[1:]]
             numbers += [number] * (len(cuts) - 1)
         sides.append(Encoded(*map(np.array, (starts, starts, ends, numbers))))
     places = [list(zip(side.texts, side.starts, strict=True)) for side in sides]

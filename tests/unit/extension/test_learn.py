@@ -162,7 +162,7 @@ def test_a_new_token_without_the_characters_would_make_a_word_unknown():
 def test_joining_counts_what_it_saves(counted):
     """Tokens, uses and pairs stay what a count from nothing gives; the best pair is taken."""
     start = [(tuple(word), count) for word, count in counted]
-    learner = MergeLearner(start, str.__add__, set("abc"), min_frequency=2)
+    learner = MergeLearner(start, set("abc"), min_frequency=2)
     while True:
         pairs = Counter()
         for word, count in zip(learner.words, learner.counts, strict=True):

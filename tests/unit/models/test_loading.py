@@ -98,7 +98,7 @@ def test_damaged_models_are_refused(teacher, tmp_path):
     with pytest.raises(InputError, match="broken"):
         loading.load_masked_lm(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="broken: does not load"):
+    with pytest.raises(InputError, match="broken: no model loads"):
         loading.load_masked_lm(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json, line 1: not JSON"):

@@ -23,12 +23,20 @@ from eliquare.corpus import masking, sequences
 from eliquare.corpus.documents import read
 from eliquare.corpus.masking import IGNORE_INDEX, Masking, rows_column
 from eliquare.corpus.sequences import SIDES, Split, column
-from eliquare.corpus.tokenization import CorpusTokenizer, EncodedDocuments, Units, integer_type
+from eliquare.corpus.tokenization import (
+    CorpusTokenizer,
+    EncodedDocuments,
+    SpecialTokens,
+    Units,
+    integer_type,
+)
 from eliquare.io import InputError, atomic_dir, progress, read_json, write_json
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SHARED = "shared.npy"
+# Characters from the start of a text to that of the next, where several are counted through.
+STRIDE = 2**32
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class AlignedSequence(NamedTuple):
-    """One sequence on both sides: ids[length], and the number of tokens of each span, in order."""
+    """One sequence on both sides: ids[length], and the number of tokens of each span."""
 
     input_ids: Ints
     teacher_input_ids: Ints
@@ -113,26 +121,27 @@ class MaskAligner:
         all stay. All tokens of a drawn span are predicted. ``masked[length]`` and
         ``labels[length]`` are as ``Masking.draw`` gives them.
         """
-        spans = np.repeat(np.arange(len(sequence.spans)), sequence.spans)
-        teacher_spans = np.repeat(np.arange(len(sequence.spans)), sequence.teacher_spans)
+        numbers = np.arange(len(sequence.spans))
+        spans = np.repeat(numbers, sequence.spans)
+        teacher_spans = np.repeat(numbers, sequence.teacher_spans)
         places = np.flatnonzero(labels != IGNORE_INDEX)
         drawn, first = np.unique(spans[places], return_index=True)
-        tokens = masked[places[first]]
-        stays = tokens == sequence.input_ids[places[first]]
+        places = places[first]
+        changes = masked[places] != sequence.input_ids[places]
+        tokens, changed = masked[places][changes], drawn[changes]
+        of_teacher = np.where(tokens == self.mask_id, self.teacher_mask_id, self.to_teacher[tokens])
 
-        is_drawn = np.zeros(len(sequence.spans), dtype=bool)
+        is_drawn = np.zeros(len(numbers), dtype=bool)
         is_drawn[drawn] = True
         # What each span becomes on either side; -1 where it stays.
-        new, teacher_new = np.full((2, len(sequence.spans)), -1, dtype=np.int64)
-        new[drawn] = np.where(stays, -1, tokens)
-        of_teacher = np.where(tokens == self.mask_id, self.teacher_mask_id, self.to_teacher[tokens])
-        teacher_new[drawn] = np.where(stays, -1, of_teacher)
+        new, teacher_new = np.full((2, len(numbers)), -1, dtype=np.int64)
+        new[changed], teacher_new[changed] = tokens, of_teacher
+        new, teacher_new = new[spans], teacher_new[teacher_spans]
         ids = sequence.input_ids.astype(np.int64)
-        teacher_ids = sequence.teacher_input_ids.astype(np.int64)
         return MaskedSequence(
-            np.where(new[spans] >= 0, new[spans], ids),
+            np.where(new >= 0, new, ids),
             np.where(is_drawn[spans], ids, IGNORE_INDEX),
-            np.where(teacher_new[teacher_spans] >= 0, teacher_new[teacher_spans], teacher_ids),
+            np.where(teacher_new >= 0, teacher_new, sequence.teacher_input_ids.astype(np.int64)),
             sequence.spans,
             sequence.teacher_spans,
             same_tokens(sequence, self.to_teacher),
@@ -155,7 +164,10 @@ def same_tokens(sequence: AlignedSequence, to_teacher: Ints) -> Bools:
 
 
 class Encoded(NamedTuple):
-    """The tokens of several texts in one tokenizer: ids, character offsets, their text's number."""
+    """The tokens of several texts in one tokenizer: ids, starts, ends, their text's number.
+
+    Starts and ends are characters, counted through all texts, which begin STRIDE apart.
+    """
 
     ids: Ints
     starts: Ints
@@ -166,54 +178,40 @@ class Encoded(NamedTuple):
     def of(cls, backend: Tokenizer, texts: Sequence[str]) -> "Encoded":
         """Encode the texts, without special tokens."""
         encodings = backend.encode_batch(list(texts), add_special_tokens=False)
-        offsets = np.array([pair for e in encodings for pair in e.offsets], dtype=np.int64)
-        starts, ends = offsets.reshape(-1, 2).T
-        ids = np.array([token for e in encodings for token in e.ids], dtype=np.int64)
         numbers = np.repeat(np.arange(len(encodings)), [len(e.ids) for e in encodings])
+        offsets = np.array([pair for e in encodings for pair in e.offsets], dtype=np.int64)
+        starts, ends = offsets.reshape(-1, 2).T + numbers * STRIDE
+        ids = np.array([token for e in encodings for token in e.ids], dtype=np.int64)
         return cls(ids, starts, ends, numbers)
 
-    def where(self, chosen: Bools) -> "Encoded":
-        """Return the chosen tokens only."""
-        return Encoded(*(column[chosen] for column in self))
 
-
-def common_spans(student: Encoded, teacher: Encoded) -> tuple[Ints, Ints]:
+def common_spans(*sides: Encoded) -> list[Ints]:
     """Return the number of each token's span, on both sides, counted through all texts.
 
     Both sides have tokens of the same texts. A token may begin a span where none before it reaches
     further than its start: byte-level tokens that share one character do not.
     """
-    stride = 1 + max(int(side.ends.max(initial=0)) for side in (student, teacher))
     begins = []
-    for side in (student, teacher):
+    for side in sides:
         first = np.diff(side.texts, prepend=-1) != 0
-        keys = side.texts * stride + np.where(first, 0, side.starts)
-        reached = np.maximum.accumulate(side.texts * stride + side.ends)
-        places = np.flatnonzero(first | (keys >= np.concatenate([[0], reached[:-1]])))
-        places = places[np.diff(keys[places], prepend=-1) != 0]
-        begins.append((keys[places], places))
-    (keys, places), (teacher_keys, teacher_places) = begins
-    _, common, teacher_common = np.intersect1d(
-        keys, teacher_keys, assume_unique=True, return_indices=True
-    )
-    numbers = []
-    for side, begin in ((student, places[common]), (teacher, teacher_places[teacher_common])):
-        is_begin = np.zeros(len(side.ids), dtype=np.int64)
-        is_begin[begin] = 1
-        numbers.append(np.cumsum(is_begin) - 1)
-    return numbers[0], numbers[1]
+        starts = np.where(first, side.texts * STRIDE, side.starts)
+        reached = np.maximum.accumulate(side.ends)
+        places = np.flatnonzero(first | (starts >= np.append(0, reached[:-1])))
+        starts, unique = np.unique(starts[places], return_index=True)
+        begins.append((starts, places[unique]))
+    common = np.intersect1d(*(starts for starts, _ in begins), assume_unique=True)
+    return [
+        np.searchsorted(places[np.isin(starts, common)], np.arange(len(side.ids)), "right") - 1
+        for side, (starts, places) in zip(sides, begins, strict=True)
+    ]
 
 
 def sentence_starts(student: Encoded, begins: Sequence[Sequence[int]]) -> Bools:
     """Return whether a sentence begins at each token; ``begins`` are characters in each text."""
-    stride = 1 + max(int(student.ends.max(initial=0)), max(map(max, begins), default=0))
-    wanted = np.array([text * stride + c for text, each in enumerate(begins) for c in each])
-    places = np.searchsorted(student.texts * stride + student.starts, wanted)
-    inside = places[places < len(student.ids)]
-    inside = inside[student.texts[inside] == wanted[: len(inside)] // stride]
-    result = np.zeros(len(student.ids), dtype=bool)
-    result[inside] = True
-    return result
+    wanted = np.array([text * STRIDE + c for text, each in enumerate(begins) for c in each])
+    places = np.searchsorted(student.starts, wanted)
+    inside = np.append(student.texts, -1)[places] == wanted // STRIDE
+    return np.isin(np.arange(len(student.ids)), places[inside])
 
 
 # Stages
@@ -234,28 +232,16 @@ def tokenize(options: TokenizeOptions) -> None:
     encode = AlignedEncoder.load(options.tokenizer, options.teacher_tokenizer, options.max_length)
     split = Split.fit_documents(options.documents, options.validation_fraction)
     documents = progress(read(options.documents), "tokenize", unit="documents")
-    student, teacher = encode.student, encode.teacher
-    columns = sequences.schema(
-        {
-            "input_ids": [integer_type(len(student.tokens)).name],
-            "length": "uint16",
-            "document": "uint32",
-            "sentence_starts": ["uint16"],
-            "teacher_input_ids": [integer_type(len(teacher.tokens)).name],
-            "spans": ["uint16"],
-            "teacher_spans": ["uint16"],
-        }
-    )
+    student, teacher, columns = encode.student, encode.teacher, sequences.schema(encode.columns)
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
         tallies, counter = sequences.write(
             documents, student, encode, columns, split, options, folder
         )
         same_share = encode.same / max(encode.spans, 1)
-        of_teacher = {"vocabulary": len(teacher.tokens), "mask_id": teacher.mask_id}
-        report = sequences.report(options, student, tallies) | {
-            "teacher": of_teacher | {"tokens": encode.teacher_tokens},
-            "spans": {"all": encode.spans, "same_share": same_share},
-        }
+        report = sequences.report(options, student, tallies)
+        report["teacher"] = {"vocabulary": len(teacher.tokens), "mask_id": teacher.mask_id}
+        report["teacher"]["tokens"] = encode.teacher_tokens
+        report["spans"] = {"all": encode.spans, "same_share": same_share}
         np.save(folder / SHARED, encode.to_teacher)
         write_json(folder / "report.json", report)
         counter.result().save(counts)
@@ -286,20 +272,31 @@ class AlignedEncoder:
     def load(cls, student: Path, teacher: Path, max_length: int) -> "AlignedEncoder":
         """Load both tokenizers; raise InputError where they cannot be used beside each other."""
         own, other = (sequences.load_checked(folder, max_length) for folder in (student, teacher))
-        for tokenizer, folder in ((own, student), (other, teacher)):
-            if tokenizer.mask_id is None:
-                raise InputError(f"{folder}: the tokenizer has no mask token")
-        sizes, other_sizes = (
-            (len(each.around.prefix), len(each.around.suffix)) for each in (own, other)
-        )
-        if sizes != other_sizes:
+        shapes = [
+            (len(each.around.prefix), len(each.around.suffix), each.mask_id is None)
+            for each in (own, other)
+        ]
+        if shapes[0] != shapes[1]:
             raise InputError(
-                f"{student}: its special tokens around a text are not as many as those of "
-                f"{teacher}; use a student whose tokenizer was extended from its teacher's"
+                f"{student}: its special tokens (the mask, those around a text) are not as many as "
+                f"those of {teacher}; use a student whose tokenizer was extended from its teacher's"
             )
         ids = {token: index for index, token in enumerate(other.tokens) if token}
         to_teacher = np.array([ids.get(token, -1) for token in own.tokens], dtype=np.int64)
         return cls(own, other, to_teacher, max_length - own.around.size)
+
+    @property
+    def columns(self) -> dict[str, str | list[str]]:
+        """Return the columns and their types."""
+        return {
+            "input_ids": [integer_type(len(self.student.tokens)).name],
+            "length": "uint16",
+            "document": "uint32",
+            "sentence_starts": ["uint16"],
+            "teacher_input_ids": [integer_type(len(self.teacher.tokens)).name],
+            "spans": ["uint16"],
+            "teacher_spans": ["uint16"],
+        }
 
     def __call__(
         self, sentences: list[list[str]], numbers: NDArray[np.int64]
@@ -312,13 +309,14 @@ class AlignedEncoder:
         units = Units.of(self.student.backend, sentences)
         sides = [Encoded.of(each.backend, units.texts) for each in (self.student, self.teacher)]
         both = np.intersect1d(sides[0].texts, sides[1].texts)
-        student, teacher = (side.where(np.isin(side.texts, both)) for side in sides)
+        student, teacher = (
+            Encoded(*(column[np.isin(side.texts, both)] for column in side)) for side in sides
+        )
         spans, teacher_spans = common_spans(student, teacher)
         sizes, teacher_sizes = np.bincount(spans), np.bincount(teacher_spans)
         fits = (sizes <= self.room) & (teacher_sizes <= self.room)
-        owners = np.array(units.owners, dtype=np.int64)[student.texts[np.cumsum(sizes) - sizes]][
-            fits
-        ]
+        texts = student.texts[np.cumsum(sizes) - sizes][fits]
+        owners = np.array(units.owners, dtype=np.int64)[texts]
         ids, teacher_ids = student.ids[fits[spans]], teacher.ids[fits[teacher_spans]]
         text = AlignedSequence(ids, teacher_ids, sizes[fits], teacher_sizes[fits])
         is_start = sentence_starts(student, units.begins)[fits[spans]]
@@ -337,40 +335,33 @@ class AlignedEncoder:
         ``owners[spans]`` is the number of each span's document.
         """
         ends, teacher_ends = (
-            np.concatenate([[0], np.cumsum(each)]) for each in (text.spans, text.teacher_spans)
+            np.append(0, np.cumsum(each)) for each in (text.spans, text.teacher_spans)
         )
-        around, teacher_around = self.student.around, self.teacher.around
-        prefix, suffix = np.ones(len(around.prefix), int), np.ones(len(around.suffix), int)
-        documents, starts, rows = [], [], []
-        begin = 0
+        begins, begin = list[int](), 0
         while begin < len(owners):
-            end = min(
-                np.searchsorted(owners, owners[begin], side="right"),
-                *(
-                    np.searchsorted(total, total[begin] + self.room, side="right") - 1
-                    for total in (ends, teacher_ends)
-                ),
-            )
-            own, other = (slice(total[begin], total[end]) for total in (ends, teacher_ends))
-            parts = (
-                (around.prefix, text.input_ids[own], around.suffix),
-                (teacher_around.prefix, text.teacher_input_ids[other], teacher_around.suffix),
-                (prefix, text.spans[begin:end], suffix),
-                (prefix, text.teacher_spans[begin:end], suffix),
-            )
-            rows.append(tuple(np.concatenate(part) for part in parts))
-            starts.append(np.flatnonzero(is_start[own]) + len(prefix))
-            documents.append(owners[begin])
-            begin = int(end)
-        ids, teacher_ids, spans, teacher_spans = zip(*rows, strict=True)
+            begins.append(begin)
+            limits = [np.searchsorted(owners, owners[begin], "right")]
+            for total in (ends, teacher_ends):
+                limits.append(np.searchsorted(total, total[begin] + self.room, "right") - 1)
+            begin = int(min(limits))
+
+        cuts, around = np.array(begins[1:], dtype=int), self.student.around
+        ones = SpecialTokens((1,) * len(around.prefix), (1,) * len(around.suffix))
+        cuts_of = AlignedSequence(ends[cuts], teacher_ends[cuts], cuts, cuts)
+        frames = (around, self.teacher.around, ones, ones)
+        rows: dict[str, Any] = {
+            name: [np.concatenate([frame.prefix, part, frame.suffix]) for part in np.split(*values)]
+            for name, frame, *values in zip(text._fields, frames, text, cuts_of, strict=True)
+        }
+        starts = np.split(is_start, ends[cuts])
+        rows["length"] = np.diff(ends[[*begins, -1]]) + around.size
+        rows["document"] = owners[begins]
+        rows["sentence_starts"] = [np.flatnonzero(row) + len(around.prefix) for row in starts]
         return [
-            rows_column(ids, integer_type(len(self.student.tokens))),
-            column(np.array([len(each) for each in ids], dtype=np.uint16)),
-            column(np.array(documents, dtype=np.uint32)),
-            rows_column(starts, np.uint16),
-            rows_column(teacher_ids, integer_type(len(self.teacher.tokens))),
-            rows_column(spans, np.uint16),
-            rows_column(teacher_spans, np.uint16),
+            column(rows[name].astype(kind))
+            if isinstance(kind, str)
+            else rows_column(rows[name], kind[0])
+            for name, kind in self.columns.items()
         ]
 
 

@@ -69,11 +69,11 @@ def similarity_weights(
     space = unit_rows(np.stack([vectors[token] for token in neighbours]))
     columns = np.array([old[token] for token in neighbours])
     result = fallback.tolil()
-    known = [(row, token) for row, token in enumerate(new) if token in vectors]
+    known = [row for row, token in enumerate(new) if token in vectors]
     for begin in range(0, len(known), BATCH):
-        batch = known[begin : begin + BATCH]
-        queries = unit_rows(np.stack([vectors[token] for _, token in batch]))
-        for (row, _), weights in zip(batch, sparsemax(queries @ space.T), strict=True):
+        rows = known[begin : begin + BATCH]
+        queries = unit_rows(np.stack([vectors[new[row]] for row in rows]))
+        for row, weights in zip(rows, sparsemax(queries @ space.T), strict=True):
             used = np.flatnonzero(weights)
             result[row] = 0
             result[row, columns[used]] = weights[used]
@@ -95,18 +95,16 @@ def read_vectors(path: str | Path) -> dict[str, Array]:
                 continue
             try:
                 vector = np.array([float(value) for value in values if value])
+                width = width or len(vector)
+                if not 0 < len(vector) == width or not np.isfinite(vector).all():
+                    raise ValueError
             except ValueError:
-                vector = np.empty(0)
-            width = width or len(vector)
-            if not width or len(vector) != width or not np.isfinite(vector).all():
                 raise InputError(
                     f"{path}, line {number}: expected a token and {width or 'some'} numbers, "
                     "separated by spaces"
-                )
+                ) from None
             if vector.any():
                 vectors[token] = vector
-    if not vectors:
-        raise InputError(f"{path}: no vectors")
     return vectors
 
 
@@ -184,22 +182,19 @@ def resize(
             "this model counts its positions from the id of its padding token, which would change; "
             "extend the tokenizer instead of replacing it"
         )
-    new_ids = torch.tensor([token for token in range(size) if token not in copied])
-    targets, sources = torch.tensor(list(copied.keys())), torch.tensor(list(copied.values()))
+    new_ids = [token for token in range(size) if token not in copied]
     with torch.device("meta"):
         result = type(model)(config)
-    with_rows = vocabulary_tensors(model)
-    made: dict[int, torch.Tensor] = {}
     state = model.state_dict()
-    for name in with_rows:
-        old = state[name]
+    made: dict[int, torch.Tensor] = {}
+    for name, old in vocabulary_tensors(model).items():
+        # Tied tensors share their memory.
         if old.data_ptr() not in made:
             new = old.new_empty(size, *old.shape[1:])
-            new[targets] = old[sources]
-            if len(new_ids):
-                rows = old.detach().double().reshape(len(old), -1).numpy()
-                mixed = torch.from_numpy(mixtures @ rows[: mixtures.shape[1]])
-                new[new_ids] = mixed.reshape(-1, *old.shape[1:]).to(old.dtype)
+            new[list(copied)] = old[list(copied.values())]
+            rows = old.detach().double().reshape(len(old), -1).numpy()
+            mixed = torch.from_numpy(mixtures @ rows[: mixtures.shape[1]])
+            new[new_ids] = mixed.reshape(-1, *old.shape[1:]).to(old.dtype)
             made[old.data_ptr()] = new
         state[name] = made[old.data_ptr()]
     result.load_state_dict(state, assign=True)

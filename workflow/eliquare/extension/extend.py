@@ -7,7 +7,7 @@ trained.
 
 import csv
 import logging
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from eliquare.io import Failure, InputError, atomic_dir, progress, provenance, w
 from eliquare.models.hub import local_folder
 from eliquare.models.loading import load_fast_tokenizer, load_model, quiet
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.tokenizer import Description
+from eliquare.vocabulary.tokenizer import Description, backend_of
 
 MIN_GAIN = 2e-5
 # Texts that auxiliary vectors are learnt from, spread over the corpus.
@@ -76,38 +76,41 @@ def extend(options: ExtendOptions) -> None:
     folder = local_folder(options.model)
     tokenizer, model = load_fast_tokenizer(folder), load_model(folder)
     old = tokenizer_json.describe(tokenizer)
-    size = len(tokenizer_json.list_tokens(old))
+    ids = {name: token_id for token_id, name in enumerate(tokenizer_json.list_tokens(old))}
+    size = len(ids)
     if model.config.vocab_size < size:
         raise InputError(
             f"{folder}: {size:,} tokens in the tokenizer, {model.config.vocab_size:,} rows in the "
             "model"
         )
     texts = (document.text for document in read(options.documents))
-    words = Words.read(tokenizer_json.backend_of(old), progress(texts, "words", unit="documents"))
+    old_backend = backend_of(old)
+    words = Words.read(old_backend, progress(texts, "words", unit="documents"))
 
     kept, base = base_tokenizer(old, options.method)
     # A replacement ends with as many tokens as an extension would have.
     replaced = size - len(kept)
     learned = learn(options, words, base, replaced)
     new = with_tokens(base, learned, options.method)
-    backend = tokenizer_json.backend_of(new)
+    backend, names = backend_of(new), tokenizer_json.list_tokens(new)
     text = words.compare(backend)
     if options.method == "extension":
-        require_same_segmentation(words, backend, set(tokenizer_json.list_tokens(old)))
+        require_same_segmentation(words, backend, ids)
 
-    copied, mixtures, without_vector = initial_rows(options, words, old, new)
-    new_size = len(tokenizer_json.list_tokens(new))
-    extended = embeddings.resize(model, kept, new_size, copied, mixtures)
+    copied = {token_id: ids[name] for token_id, name in enumerate(names) if name in ids}
+    mixtures, without_vector = mix(options, words, old, new)
+    extended = embeddings.resize(model, kept, len(names), copied, mixtures)
+    num_new = len(names) - len(copied)
     report = {
         "tokenizer": tokenizer_json.kind_of(old),
         "method": options.method,
         "initialization": options.initialization,
         "tokens": {
             "before": size,
-            "after": new_size,
-            "new": new_size - len(copied),
+            "after": len(names),
+            "new": num_new,
             "new_for_characters": len(learned.characters),
-            "pruned": len(learned.pruned),
+            "pruned": learned.pruned,
             "without_vector": without_vector,
         },
         "parameters": {"before": model.num_parameters(), "after": extended.num_parameters()},
@@ -127,14 +130,20 @@ def extend(options: ExtendOptions) -> None:
         tokenizer_json.save_tokenizer(tokenizer, new, partial)
         extended.save_pretrained(partial)
         write_json(partial / "extension.json", report)
-        write_new_tokens(partial / "new_tokens.csv", old, new, learned.uses)
+        with (partial / "new_tokens.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["token_id", "token", "occurrences", "old_tokens"])
+            for token_id, name in enumerate(names):
+                if name not in ids:
+                    old_names = " ".join(old_tokens(old_backend, old, name))
+                    writer.writerow([token_id, name, learned.uses[name], old_names])
         write_json(partial / "provenance.json", provenance(rule, inputs))
-        card = CARD.format(name=folder.resolve().name, new=new_size - len(copied), **text)
+        card = CARD.format(name=folder.resolve().name, new=num_new, **text)
         (partial / "README.md").write_text(card, encoding="utf-8")
     logger.info(
         "%s: %s new tokens, %.3f tokens per word became %.3f",
         options.output,
-        f"{new_size - len(copied):,}",
+        f"{num_new:,}",
         text["fertility_before"],
         text["fertility_after"],
     )
@@ -160,7 +169,7 @@ def learn(options: ExtendOptions, words: Words, base: Description, replaced: int
     Raises InputError where the text asks for none.
     """
     if options.method == "replacement":
-        words = words.segmented_by(tokenizer_json.backend_of(base))
+        words = words.segmented_by(backend_of(base))
     wanted = None if options.num_tokens is None else options.num_tokens + replaced
     min_gain = options.min_gain or MIN_GAIN
     learned = learn_tokens(base, words, wanted, min_gain, options.min_frequency)
@@ -194,65 +203,48 @@ def with_tokens(base: Description, learned: LearnedTokens, method: str) -> Descr
     return extend_tokenizer(base, tokens, learned.merges, scores)
 
 
-def require_same_segmentation(words: Words, backend: Tokenizer, old: set[str]) -> None:
+def require_same_segmentation(words: Words, backend: Tokenizer, old: Mapping[str, int]) -> None:
     """Raise Failure where a word without a new token is segmented otherwise than before."""
     for word, before in words.segmentations.items():
         after = segment(backend, word)
-        if after != before and old.issuperset(after):
+        if after != before and all(token in old for token in after):
             raise Failure(
                 f"{word!r} needs no new token, but its segmentation {before} became {after}; "
                 "nothing was written"
             )
 
 
-def initial_rows(
+def mix(
     options: ExtendOptions, words: Words, old: Description, new: Description
-) -> tuple[dict[int, int], sparse.csr_matrix, int]:
-    """Return the rows that are copied (new id: old id), and mixtures[new, old] for all others.
+) -> tuple[sparse.csr_matrix, int]:
+    """Return what the new tokens start as, mixtures[new, old], in the order of their ids.
 
-    Also returns how many new tokens had no auxiliary vector and took the mean instead.
+    Also returns how many had no auxiliary vector and took the mean instead.
     """
     ids = {name: token_id for token_id, name in enumerate(tokenizer_json.list_tokens(old))}
     names = tokenizer_json.list_tokens(new)
-    copied = {token_id: ids[name] for token_id, name in enumerate(names) if name in ids}
     fresh = [name for name in names if name not in ids]
-    backend = tokenizer_json.backend_of(old)
-    prefix = tokenizer_json.continuation_prefix(old)
+    backend, prefix = backend_of(old), tokenizer_json.continuation_prefix(old)
     sources = []
     for name in fresh:
         bare = name.removeprefix(prefix)
         # A character that was known at the start of words only.
         alone = len(bare) == 1 and bare in ids
-        tokens = [bare] if alone else old_tokens(backend, old, name)
-        sources.append([ids[token] for token in tokens])
+        sources.append([ids[t] for t in ([bare] if alone else old_tokens(backend, old, name))])
     weights = np.ones(len(ids))
     if options.initialization == "weighted":
-        uses = Counter[str]()
-        for word, tokens_of_word in words.segmentations.items():
-            for token in tokens_of_word:
-                uses[token] += words.counts[word]
-        weights = embeddings.rarity_weights(np.array([uses[name] for name in ids], dtype=float))
+        uses = np.zeros(len(ids))
+        for word, tokens in words.segmentations.items():
+            np.add.at(uses, [ids[token] for token in tokens], words.counts[word])
+        weights = embeddings.rarity_weights(uses)
     mixtures = embeddings.average_weights(sources, weights)
     if options.initialization != "similar":
-        return copied, mixtures, 0
+        return mixtures, 0
     if options.vectors:
         vectors = embeddings.read_vectors(options.vectors)
     else:
         texts = sample_texts(options.documents, VECTOR_TEXTS)
-        vectors = embeddings.learn_vectors(tokenizer_json.backend_of(new), names, texts)
+        vectors = embeddings.learn_vectors(backend_of(new), names, texts)
     protected = tokenizer_json.protected_ids(old)
     shared = {name: token_id for name, token_id in ids.items() if token_id not in protected}
-    return copied, *embeddings.similarity_weights(fresh, shared, vectors, mixtures)
-
-
-def write_new_tokens(path: Path, old: Description, new: Description, uses: Counter[str]) -> None:
-    """Write each new token: id, uses in the text, the old tokens of its characters."""
-    known = set(tokenizer_json.list_tokens(old))
-    backend = tokenizer_json.backend_of(old)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["token_id", "token", "occurrences", "old_tokens"])
-        for token_id, name in enumerate(tokenizer_json.list_tokens(new)):
-            if name not in known:
-                old_names = " ".join(old_tokens(backend, old, name))
-                writer.writerow([token_id, name, uses[name], old_names])
+    return embeddings.similarity_weights(fresh, shared, vectors, mixtures)

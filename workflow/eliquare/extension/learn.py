@@ -15,10 +15,9 @@ no new token must be segmented as before. What each kind of tokenizer needs for 
   old merge takes, so that they join what the old ones leave.
 """
 
-import copy
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
@@ -27,7 +26,7 @@ from tokenizers import Tokenizer
 
 from eliquare.io import InputError, progress
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.tokenizer import Description
+from eliquare.vocabulary.tokenizer import Description, backend_of
 
 # About a million distinct words of a language with spaces.
 MAX_CHARACTERS = 10_000_000
@@ -58,9 +57,12 @@ class Words:
     def read(cls, backend: Tokenizer, texts: Iterable[str]) -> "Words":
         """Count and segment the words of the texts, in an order that depends on them alone."""
         frequencies, written = count_written(texts)
-        counts: Counter[str] = Counter()
+        counts = Counter[str]()
+        normalizer, splitter = backend.normalizer, backend.pre_tokenizer
         for word, count in frequencies.items():
-            for part in pre_tokenize(backend, word):
+            # As it stands inside a line.
+            text = normalizer.normalize_str(f" {word}") if normalizer else f" {word}"
+            for part, _ in splitter.pre_tokenize_str(text) if splitter else [(text, None)]:
                 counts[part] += count
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls({}, Counter(dict(ordered)), written).segmented_by(backend)
@@ -70,12 +72,7 @@ class Words:
         return replace(self, segmentations={word: segment(backend, word) for word in self.counts})
 
     def compare(self, backend: Tokenizer) -> dict[str, float]:
-        """Return fertility before and after, and the shares of running words that changed length.
-
-        "after" is with ``backend``. Raises InputError where there are no words.
-        """
-        if not self.written:
-            raise InputError("the documents hold no words")
+        """Return fertility now and with ``backend``, and the shares of words that change length."""
         counts = np.array([self.counts[word] for word in self.segmentations])
         before = np.array([len(tokens) for tokens in self.segmentations.values()])
         after = np.array([len(segment(backend, word)) for word in self.segmentations])
@@ -111,16 +108,6 @@ def count_written(
     return counts, total
 
 
-def pre_tokenize(backend: Tokenizer, written: str) -> list[str]:
-    """Return the parts of a written word, taken as inside a line, that the model segments."""
-    text = f" {written}"
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    if backend.pre_tokenizer is None:
-        return [text]
-    return [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-
-
 def segment(backend: Tokenizer, word: str) -> tuple[str, ...]:
     """Return the tokens of one such word, the unknown one by its own name."""
     model = backend.model
@@ -140,17 +127,17 @@ class MergeLearner:
     def __init__(
         self,
         words: Iterable[tuple[tuple[str, ...], int]],
-        join: Callable[[str, str], str],
         known: Collection[str],
         closed: Collection[str] = (),
         min_frequency: int = 1,
+        prefix: str = "",
     ):
         """Count the pairs of the words, given as (tokens, occurrences).
 
         Pairs are not joined to a token in ``known``, nor with one in ``closed``, nor where they
-        occur fewer than ``min_frequency`` times.
+        occur fewer than ``min_frequency`` times. ``prefix`` marks tokens inside a word.
         """
-        self.join = join
+        self.prefix = prefix
         self.known = known
         self.min_frequency = min_frequency
         self.words: list[list[str]] = []
@@ -174,6 +161,10 @@ class MergeLearner:
                     self.counts.append(count)
         self._heap = [(-count, *pair) for pair, count in self._pairs.items()]
         heapq.heapify(self._heap)
+
+    def join(self, left: str, right: str) -> str:
+        """Return how two neighbours are written as one token."""
+        return left + right.removeprefix(self.prefix)
 
     def peek(self) -> int:
         """Return how often the next pair occurs; 0 where none is left."""
@@ -239,15 +230,15 @@ class LearnedTokens:
     """New tokens in the order of learning, and what adding them step by step does.
 
     ``characters`` are those that WordPiece needs beside them, ``merges`` those that make them in
-    BPE; ``uses`` says how often each token occurs in the segmented corpus; ``pruned`` made more of
-    the text longer than shorter; ``curve`` has (tokens added, tokens of the text).
+    BPE; ``uses`` says how often each token occurs in the segmented corpus; ``pruned``, how many
+    made more of the text longer than shorter; ``curve`` has (tokens added, tokens of the text).
     """
 
     tokens: list[str]
     characters: list[str]
     merges: list[tuple[str, str]]
     uses: Counter[str]
-    pruned: list[str]
+    pruned: int
     curve: list[tuple[int, int]]
 
 
@@ -266,50 +257,48 @@ def learn_tokens(
     """
     learner = MergeLearner(
         ((tokens, words.counts[word]) for word, tokens in words.segmentations.items()),
-        joiner(description),
         set(tokenizer_json.list_tokens(description)),
         closed_tokens(description),
         min_frequency,
+        tokenizer_json.continuation_prefix(description),
     )
     is_bpe = tokenizer_json.kind_of(description) == "BPE"
-    tokens = learner.created if is_bpe else learner.in_use
+    found = learner.created if is_bpe else learner.in_use
     wanted, least_saved = float("inf"), max(min_gain * learner.num_tokens, 1)
     if num_tokens is not None:
         wanted, least_saved = num_tokens if is_bpe else round(SURPLUS * num_tokens) + 1, 1
-    merges: list[tuple[str, str]] = []
-    curve = [(0, learner.num_tokens)]
+    merges, curve = list[tuple[str, str]](), [(0, learner.num_tokens)]
     steps = progress(iter(learner.step, None), "new tokens", total=num_tokens)
-    while len(tokens) < wanted and learner.peek() >= least_saved and (merge := next(steps, None)):
+    while len(found) < wanted and learner.peek() >= least_saved and (merge := next(steps, None)):
         merges.append(merge)
-        curve.append((len(tokens), learner.num_tokens))
-    ordered = [token for token in learner.created if token in tokens]
+        curve.append((len(found), learner.num_tokens))
     curve = thinned([point for point in curve if num_tokens is None or point[0] <= num_tokens])
-    if is_bpe:
-        # Its merges segment the text exactly as they were learnt.
-        return LearnedTokens(ordered, [], merges, learner.uses, [], curve)
-    characters = missing_characters(description)
-    learned = LearnedTokens(ordered, characters, [], Counter(), [], curve)
-    return prune(learned, description, words, num_tokens, min_frequency)
+    tokens = [token for token in learner.created if token in found]
+    characters, uses, pruned = missing_characters(description), learner.uses, 0
+    if not is_bpe:
+        # The merges of a BPE segment the text exactly as they were learnt.
+        base = extend_tokenizer(description, characters) if characters else description
+        tokens, uses, pruned = prune(tokens, base, words, num_tokens, min_frequency)
+    return LearnedTokens(tokens, characters, merges, uses, pruned, curve)
 
 
 def prune(
-    learned: LearnedTokens,
-    description: Description,
+    tokens: list[str],
+    base: Description,
     words: Words,
     num_tokens: int | None,
     min_frequency: int,
-) -> LearnedTokens:
-    """Keep the tokens that pay when the text is really segmented with them, ``num_tokens`` at most.
+) -> tuple[list[str], Counter[str], int]:
+    """Return the tokens that pay when the text is really segmented with them, and their uses.
 
     WordPiece may cut a word into more tokens than before where a new one ends at a bad place, and
     Unigram and WordPiece may not use a token at all. A token goes if it is used fewer than
     ``min_frequency`` times, or if the words that hold it became longer by more than they became
-    shorter.
+    shorter: the third value is how many do. Of the others ``num_tokens`` stay at most.
     """
-    tokens, harmful = learned.tokens, list[str]()
-    for round_ in range(PRUNING_ROUNDS):
-        extended = extend_tokenizer(description, [*learned.characters, *tokens])
-        backend, candidates = tokenizer_json.backend_of(extended), set(tokens)
+    pruned = 0
+    for last_round in [False] * (PRUNING_ROUNDS - 1) + [True]:
+        backend, candidates = backend_of(extend_tokenizer(base, tokens)), set(tokens)
         uses, saved = Counter[str](), Counter[str]()
         for word, old in words.segmentations.items():
             if len(old) > 1:
@@ -317,33 +306,27 @@ def prune(
                 for token in candidates.intersection(new):
                     uses[token] += count * new.count(token)
                     saved[token] += count * (len(old) - len(new))
-        bad = {token for token in tokens if uses[token] < min_frequency or saved[token] <= 0}
-        harmful += [token for token in tokens if token in bad and uses[token] >= min_frequency]
-        tokens = [token for token in tokens if token not in bad]
-        too_many = num_tokens is not None and len(tokens) > num_tokens
-        if too_many and (not bad or round_ == PRUNING_ROUNDS - 1):
-            tokens = tokens[:num_tokens]
-        elif not bad:
+        used = [token for token in tokens if uses[token] >= min_frequency]
+        paying = [token for token in used if saved[token] > 0]
+        pruned += len(used) - len(paying)
+        if last_round or paying == tokens:
+            paying = paying[:num_tokens]
+        if paying == tokens:
             break
-    return replace(learned, tokens=tokens, uses=uses, pruned=harmful)
+        tokens = paying
+    return tokens, uses, pruned
 
 
 def thinned(curve: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return about CURVE_POINTS points of the curve, the first and the last among them."""
     # The number in use can fall for a step; only a new height is a point.
-    heights = list(accumulate((added for added, _ in curve), max))
-    rising = [p for p, before in zip(curve, [-1, *heights], strict=False) if p[0] > before]
-    chosen = rising[:: max(1, -(-len(rising) // CURVE_POINTS))]
-    return chosen if chosen[-1] == rising[-1] else [*chosen, rising[-1]]
+    heights = np.maximum.accumulate([added for added, _ in curve])
+    rising = np.unique(heights, return_index=True)[1].tolist()
+    chosen = rising[:: -(-len(rising) // CURVE_POINTS)]
+    return [curve[place] for place in dict.fromkeys([*chosen, rising[-1]])]
 
 
 # Adding tokens to a tokenizer
-
-
-def joiner(description: Description) -> Callable[[str, str], str]:
-    """Return how two neighbours are written as one token."""
-    prefix = tokenizer_json.continuation_prefix(description)
-    return lambda left, right: left + right.removeprefix(prefix)
 
 
 def closed_tokens(description: Description) -> set[str]:
@@ -392,7 +375,7 @@ def extend_tokenizer(
     description: Description,
     tokens: Sequence[str],
     merges: Iterable[tuple[str, str]] = (),
-    scores: dict[str, float] | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> Description:
     """Return the tokenizer with ``tokens`` added in their order, their ids after all old ones.
 
@@ -400,25 +383,25 @@ def extend_tokenizer(
     given, for old tokens too; by default new tokens get theirs from their best old path and old
     ones keep their own. Raises InputError for a token that the tokenizer has already.
     """
-    result = copy.deepcopy(description)
-    model = result["model"]
     names = tokenizer_json.list_tokens(description)
-    repeated = [token for token, uses in Counter([*names, *tokens]).items() if uses > 1]
+    everything = [*names, *tokens]
+    repeated = [token for token, uses in Counter(everything).items() if uses > 1]
     if repeated:
         raise InputError(f"the tokenizer has the token {repeated[0]!r} already")
+    model = dict(description["model"])
     if model["type"] == "Unigram":
-        lowest = min(score for _, score in model["vocab"])
+        old = dict(model["vocab"])
         # Added tokens beyond the list would move when it grows: they become part of it.
-        model["vocab"] += [[token, lowest] for token in names[len(model["vocab"]) :]]
-        new = path_scores(description, tokens) if scores is None else scores
-        model["vocab"] = [[token, (scores or {}).get(token, old)] for token, old in model["vocab"]]
-        model["vocab"] += [[token, new[token]] for token in tokens]
-        return result
-    model["vocab"] = {token: token_id for token_id, token in enumerate([*names, *tokens])}
+        beyond = dict.fromkeys(names, min(old.values()))
+        known = beyond | old | (path_scores(description, tokens) if scores is None else scores)
+        model["vocab"] = [[token, known[token]] for token in everything]
+    else:
+        model["vocab"] = {token: token_id for token_id, token in enumerate(everything)}
     if model["type"] == "BPE":
         as_text = bool(model["merges"]) and isinstance(model["merges"][0], str)
-        model["merges"] += [" ".join(pair) if as_text else list(pair) for pair in merges]
-    return result
+        new = [" ".join(pair) if as_text else list(pair) for pair in merges]
+        model["merges"] = [*model["merges"], *new]
+    return description | {"model": model}
 
 
 def path_scores(description: Description, tokens: Iterable[str]) -> dict[str, float]:
@@ -429,15 +412,13 @@ def path_scores(description: Description, tokens: Iterable[str]) -> dict[str, fl
     """
     model = description["model"]
     scores: dict[str, float] = dict(model["vocab"])
-    backend = tokenizer_json.backend_of(description)
+    backend = backend_of(description)
     added = {token["content"] for token in description["added_tokens"]}
     complete = all(c in scores for token in scores if token not in added for c in token)
     lowest = float("-inf") if complete else min(scores.values())
     result = {}
     for token in tokens:
         path = backend.model.tokenize(token)
-        if any(part.id == model.get("unk_id") for part in path):
-            raise InputError(f"the new token {token!r} has characters that no old token covers")
         score = sum(scores[part.value] for part in path) + SCORE_PER_SAVED_TOKEN * (len(path) - 1)
         # tokenizers reads a number of few digits exactly, and one of many perhaps not.
         result[token] = round(max(score, lowest), 6)

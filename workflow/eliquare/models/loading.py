@@ -21,13 +21,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.hub import cached_file
 
 from eliquare.io import InputError, existing, read_json
+from eliquare.models.hub import local_folder
 
 # Published DeBERTa-v3 models store their MLM head under this name.
 DEBERTA_V3_HEAD = "lm_predictions."
-LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,14 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def from_pretrained(kind: Any, what: str, folder: str | Path, **options: Any) -> Any:
+    """Return what a class of transformers loads from a folder; InputError where that fails."""
+    try:
+        return kind.from_pretrained(folder, **options)
+    except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
+        raise InputError(f"{folder}: no {what} loads from it ({first_line(error)})") from None
+
+
 def load_config(folder: str | Path) -> PreTrainedConfig:
     """Load the configuration of a language model.
 
@@ -55,12 +62,7 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
     if not (Path(folder) / "config.json").exists():
         raise InputError(f"{folder}: no model here (config.json is missing)")
     read_json(Path(folder) / "config.json")
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
-    except LOADING_ERRORS as error:
-        raise InputError(
-            f"{folder}: no model configuration loads from it ({first_line(error)})"
-        ) from None
+    config: PreTrainedConfig = from_pretrained(AutoConfig, "model configuration", folder)
     if getattr(config, "vocab_size", None) is None:
         raise InputError(f"{folder}/config.json: has no vocab_size; this is no language model")
     if getattr(config, "legacy", False) and any(
@@ -90,10 +92,7 @@ def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """
     # A path that is no folder would be looked up on a hub.
     existing(folder, "model folder with a tokenizer")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except LOADING_ERRORS as error:
-        raise InputError(f"{folder}: no tokenizer loads from it ({first_line(error)})") from None
+    tokenizer = from_pretrained(AutoTokenizer, "tokenizer", folder)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(
             f"{folder}: its tokenizer is not a fast one; expected a tokenizer.json, or a "
@@ -127,12 +126,8 @@ def load_model(folder: str | Path, dtype: torch.dtype | str = "auto") -> PreTrai
     """
     quiet()
     config = load_config(folder)
-    try:
-        model, loading = automatic_class(config).from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True
-        )
-    except LOADING_ERRORS as error:
-        raise InputError(f"{folder}: does not load ({first_line(error)})") from None
+    options = {"config": config, "dtype": dtype, "output_loading_info": True}
+    model, loading = from_pretrained(automatic_class(config), "model", folder, **options)
     missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
     prefix = f"{model.base_model_prefix}."
     encoder = [name for name in missing if name.startswith(prefix) or not has_mlm_head(model)]
@@ -176,40 +171,28 @@ def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool)
     """
     quiet()
     head = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
-    try:
-        config = AutoConfig.from_pretrained(
-            folder,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: index for index, label in enumerate(labels)},
-        )
-        model: PreTrainedModel = head.from_pretrained(folder, config=config, dtype=torch.float32)
-    except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
-        raise InputError(
-            f"{folder}: does not load as a model ({first_line(error)}); expected a folder with "
-            "config.json, model.safetensors and a tokenizer"
-        ) from None
+    names = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    model: PreTrainedModel = from_pretrained(head, "model", folder, dtype=torch.float32, **names)
     return model
 
 
 def load_for_benchmark(
     source: str, revision: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, Path]:
-    """Load a masked language model from a folder or hub id; return it and its files' folder.
+    """Load a masked language model from a folder or hub id; return it and its folder.
 
-    Raises:
-        InputError: the source holds no masked language model.
+    A head that is not stored is made up. Raises InputError where no such model loads.
     """
     quiet()
-    try:
-        model = AutoModelForMaskedLM.from_pretrained(source, revision=revision, dtype=dtype)
-        config = cached_file(source, "config.json", revision=revision)
-    except LOADING_ERRORS as error:
-        raise InputError(
-            f"{source}: no masked language model that transformers can load ({first_line(error)})"
-        ) from None
+    folder = local_folder(source, revision)
+    model: PreTrainedModel = from_pretrained(
+        AutoModelForMaskedLM, "masked language model", folder, dtype=dtype
+    )
     model.eval()
-    return model, Path(config or source).parent
+    return model, folder
 
 
 def has_mlm_head(model: PreTrainedModel) -> bool:

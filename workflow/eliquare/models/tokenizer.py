@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sentencepiece
 from pydantic import Field
@@ -23,8 +23,17 @@ from eliquare.cli import Options
 from eliquare.corpus.documents import sample_texts
 from eliquare.io import InputError, atomic_dir
 
-WORDPIECE_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-UNIGRAM_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+WORDPIECE_ROLES = {
+    **{"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    **{"mask_token": "[MASK]"},
+}
+UNIGRAM_ROLES = {
+    **{"bos_token": "<s>", "cls_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"},
+    **{"sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"},
+}
+WORDPIECE_SPECIALS, UNIGRAM_SPECIALS = (
+    list(dict.fromkeys(roles.values())) for roles in (WORDPIECE_ROLES, UNIGRAM_ROLES)
+)
 SPECIALS = len(WORDPIECE_SPECIALS)
 WORD_START = "▁"
 
@@ -79,25 +88,10 @@ def learn_wordpiece(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     # The last tokens learnt make room for the second form of each character.
     order = dict.fromkeys([*WORDPIECE_SPECIALS, *both_forms, *filter(None, learnt)])
     vocabulary = {token: index for index, token in enumerate(list(order)[:size])}
-    pad, unknown, cls, sep, mask = WORDPIECE_SPECIALS
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = splitter
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(name, vocabulary[name]) for name in (cls, sep)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        unk_token=unknown,
-        cls_token=cls,
-        sep_token=sep,
-        mask_token=mask,
-        model_max_length=512,
-    )
+    model = models.WordPiece(vocabulary, unk_token=WORDPIECE_ROLES["unk_token"])
+    pair = "[CLS] $A [SEP] $B:1 [SEP]:1"
+    decoder = decoders.WordPiece()
+    return assemble(model, normalizer, splitter, decoder, pair, WORDPIECE_ROLES)
 
 
 def as_wordpiece(piece: str) -> str:
@@ -107,7 +101,6 @@ def as_wordpiece(piece: str) -> str:
 
 def learn_unigram(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     """Learn a Unigram tokenizer as XLM-R has it (the paper calls it BPE)."""
-    begin, pad, end, unknown, mask = UNIGRAM_SPECIALS
     normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
@@ -116,27 +109,27 @@ def learn_unigram(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
         *((name, 0.0) for name in UNIGRAM_SPECIALS),
         *((piece, score) for piece, score in pieces if piece not in UNIGRAM_SPECIALS),
     ]
-    unknown_id = UNIGRAM_SPECIALS.index(unknown)
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=unknown_id))
+    model = models.Unigram(vocabulary, unk_id=UNIGRAM_SPECIALS.index(UNIGRAM_ROLES["unk_token"]))
+    splitter, decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    pair = "<s> $A </s> </s> $B </s>"
+    return assemble(model, normalizer, splitter, decoder, pair, UNIGRAM_ROLES)
+
+
+def assemble(
+    model: Any, normalizer: Any, splitter: Any, decoder: Any, pair: str, roles: dict[str, str]
+) -> PreTrainedTokenizerFast:
+    """Return the tokenizer made of these parts; ``pair`` is the template of two texts."""
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoder
+    ends = roles["cls_token"], roles["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A {end}",
-        pair=f"{begin} $A {end} {end} $B {end}",
-        special_tokens=[(name, UNIGRAM_SPECIALS.index(name)) for name in (begin, end)],
+        single="{} $A {}".format(*ends),
+        pair=pair,
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ends],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=begin,
-        cls_token=begin,
-        eos_token=end,
-        sep_token=end,
-        pad_token=pad,
-        unk_token=unknown,
-        mask_token=mask,
-        model_max_length=512,
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **roles)
 
 
 def paragraphs(texts: Iterable[str], prepare: Callable[[str], str]) -> Iterator[str]:
@@ -153,10 +146,7 @@ def learn_pieces(lines: Iterator[str], kind: str, size: int) -> list[tuple[str, 
             learnt.
     """
     if size < 1:
-        raise InputError(
-            f"vocab_size: {size + SPECIALS} is too small, since the special tokens alone are "
-            f"{SPECIALS}; ask for more"
-        )
+        raise too_small(size + SPECIALS, SPECIALS + 1)
     learnt = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
