@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 import worlds
 from eliquare.corpus import sequences
-from eliquare.corpus.masking import IGNORE_INDEX, MaskOptions
+from eliquare.corpus.masking import IGNORE_INDEX, Masking, MaskOptions
 from eliquare.corpus.sequences import open_sequences
 from eliquare.extension import alignment
 from eliquare.extension.alignment import (
@@ -57,7 +57,8 @@ def test_tokens_that_share_a_character_are_in_one_span():
 
 
 def test_masks_are_on_both_sides_or_on_none():
-    aligner = MaskAligner(np.array([0, 1, 2, 3, 4, -1, -1]), mask_id=4, teacher_mask_id=9)
+    masking = Masking(np.ones(7), mask_id=4, random_ids=np.arange(5))
+    aligner = MaskAligner(masking, np.array([0, 1, 2, 3, 4, -1, -1]), teacher_mask_id=9)
     sequence = AlignedSequence(
         input_ids=np.array([0, 5, 3, 6, 2, 1]),
         teacher_input_ids=np.array([0, 7, 8, 3, 7, 2, 2, 1]),
@@ -180,7 +181,7 @@ def test_the_same_masks_are_written_again(world, tmp_path):
 
 def test_sequences_in_one_tokenizer_are_refused(world):
     with pytest.raises(InputError, match="extension tokenize"):
-        MaskAligner.load(world.plain, 0)
+        MaskAligner.load(world.plain, Masking.load(world.masking, world.student))
 
 
 def test_a_tokenizer_of_another_kind_is_refused(world, tmp_path):

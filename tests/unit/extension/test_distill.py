@@ -21,11 +21,10 @@ STEP = 8
 
 @pytest.fixture(scope="module")
 def dataset(world):
-    tokenizer = AutoTokenizer.from_pretrained(world.extended)
+    masking = Masking.load(world.masking, world.extended, seed=1)
     return AlignedDataset(
         open_sequences(world.sequences / "train.arrow"),
-        Masking.load(world.masking, world.extended, seed=1),
-        MaskAligner.load(world.sequences, tokenizer.mask_token_id),
+        MaskAligner.load(world.sequences, masking),
         STEP,
         1,
     )
@@ -135,7 +134,8 @@ def test_with_one_tokenizer_and_one_model_nothing_differs(world):
     teacher = AutoModelForMaskedLM.from_pretrained(world.teacher).eval()
     size = teacher.config.vocab_size
     sequence = AlignedSequence(ids, ids, each, each)
-    item = MaskAligner(np.arange(size), 4, 4).align(sequence, ids, np.full(20, IGNORE_INDEX))
+    aligner = MaskAligner(Masking(np.ones(size), 4, np.arange(size)), np.arange(size), 4)
+    item = aligner.align(sequence, ids, np.full(20, IGNORE_INDEX))
     terms = Objective(preset="none", kl=1, cosine=1)
     objective = AlignedDistillation(teacher, teacher, terms, np.arange(size))
     batch = AlignedCollator(0, 0)([item])

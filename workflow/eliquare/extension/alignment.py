@@ -69,20 +69,20 @@ class MaskedSequence(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskAligner:
-    """Puts the student's masks on the teacher's tokens.
+    """Draws masks of the student's tokens, and puts them on the teacher's.
 
     ``to_teacher[student id]`` is the teacher's id of the same token, or -1.
     """
 
+    masking: Masking
     to_teacher: Ints
-    mask_id: int
     teacher_mask_id: int
 
     @classmethod
-    def load(cls, sequences: str | Path, mask_id: int) -> "MaskAligner":
-        """Return the aligner of a folder of sequences in two tokenizers.
+    def load(cls, sequences: str | Path, masking: Masking) -> "MaskAligner":
+        """Return the aligner of a folder of sequences; InputError if they are in one tokenizer.
 
-        ``mask_id`` is the student's. Raises InputError for sequences in one tokenizer.
+        The random tokens of the student's ``masking`` become those that both sides have.
         """
         shared = Path(sequences) / SHARED
         if not shared.exists():
@@ -90,27 +90,19 @@ class MaskAligner:
                 f"{sequences}: sequences in one tokenizer; make them with `extension tokenize` for "
                 "a student whose tokenizer is not its teacher's"
             )
-        teacher = read_json(shared.with_name("report.json"))["teacher"]
-        return cls(np.load(shared), mask_id, teacher["mask_id"])
-
-    def restrict(self, masking: Masking) -> Masking:
-        """Return the masking whose random tokens are those that both sides have."""
-        ids = masking.random_ids
-        return replace(masking, random_ids=ids[self.to_teacher[ids] >= 0])
+        teacher, to_teacher = read_json(shared.with_name("report.json"))["teacher"], np.load(shared)
+        both = masking.random_ids[to_teacher[masking.random_ids] >= 0]
+        return cls(replace(masking, random_ids=both), to_teacher, teacher["mask_id"])
 
     def draw_batch(
-        self,
-        masking: Masking,
-        rows: Mapping[str, Sequence[Ints]],
-        epoch: int,
-        numbers: Sequence[int],
+        self, rows: Mapping[str, Sequence[Ints]], epoch: int, numbers: Sequence[int]
     ) -> list[MaskedSequence]:
         """Mask several sequences, given by the columns of AlignedSequence and their numbers."""
-        drawn = masking.draw_batch(rows["input_ids"], epoch, numbers)
-        columns = (rows[name] for name in AlignedSequence._fields)
+        drawn = self.masking.draw_batch(rows["input_ids"], epoch, numbers)
+        columns = [rows[name] for name in AlignedSequence._fields]
         return [
             self.align(AlignedSequence(*values), masked, labels)
-            for values, masked, labels in zip(zip(*columns, strict=True), *drawn, strict=True)
+            for *values, masked, labels in zip(*columns, *drawn, strict=True)
         ]
 
     def align(self, sequence: AlignedSequence, masked: Ints, labels: Ints) -> MaskedSequence:
@@ -129,7 +121,9 @@ class MaskAligner:
         places = places[first]
         changes = masked[places] != sequence.input_ids[places]
         tokens, changed = masked[places][changes], drawn[changes]
-        of_teacher = np.where(tokens == self.mask_id, self.teacher_mask_id, self.to_teacher[tokens])
+        of_teacher = np.where(
+            tokens == self.masking.mask_id, self.teacher_mask_id, self.to_teacher[tokens]
+        )
 
         is_drawn = np.zeros(len(numbers), dtype=bool)
         is_drawn[drawn] = True
@@ -199,7 +193,7 @@ def common_spans(*sides: Encoded) -> list[Ints]:
         places = np.flatnonzero(first | (starts >= np.append(0, reached[:-1])))
         starts, unique = np.unique(starts[places], return_index=True)
         begins.append((starts, places[unique]))
-    common = np.intersect1d(*(starts for starts, _ in begins), assume_unique=True)
+    common = np.intersect1d(begins[0][0], begins[1][0], assume_unique=True)
     return [
         np.searchsorted(places[np.isin(starts, common)], np.arange(len(side.ids)), "right") - 1
         for side, (starts, places) in zip(sides, begins, strict=True)
@@ -367,13 +361,13 @@ class AlignedEncoder:
 
 def mask(options: masking.MaskOptions) -> None:
     """Write the masking weights, and a validation set whose masks are fixed on both sides."""
-    plain = Masking.from_counts(options, CorpusTokenizer.load(options.tokenizer))
-    aligner = MaskAligner.load(options.sequences, plain.mask_id)
+    tokenizer = CorpusTokenizer.load(options.tokenizer)
+    aligner = MaskAligner.load(options.sequences, Masking.from_counts(options, tokenizer))
     path = options.sequences / "validation.arrow"
     sample = masking.sample_sequences(path, options.max_validation_sequences)
     numbers = [number for number, _ in sample]
     rows = aligned_columns(sequences.open_sequences(path))[numbers]
-    items = aligner.draw_batch(aligner.restrict(plain), rows, masking.VALIDATION_EPOCH, numbers)
+    items = aligner.draw_batch(rows, masking.VALIDATION_EPOCH, numbers)
     kinds = {"input_ids": np.uint32, "labels": np.int32, "teacher_input_ids": np.uint32}
     columns = {
         name: rows_column([getattr(item, name) for item in items], kinds.get(name, np.uint16))
@@ -381,7 +375,7 @@ def mask(options: masking.MaskOptions) -> None:
     }
     columns["length"] = column(np.array([len(item.labels) for item in items], dtype=np.uint16))
     with atomic_dir(options.output) as folder:
-        plain.save(folder, columns)
+        aligner.masking.save(folder, columns)
     drawn = sum(int(np.count_nonzero(item.labels != IGNORE_INDEX)) for item in items)
     logger.info("%s: %d validation sequences, %d masked tokens", options.output, len(items), drawn)
 

@@ -35,7 +35,8 @@ def load_data(
     """
     folder = tokenizer.name_or_path
     require_same(options.sequences, len(tokenizer), folder)
-    aligner = MaskAligner.load(options.sequences, tokenizer.mask_token_id)
+    masking = Masking.load(options.masking, folder, seed=options.seed)
+    aligner = MaskAligner.load(options.sequences, masking)
     report = read_json(options.sequences / "report.json")
     if report["teacher"]["vocabulary"] != len(teacher_tokenizer):
         raise InputError(
@@ -45,7 +46,6 @@ def load_data(
         )
     train = AlignedDataset(
         open_sequences(options.sequences / "train.arrow"),
-        Masking.load(options.masking, folder, seed=options.seed),
         aligner,
         options.step_size,
         options.seed,
@@ -72,20 +72,18 @@ class AlignedDataset(MaskedDataset):
     def __init__(
         self,
         sequences: datasets.Dataset,
-        masking: Masking,
         aligner: MaskAligner,
         step_size: int,
         seed: int,
         data_fraction: float = 1.0,
     ):
-        super().__init__(sequences, aligner.restrict(masking), step_size, seed, data_fraction)
+        super().__init__(sequences, aligner.masking, step_size, seed, data_fraction)
         self.aligned = aligned_columns(sequences)
         self.aligner = aligner
 
     def masked(self, epoch: int, rows: Sequence[int]) -> list[Any]:
         """Return these sequences with their masks of one epoch, each a MaskedSequence."""
-        columns = self.aligned[list(rows)]
-        return list(self.aligner.draw_batch(self.masking, columns, epoch, rows))
+        return list(self.aligner.draw_batch(self.aligned[list(rows)], epoch, rows))
 
 
 class AlignedValidation(ValidationDataset):

@@ -17,7 +17,7 @@ no new token must be segmented as before. What each kind of tokenizer needs for 
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
@@ -375,7 +375,7 @@ def extend_tokenizer(
     description: Description,
     tokens: Sequence[str],
     merges: Iterable[tuple[str, str]] = (),
-    scores: Mapping[str, float] | None = None,
+    scores: dict[str, float] | None = None,
 ) -> Description:
     """Return the tokenizer with ``tokens`` added in their order, their ids after all old ones.
 
