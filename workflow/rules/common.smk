@@ -49,6 +49,8 @@ def read_settings():
 
 
 settings = read_settings()
+# The same as plain values, for lookup().
+completed = load.dump(settings)
 paths = Paths(settings)
 
 

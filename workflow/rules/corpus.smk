@@ -76,7 +76,7 @@ rule extract_documents:
 
 rule read_text:
     input:
-        lambda wc: corpus_of(wc).files,
+        lookup("languages/{corpus}/corpus/files", within=completed),
     output:
         directory("<results>/corpora/{corpus}/documents"),
     log:
@@ -92,7 +92,7 @@ rule read_text:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
     params:
         version=version("corpus", "text"),
-        document=lambda wc: corpus_of(wc).document,
+        document=lookup("languages/{corpus}/corpus/document", within=completed),
         options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
     message:
         "Read the documents of the text files: {wildcards.corpus}"

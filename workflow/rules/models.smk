@@ -57,8 +57,8 @@ rule train_tokenizer:
         runtime=lambda wc, input, attempt: minutes(attempt, 60, 0.1, *input),
     params:
         version=version("models", "tokenizer"),
-        kind=lambda wc: settings.teachers[wc.teacher].tokenizer,
-        vocab_size=lambda wc: settings.teachers[wc.teacher].vocab_size,
+        kind=lookup("teachers/{teacher}/tokenizer", within=completed),
+        vocab_size=lookup("teachers/{teacher}/vocab_size", within=completed),
     message:
         "Train the tokenizer of {wildcards.teacher}"
     shell:

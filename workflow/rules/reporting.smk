@@ -8,7 +8,7 @@ rule freeze_config:
         f"<logs>/freeze_config/{settings.name}.log",
     localrule: True
     params:
-        text=json.dumps(load.dump(settings), sort_keys=True, ensure_ascii=False, indent=1),
+        text=json.dumps(completed, sort_keys=True, ensure_ascii=False, indent=1),
     message:
         "Write down the completed settings"
     run:
