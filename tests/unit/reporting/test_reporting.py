@@ -30,7 +30,7 @@ def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     settings = results_tree.make(root)
     make_tables(root, settings)
-    options = figures.FiguresOptions(settings=settings, results=root, output=root / "figures")
+    options = results.OutputOptions(settings=settings, results=root, output=root / "figures")
     figures.write_figures(options)
     return root, settings
 
@@ -45,7 +45,7 @@ def read(root, settings):
 
 
 def make_tables(root, settings):
-    options = tables.TablesOptions(settings=settings, results=root, output=root / "tables")
+    options = results.OutputOptions(settings=settings, results=root, output=root / "tables")
     tables.write_tables(options)
 
 
@@ -312,7 +312,7 @@ def test_figures_are_the_same_bytes_again(tree, tmp_path):
     settings = tmp_path / "settings.json"
     results_tree.write(settings, dump(few))
     again = tmp_path / "again"
-    options = figures.FiguresOptions(settings=settings, results=tree[0], output=again)
+    options = results.OutputOptions(settings=settings, results=tree[0], output=again)
     figures.write_figures(options)
     names = ["scores-sl-ner", "curves-full-sl", "curves-pre-sl"]
     for name in [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]:

@@ -5,7 +5,6 @@ The files are hard links where the file system allows it, so that a release take
 
 import re
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -21,7 +20,7 @@ from eliquare.io import (
 )
 from eliquare.reporting import results
 from eliquare.reporting.formats import render
-from eliquare.reporting.results import Experiment, ExperimentOptions
+from eliquare.reporting.results import Experiment, OutputOptions
 from eliquare.reporting.sections import recipe
 from eliquare.reporting.tables import scores, sizes, speed
 
@@ -45,13 +44,12 @@ ISO = {
 }
 
 
-class ReleaseOptions(ExperimentOptions):
+class ReleaseOptions(OutputOptions):
     """Options of a release."""
 
     system: str = Field(description="Name of the student.")
     language: str = Field(description="Code of its language.")
     model: Path = Field(description="Model folder of the student.")
-    output: Path = Field(description="Folder to write.")
 
 
 def release(options: ReleaseOptions) -> None:
@@ -62,11 +60,8 @@ def release(options: ReleaseOptions) -> None:
     check_loads(model)
     origin = model / "provenance.json"
     made = read_json(origin) if origin.exists() else provenance({}, {})
-    named = {
-        "experiment": experiment.settings.name,
-        "system": options.system,
-        "language": options.language,
-    }
+    named = {"experiment": experiment.settings.name}
+    named |= options.model_dump(include={"system", "language"})
     with atomic_dir(options.output) as folder:
         for file in sorted(model.iterdir()):
             if file.is_file() and not file.name.startswith(".") and file.name not in WRITTEN_HERE:
@@ -110,19 +105,17 @@ def card(experiment: Experiment, student: str, language: str) -> str:
     benchmarks = experiment.benchmarks_of((name, teacher), [language])
     return render(
         "card.md.j2",
-        code=iso(language),
+        experiment=experiment,
+        student=student,
+        language=language,
+        teacher=teacher,
+        iso=iso,
         base_model=root.model if root.source == "hub" else None,
-        label=experiment.member_label(student),
-        language=experiment.language(language),
-        folder=f"{student}-{language}",
-        teacher=experiment.label(teacher),
         scores=scores(experiment, tasks) if tasks else None,
         sizes=sizes(experiment, benchmarks),
         speed=speed(experiment, benchmarks),
-        data=[training_data(experiment, c) for c in paths.training_languages(student, language)],
         tokens=tokens,
         recipe=recipe(experiment, name),
-        seeds=experiment.settings.experiment.seeds,
     )
 
 
@@ -130,21 +123,3 @@ def iso(code: str) -> str | None:
     """Return the ISO 639 code of a Wikipedia code; None without one or in private use (qaa-qtz)."""
     code = ISO.get(code, code)
     return code if re.fullmatch(r"(?!q[a-t][a-z])[a-z]{2,3}", code) else None
-
-
-def training_data(experiment: Experiment, language: str) -> dict[str, Any]:
-    """Return source, counts and licence, as far as the source shows it, of a language's text."""
-    corpus = experiment.settings.languages[language].corpus
-    licence = "the terms of the text files named above"
-    if experiment.settings.demo and iso(language) is None:
-        licence = "invented text, written by eliquare's generator; free of terms"
-    elif corpus.source == "dump":
-        licence = "Wikipedia: CC BY-SA 4.0 and GFDL (CC BY-SA 3.0 and GFDL before June 2023)"
-    elif corpus.source == "dataset":
-        licence = f"the terms of the data set {corpus.dataset}"
-    return {
-        **experiment.documents(language),
-        "language": experiment.language(language),
-        "date": corpus.date if corpus.source == "dump" else None,
-        "licence": licence,
-    }

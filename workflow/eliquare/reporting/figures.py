@@ -3,16 +3,16 @@
 Each is written as PNG and SVG; the same results give the same bytes. ``figures.json`` lists them.
 """
 
-from pathlib import Path
+from itertools import cycle
 from typing import Any
 
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import results
-from eliquare.reporting.results import Curve, Experiment, ExperimentOptions, metric_label
+from eliquare.reporting.results import Curve, Experiment, OutputOptions, metric_label
 from eliquare.reporting.sections import count_tasks
 
 # Colours of Okabe and Ito, which people with any colour vision can tell apart.
@@ -28,20 +28,13 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#E3E3E3",
     "legend.frameon": False,
-    "figure.dpi": 100,
     "savefig.dpi": 150,
     "svg.hashsalt": "eliquare",
 }
-TERMS = (("kl", "Distillation loss (KL)"), ("mlm", "MLM loss"))
+TERMS = {"kl": "Distillation loss (KL)", "mlm": "MLM loss"}
 
 
-class FiguresOptions(ExperimentOptions):
-    """Options of the figures."""
-
-    output: Path = Field(description="Folder of figures to write.")
-
-
-def write_figures(options: FiguresOptions) -> None:
+def write_figures(options: OutputOptions) -> None:
     """Draw the figures of an experiment as PNG and SVG, and list them in figures.json."""
     experiment = results.read(options)
     listed: list[dict[str, str]] = []
@@ -68,13 +61,8 @@ def write_figures(options: FiguresOptions) -> None:
         write_json(folder / "figures.json", listed)
 
 
-def look(index: int) -> dict[str, str]:
-    """Return color and marker of the system in this row."""
-    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
-
-
 def curve_title(experiment: Experiment, curve: Curve) -> str:
-    """Return the students of a distillation, its seed where there are several, and its corpus."""
+    """Return the students of a distillation, its corpus, and its seed where there are several."""
     seed = experiment.member_label(curve.student).partition(", seed ")[2]
     names = " / ".join(map(experiment.label, curve.students))
     return f"{names} · {experiment.language(curve.corpus)}" + (f" · seed {seed}" if seed else "")
@@ -84,20 +72,17 @@ def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
     """Draw the distillation loss on the left, the MLM loss on the right, by step."""
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, (term, title) in zip(axes, TERMS, strict=True):
-        train = [(row["step"], row[term]) for row in curve.rows if row.get(term) is not None]
-        key = f"eval_{term}"
-        evaluated = [(row["step"], row[key]) for row in curve.rows if row.get(key) is not None]
-        axis.set_title(title)
-        axis.set_xlabel("Step")
-        if not train and not evaluated:
+    columns = [f"{prefix}{term}" for term in TERMS for prefix in ("", "eval_")]
+    rows = pd.DataFrame(curve.rows).set_index("step").reindex(columns=columns)
+    for axis, (term, title) in zip(axes, TERMS.items(), strict=True):
+        train, evaluated = rows[term].dropna(), rows[f"eval_{term}"].dropna()
+        axis.set(title=title, xlabel="Step")
+        if train.empty and evaluated.empty:
             axis.text(0.5, 0.5, "not in this objective", ha="center", transform=axis.transAxes)
             axis.set_axis_off()
             continue
-        line: dict[str, Any] = {"color": COLORS[0], "linewidth": 0.9, "alpha": 0.75}
-        axis.plot(*zip(*train, strict=True), **line, label="training")
-        line = {"color": COLORS[5], "marker": "o", "markersize": 4.5, "linewidth": 1.2}
-        axis.plot(*zip(*evaluated, strict=True), **line, label="validation")
+        axis.plot(train, color=COLORS[0], lw=0.9, alpha=0.75, label="training")
+        axis.plot(evaluated, color=COLORS[5], marker="o", ms=4.5, lw=1.2, label="validation")
         axis.set_ylim(bottom=0)
         axis.legend()
     axes[0].set_ylabel("Nats per position")
@@ -107,25 +92,21 @@ def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
 
 def task_scores(experiment: Experiment, task: str) -> Figure:
     """Draw a bar for each system, with its deviation over seeds as error bar."""
-    found = [
-        (index, system, score)
-        for index, system in enumerate(experiment.systems)
-        if (score := experiment.score(system, task))
-    ]
+    scores = {system: experiment.score(system, task) for system in experiment.systems}
+    found = [(system, score) for system, score in scores.items() if score]
     figure = Figure(figsize=(8, 1.3 + 0.42 * len(found)), layout="constrained")
     axis = figure.subplots()
-    for row, (index, _, score) in enumerate(found):
-        color = look(index)["color"]
-        bar: dict[str, Any] = {"height": 0.68, "capsize": 3, "ecolor": "#333333"}
-        axis.barh(row, score.mean, xerr=score.deviation, color=color, **bar)
+    colors = dict(zip(experiment.systems, cycle(COLORS), strict=False))
+    look: dict[str, Any] = {"height": 0.68, "capsize": 3, "ecolor": "#333333"}
+    for row, (system, score) in enumerate(found):
+        axis.barh(row, score.mean, xerr=score.deviation, color=colors[system], **look)
         end = score.mean + (score.deviation or 0)
         axis.text(end + 0.012, row, f"{score.mean:.4f}", va="center", fontsize=10)
-    axis.set_yticks(range(len(found)), [experiment.label(system) for _, system, _ in found])
+    axis.set_yticks(range(len(found)), [experiment.label(system) for system, _ in found])
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
-    axis.set_xlim(0, 1.12)
-    axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    several = any(score.n > 1 for *_, score in found)
+    axis.set(xlim=(0, 1.12), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    several = any(score.n > 1 for _, score in found)
     bars = ": mean, with the deviation over seeds" if several else " (one seed)"
     axis.set_xlabel(metric_label(experiment.metric(task)) + bars)
     axis.set_title(experiment.task_title(task), loc="left")
@@ -134,33 +115,31 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
 
 def size_against_score(experiment: Experiment) -> Figure:
     """Draw parameters against the mean of the main metrics, a panel for each language."""
-    languages = [code for code in experiment.languages if experiment.paths.tasks([code])]
-    columns = min(len(languages), 3)
-    rows = -(-len(languages) // columns)
+    panels = {code: experiment.paths.tasks([code]) for code in experiment.languages}
+    panels = {code: tasks for code, tasks in panels.items() if tasks}
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
     size = (max(3.6 * columns + 2.6, 6.5), 3.7 * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn = {}
-    for axis, language in zip(axes.flat, languages, strict=False):
-        tasks = experiment.paths.tasks([language])
-        for index, system in enumerate(experiment.systems):
+    for axis, (language, tasks) in zip(axes.flat, panels.items(), strict=False):
+        looks = zip(experiment.systems, cycle(COLORS), cycle(MARKERS), strict=False)
+        for system, color, marker in looks:
             score = experiment.mean_score(system, tasks)
             benchmark = experiment.benchmark(system, language)
-            if score is None or benchmark is None:
-                continue
-            millions = benchmark["parameters"]["total"] / 1e6
-            (drawn[index],) = axis.plot(
-                millions, score.mean, **look(index), markersize=9, linestyle="", alpha=0.85
-            )
+            if score and benchmark:
+                point = benchmark["parameters"]["total"] / 1e6, score.mean
+                look = {"color": color, "marker": marker}
+                (drawn[system],) = axis.plot(*point, **look, ms=9, ls="", alpha=0.85)
         axis.margins(x=0.12, y=0.15)
-        axis.set_xlim(0, axis.get_xlim()[1])
-        axis.set_xlabel("Parameters (millions)")
+        axis.set(xlim=(0, axis.get_xlim()[1]), xlabel="Parameters (millions)")
         axis.set_title(f"{experiment.language(language)} (mean of {count_tasks(tasks)})")
-    for axis in list(axes.flat)[len(languages) :]:
+    for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:
         axis.set_ylabel("Score")
-    labels = [experiment.label(experiment.systems[index]) for index in sorted(drawn)]
-    handles = [drawn[index] for index in sorted(drawn)]
+    order = sorted(drawn, key=experiment.systems.index)
+    handles, labels = [drawn[system] for system in order], list(map(experiment.label, order))
     figure.legend(handles, labels, loc="outside right upper")
     return figure

@@ -3,7 +3,6 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from eliquare.reporting.results import Experiment, metric_label
+from eliquare.reporting.results import STEADY, Experiment, metric_label
 
 ABSENT = "–"
 LATEX = str.maketrans(
@@ -58,6 +57,9 @@ class Table:
         return [any(cell.value is not None for cell in column) for column in columns]
 
 
+SPECIFICATIONS = yaml.safe_load(
+    (resources.files("eliquare.reporting") / "templates/tables.yaml").read_text(encoding="utf-8")
+)
 # Head, key of the record, and form: a format of a number, or a name in tables.yaml's list.
 Column = tuple[str, str, str]
 
@@ -68,13 +70,12 @@ def tabulate(
     records: Sequence[dict[str, Any]],
     columns: Sequence[Column] = (),
     notes: Sequence[str] = (),
-    **values: Any,
 ) -> Table:
     """Return a table of tables.yaml with a row for each record, and these columns and notes too.
 
-    A record may hold ready cells, which do not go to the CSV. ``values`` are for the caption.
+    A record may hold ready cells, which do not go to the CSV.
     """
-    specification = specifications()[name]
+    specification = SPECIFICATIONS[name]
     every: list[Column] = [*specification["columns"], *columns]
     words: dict[str, Callable[[Any], str]] = {
         "text": str,
@@ -95,7 +96,7 @@ def tabulate(
 
     return Table(
         name,
-        specification["caption"].format(**values),
+        specification["caption"].format(experiment=experiment, STEADY=STEADY),
         [head for head, *_ in every],
         [[cell(record.get(key), form) for _, key, form in every] for record in records],
         [{k: v for k, v in record.items() if not isinstance(v, Cell)} for record in records],
@@ -103,19 +104,10 @@ def tabulate(
     )
 
 
-@cache
-def specifications() -> dict[str, dict[str, Any]]:
-    """Return captions, columns and notes of the tables, by name."""
-    file = resources.files("eliquare.reporting") / "templates" / "tables.yaml"
-    read: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return read
-
-
 def write(table: Table, folder: Path) -> None:
     """Write NAME.csv, NAME.md and NAME.tex, which needs the LaTeX package booktabs."""
     # dtype=object: a column of whole numbers stays one where a value is missing.
-    frame = pd.DataFrame(table.records, dtype=object)
-    frame.to_csv(folder / f"{table.name}.csv", index=False)
+    pd.DataFrame(table.records, dtype=object).to_csv(folder / f"{table.name}.csv", index=False)
     for suffix in ("md", "tex"):
         written = render(f"table.{suffix}.j2", table=table)
         (folder / f"{table.name}.{suffix}").write_text(written, encoding="utf-8")

@@ -41,14 +41,11 @@ class Published:
     @property
     def note(self) -> str:
         """A remark where label and value of the metric disagree."""
-        if not self.metric_probable:
-            return ""
         labelled = metric_named(self.metric)
-        if labelled is None:
-            return f"averaging not stated; most probably {short(self.metric_probable)}"
-        if labelled != self.comparable:
-            return f"labelled {short(self.metric)}; most probably {short(self.metric_probable)}"
-        return ""
+        if not self.metric_probable or labelled == self.comparable:
+            return ""
+        label = f"labelled {short(self.metric)}" if labelled else "averaging not stated"
+        return f"{label}; most probably {short(self.metric_probable)}"
 
 
 def read() -> list[Published]:
@@ -67,12 +64,11 @@ def find(
     the same papers that does: the papers print the teacher once and refer to it afterwards.
     """
     asked = {(table.paper, table.table) for table in tables}
-    papers = {paper for paper, _ in asked}
     found = [
         row
         for row in rows
         if row.task_kind not in NOT_SCORES
-        and row.paper in papers
+        and row.paper in {paper for paper, _ in asked}
         and (row.system, row.language, row.task) == (system, language, task)
     ]
     return [row for row in found if (row.paper, row.table) in asked] or found[:1]

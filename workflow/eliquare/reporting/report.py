@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,29 @@ class ReportOptions(ExperimentOptions):
 def write_report(options: ReportOptions) -> None:
     """Write the report of an experiment."""
     experiment = results.read(options)
-    tables = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json"))
-    written = html(experiment, {table.name: table for table in tables}, figures(options.figures))
+    made = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json"))
+    own = (
+        sections.corpora(experiment),
+        sections.vocabularies(experiment),
+        sections.verifications(experiment),
+        sections.recipes(experiment),
+        sections.distillations(experiment),
+        sections.costs(experiment),
+    )
+    trained = [
+        read_json(experiment.paths.student(*names, "distilled") / "provenance.json")
+        for names in experiment.paths.distillations()
+    ]
+    written = render(
+        "report.html.j2",
+        experiment=experiment,
+        headline=sections.headline(experiment),
+        tables={table.name: table for table in (*made, *own) if table and table.rows},
+        figures=figures(options.figures),
+        versions=distinct(each["versions"] for each in trained),
+        hardware=distinct(each["hardware"] for each in trained),
+        benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
+    )
     with atomic_write(options.output) as partial:
         partial.write_text(written, encoding="utf-8")
 
@@ -46,48 +66,6 @@ def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
         kinds[figure["kind"]].append({**figure, "address": address})
     return kinds
-
-
-def html(
-    experiment: Experiment, tables: dict[str, Table], figures: dict[str, list[dict[str, str]]]
-) -> str:
-    """Return the report."""
-    trained = [
-        read_json(
-            experiment.paths.student(each.student, each.corpus, "distilled") / "provenance.json"
-        )
-        for each in experiment.curves
-    ]
-    settings = experiment.settings.experiment
-    style = resources.files("eliquare.reporting") / "templates" / "style.css"
-    own = (
-        sections.corpora(experiment),
-        sections.vocabularies(experiment),
-        sections.verifications(experiment),
-        sections.recipes(experiment),
-        sections.distillations(experiment),
-        sections.costs(experiment),
-    )
-    return render(
-        "report.html.j2",
-        title=experiment.title,
-        name=experiment.settings.name,
-        headline=sections.headline(experiment),
-        style=style.read_text(encoding="utf-8"),
-        languages=list(map(experiment.language, experiment.languages)),
-        seeds=settings.seeds,
-        tables=tables | {table.name: table for table in own if table and table.rows},
-        figures=figures,
-        warnings={
-            experiment.language(name): report["warnings"]
-            for name, report in experiment.corpora.items()
-            if report.get("warnings")
-        },
-        versions=distinct(each.get("versions", {}) for each in trained),
-        hardware=distinct(each.get("hardware", {}) for each in trained),
-        benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
-        papers=sorted({table.paper for table in settings.papers}),
-    )
 
 
 def distinct(values: Iterable[dict[str, Any]]) -> list[str]:

@@ -18,18 +18,14 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config import load
-from eliquare.config.model import Configuration, Student, System, Task, Teacher
+from eliquare.config.model import Configuration, Student, System, Teacher
 from eliquare.io import InputError, existing, read_json, read_json_lines
 from eliquare.paths import Paths
 
 # Upper over lower quartile of a latency: above this, other work disturbed the measurement.
 STEADY = 1.5
-METRICS = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "entity_f1": "entity F1",
-    "micro_f1": "micro-F1",
-}
+METRICS = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "entity_f1": "entity F1"}
+Entry = Student | Teacher | System
 # For each (system, language): its sizes and speeds.
 Benchmarks = dict[tuple[str, str], dict[str, Any]]
 
@@ -59,10 +55,8 @@ class Score:
     @property
     def by_distillation(self) -> list[list[float]]:
         """Values of the fine-tuning seeds for each distilled model."""
-        groups: dict[str, list[float]] = {}
-        for (member, _), value in self.runs.items():
-            groups.setdefault(member, []).append(value)
-        return list(groups.values())
+        members = dict.fromkeys(member for member, _ in self.runs)
+        return [[self.runs[run] for run in self.runs if run[0] == member] for member in members]
 
     @property
     def distillation_deviation(self) -> float | None:
@@ -114,6 +108,12 @@ class ExperimentOptions(Options):
     results: Path = Field(Path("results"), description="Folder of all results.")
 
 
+class OutputOptions(ExperimentOptions):
+    """Options of a stage that writes a folder."""
+
+    output: Path = Field(description="Folder to write.")
+
+
 class Experiment:
     """The complete configuration of an experiment, and its results, read when asked for.
 
@@ -124,30 +124,40 @@ class Experiment:
         members: For each compared system, in row order: its models, one per distillation seed.
         systems: Names of the compared systems, without distillation seeds.
         students: The compared systems that are students made here.
+        has_distillation_seeds: Whether any system was distilled with more than one seed.
+        baseline: Label of the system that the others are compared with; empty if there is none.
     """
 
     def __init__(self, settings: Configuration, results: str | Path):
         self.settings = settings
         self.paths = Paths(settings, results)
         self.title = settings.title or settings.name
-        self.entries: dict[str, Student | Teacher | System] = {
-            **settings.teachers,
-            **settings.systems,
-            **settings.students,
-        }
+        teachers, students = settings.teachers, settings.students
+        self.entries: dict[str, Entry] = {**teachers, **settings.systems, **students}
         self.languages = settings.experiment.languages
         self.tasks = settings.experiment.tasks or []
         self.members: dict[str, list[str]] = {}
         for name in settings.experiment.systems:
             self.members.setdefault(load.base_name(name), []).append(name)
         self.systems = list(self.members)
-        self.students = [name for name in self.systems if name in settings.students]
+        self.students = [name for name in self.systems if name in students]
+        self.has_distillation_seeds = len(self.systems) < len(settings.experiment.systems)
+        baseline = settings.experiment.baseline
+        self.baseline = self.label(baseline) if baseline else ""
         self._read: Callable[[Path], dict[str, Any]] = functools.cache(read_json)
 
     @property
-    def has_distillation_seeds(self) -> bool:
-        """Whether any system was distilled with more than one seed."""
-        return len(self.systems) < len(self.settings.experiment.systems)
+    def over_seeds(self) -> str:
+        """What mean and deviation of the scores are taken over, for captions."""
+        n = len(self.settings.experiment.seeds)
+        fine = f"{n} fine-tuning seed{'s' * (n > 1)}"
+        if not self.has_distillation_seeds:
+            return f"mean ± sample standard deviation over {fine}" if n > 1 else fine
+        return (
+            f"mean over up to {max(map(len, self.members.values()))} distillation seeds, each with "
+            f"{fine}; D: sample standard deviation over distillation seeds; F: over fine-tuning "
+            "seeds, pooled"
+        )
 
     def language(self, code: str) -> str:
         """Return a language's name, or a mixture's with its languages."""
@@ -157,17 +167,13 @@ class Experiment:
         language = self.settings.languages.get(code)
         return (language and language.name) or code
 
-    def task(self, name: str) -> Task:
-        """Return a task's settings."""
-        return self.settings.tasks[name]
-
     def task_label(self, name: str) -> str:
         """Return a task's name for people."""
-        return self.task(name).label or name
+        return self.settings.tasks[name].label or name
 
     def task_title(self, name: str) -> str:
         """Return a task's name with its language's, unless the label begins with it."""
-        language = self.language(self.task(name).language)
+        language = self.language(self.settings.tasks[name].language)
         label = self.task_label(name)
         return label if label.split()[0] == language.split()[0] else f"{language}: {label}"
 
@@ -188,7 +194,7 @@ class Experiment:
 
     def finetuned(self, system: str, task: str) -> dict[str, dict[str, Any]]:
         """Return the results of a task for each model of a system; empty if it is not for it."""
-        language = self.task(task).language
+        language = self.settings.tasks[task].language
         if not self.paths.is_for(system, language):
             return {}
         found = {}
@@ -225,14 +231,13 @@ class Experiment:
 
     def metric(self, task: str) -> str:
         """Return the name of a task's main metric."""
-        scores = (self.score(system, task) for system in self.systems)
-        return next(score.metric for score in scores if score)
+        found = (self.finetuned(system, task) for system in self.systems)
+        return str(next(each["metric"] for results in found for each in results.values()))
 
     def mean_score(self, system: str, tasks: list[str], split: str = "test") -> Score | None:
         """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
-        scores = [self.score(system, task, split=split) for task in tasks]
-        found = [score for score in scores if score is not None]
-        if not found or len(found) < len(scores):
+        found = [score for task in tasks if (score := self.score(system, task, split=split))]
+        if not found or len(found) < len(tasks):
             return None
         runs = {run: statistics.fmean(score.runs[run] for score in found) for run in found[0].runs}
         return Score("mean", runs)
@@ -273,11 +278,9 @@ class Experiment:
         teacher = self.benchmark(self.teacher(system), language) or {"measurements": []}
         for other in teacher["measurements"]:
             if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
-                before, after = other["latency_ms"], row["latency_ms"]
-                if all(
-                    t["upper_quartile"] <= STEADY * t["lower_quartile"] for t in (before, after)
-                ):
-                    return float(before["median"] / after["median"])
+                latencies = other["latency_ms"], row["latency_ms"]
+                if all(t["upper_quartile"] <= STEADY * t["lower_quartile"] for t in latencies):
+                    return float(latencies[0]["median"] / latencies[1]["median"])
         return None
 
     @cached_property
@@ -322,6 +325,15 @@ class Experiment:
 def metric_label(metric: str) -> str:
     """Return the name of a metric for people."""
     return METRICS.get(metric, metric)
+
+
+def flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Return mappings in a mapping as one, the keys joined by "_"."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        result |= {f"{key}_{name}": each for name, each in inner} if inner else {key: value}
+    return result
 
 
 def read(options: ExperimentOptions) -> Experiment:

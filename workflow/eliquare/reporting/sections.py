@@ -5,7 +5,7 @@ Each is a sentence or a table computed from the results; the model card shares t
 
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,8 +13,8 @@ import pandas as pd
 from eliquare.config.model import Student, Teacher
 from eliquare.io import read_json
 from eliquare.paths import FULL
-from eliquare.reporting.formats import ABSENT, Cell, Table, tabulate
-from eliquare.reporting.results import Curve, Experiment, within_spread
+from eliquare.reporting.formats import ABSENT, Cell, Table, render, tabulate
+from eliquare.reporting.results import Experiment, flat, within_spread
 
 # Rules that train on as many GPUs as their recipe asks for; the second group takes one.
 TRAINING_RULES = ("pretrain_teacher", "adapt_teacher", "distill", "distill_extended")
@@ -32,12 +32,10 @@ def headline(experiment: Experiment) -> str:
     tasks, among the distilled ones whose teacher is compared too; where there is none, the best
     system alone is named. The numbers are of the test splits, which have not chosen it.
     """
-    tasks = experiment.tasks
-    counted = count_tasks(tasks)
     means = {
-        system: validation.mean
+        system: score.mean
         for system in experiment.systems
-        if (validation := experiment.mean_score(system, tasks, "validation"))
+        if (score := experiment.mean_score(system, experiment.tasks, "validation"))
     }
     candidates = [
         student
@@ -47,30 +45,18 @@ def headline(experiment: Experiment) -> str:
         and student in means
     ]
     best = max(candidates or means, key=lambda name: means[name], default="")
-    score = experiment.mean_score(best, tasks) if best else None
-    if score is None:
-        return f"{len(experiment.systems)} systems; none has a score on every task."
-    if not candidates:
-        return (
-            f"Of {len(experiment.systems)} systems, “{experiment.label(best)}” has the best "
-            f"validation scores; its mean test score on {counted} is {score.mean:.3f}."
-        )
-    teacher = experiment.teacher(best)
-    ours, full = experiment.parameters(best) / 1e6, experiment.parameters(teacher) / 1e6
-    words = (
-        f"The student with the best validation scores, “{experiment.label(best)}”, has "
-        f"{ours / full:.0%} of its teacher's parameters ({ours:,.1f} of {full:,.1f} million)"
+    teacher = experiment.teacher(best) if candidates else ""
+    return render(
+        "headline.j2",
+        experiment=experiment,
+        best=best,
+        teacher=teacher,
+        tasks=count_tasks(experiment.tasks),
+        score=best and experiment.mean_score(best, experiment.tasks),
+        reference=teacher and experiment.mean_score(teacher, experiment.tasks),
+        within_spread=within_spread,
+        speedup=encoder_speedup(experiment, best),
     )
-    if reference := experiment.mean_score(teacher, tasks):
-        draw = {True: ", a difference within the spread of seeds", None: ", from one seed each"}
-        words += (
-            f" and {score.mean / reference.mean:.1%} of its mean test score on "
-            f"{counted} ({score.mean:.3f} against {reference.mean:.3f}"
-            f"{draw.get(within_spread(score, reference), '')})"
-        )
-    if speedup := encoder_speedup(experiment, best):
-        words += f". Its encoder is {speedup[1]:.1f} times as fast (batch size {speedup[0]})"
-    return words + "."
 
 
 def count_tasks(tasks: list[str]) -> str:
@@ -83,16 +69,17 @@ def encoder_speedup(experiment: Experiment, student: str) -> tuple[int, float] |
 
     The geometric mean over languages; None if no batch size was measured for both.
     """
-    ratios: dict[int, list[float]] = {}
-    benchmarks = experiment.benchmarks_of([student], experiment.languages)
-    for (_, language), benchmark in benchmarks.items():
-        for row in benchmark["measurements"]:
-            speedup = experiment.speedup(student, language, row)
-            if row["part"] == "encoder" and speedup is not None:
-                ratios.setdefault(row["batch_size"], []).append(speedup)
+    ratios = [
+        (row["batch_size"], speedup)
+        for (system, language), benchmark in experiment.benchmarks.items()
+        if system == student
+        for row in benchmark["measurements"]
+        if row["part"] == "encoder" and (speedup := experiment.speedup(student, language, row))
+    ]
     if not ratios:
         return None
-    return min(ratios), statistics.geometric_mean(ratios[min(ratios)])
+    smallest = min(size for size, _ in ratios)
+    return smallest, statistics.geometric_mean(each for size, each in ratios if size == smallest)
 
 
 # Recipes
@@ -170,70 +157,44 @@ def recipes(experiment: Experiment) -> Table:
 
 def corpora(experiment: Experiment) -> Table:
     """Pages, documents, and how many were dropped for which reason."""
-    reports = experiment.corpora
-    reasons = dict.fromkeys(reason for report in reports.values() for reason in report["dropped"])
-    records = [
-        {"corpus": name}
-        | {key: report[key] for key in ("source", "pages", "documents", "characters")}
-        | {f"dropped_{reason}": report["dropped"].get(reason) for reason in reasons}
-        for name, report in reports.items()
-    ]
+    records = [{"corpus": name} | flat(report) for name, report in experiment.corpora.items()]
+    dropped = dict.fromkeys(key for each in records for key in each if key.startswith("dropped_"))
     columns = [
-        (f"Dropped: {reason.replace('_', ' ')}", f"dropped_{reason}", ",.0f") for reason in reasons
+        (key.replace("_", ": ", 1).replace("_", " ").capitalize(), key, ",.0f") for key in dropped
     ]
-    notes = [f"{experiment.language(name)}: {reports[name]['source']}." for name in reports]
+    notes = [f"{experiment.language(each['corpus'])}: {each['source']}." for each in records]
     return tabulate(experiment, "corpora", records, columns, notes)
 
 
 def vocabularies(experiment: Experiment) -> Table:
     """Selected tokens, token coverage, and the effect on each text."""
     records = [
-        {key: report[key] for key in ("corpus", "teacher", "vocabulary", "token_coverage")}
-        | {"new": 0, **report["tokens"]}
+        {**report, "new": 0, **report["tokens"], **flat(effect)}
         | {"text": experiment.task_label(name) if name in experiment.settings.tasks else name}
-        | {
-            f"{measure}_{when}": effect[when][measure]
-            for measure in ("unknown_share", "fertility")
-            for when in ("before", "after")
-        }
         for report in experiment.vocabularies
         for name, effect in report["texts"].items()
     ]
-
     return tabulate(experiment, "vocabularies", records)
 
 
-SENTENCE_COUNTS = (
-    "sentences_read",
-    "sentences_segmented_identically",
-    "sentences_newly_unknown",
-    "sentences_compared",
-)
-
-
-def findings(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """Yield the verification of each reduced model, with its corpus, label and time.
+def verifications(experiment: Experiment) -> Table:
+    """The comparison of each reduced model with the full one.
 
     Extended vocabularies have none: they are meant to segment text in another way.
     """
+    records: list[dict[str, Any]] = []
     for report in experiment.vocabularies:
-        if report.get("verification"):
+        if found := report.get("verification"):
             when = f"before distillation ({report['vocabulary']})"
-            names = {"corpus": report["corpus"], "model": experiment.label(report["teacher"])}
-            yield report["verification"] | names | {"when": when}
+            model = experiment.label(report["teacher"])
+            records.append(found | {"corpus": report["corpus"], "model": model, "when": when})
     for student, language in experiment.paths.reductions():
+        found = read_json(experiment.paths.verification(student, language))
         when = f"after distillation ({experiment.settings.students[student].vocabulary})"
-        names = {"corpus": language, "model": experiment.member_label(student)}
-        yield read_json(experiment.paths.verification(student, language)) | names | {"when": when}
-
-
-def verifications(experiment: Experiment) -> Table:
-    """The comparison of each reduced model with the full one."""
-    records = [
-        found | {key: sum(text[key] for text in found["texts"].values()) for key in SENTENCE_COUNTS}
-        for found in findings(experiment)
-    ]
-    return tabulate(experiment, "verifications", records)
+        model = experiment.member_label(student)
+        records.append(found | {"corpus": language, "model": model, "when": when})
+    rows = [each | pd.DataFrame(each["texts"]).sum(axis=1).to_dict() for each in records]
+    return tabulate(experiment, "verifications", rows)
 
 
 # Training and costs
@@ -244,17 +205,13 @@ def distillations(experiment: Experiment) -> Table:
     records = []
     for curve in experiment.curves:
         last = next((row for row in reversed(curve.rows) if "tokens" in row), {"seconds": 0})
+        evaluated = [row for row in curve.rows if "eval_loss" in row]
+        key = "eval_kl" if any("eval_kl" in row for row in evaluated) else "eval_loss"
+        best = min(evaluated, key=lambda row: float(row[key]), default={})
         names = {"student": experiment.member_label(curve.student), "corpus": curve.corpus}
-        records.append(names | last | {"minutes": last["seconds"] / 60} | best_validation(curve))
+        selected = {"best_loss": best.get(key), "best_step": best.get("step")}
+        records.append(names | last | {"minutes": last["seconds"] / 60} | selected)
     return tabulate(experiment, "distillations", records)
-
-
-def best_validation(curve: Curve) -> dict[str, float]:
-    """Return loss and step of the validation that selected the checkpoint; empty without one."""
-    evaluated = [row for row in curve.rows if "eval_loss" in row]
-    key = "eval_kl" if any("eval_kl" in row for row in evaluated) else "eval_loss"
-    best = min(evaluated, key=lambda row: float(row[key]), default=None)
-    return {"best_loss": best[key], "best_step": best["step"]} if best else {}
 
 
 def jobs(experiment: Experiment) -> pd.DataFrame:
@@ -279,9 +236,8 @@ def names_of(experiment: Experiment) -> set[str]:
     settings, paths = experiment.settings, experiment.paths
     models, corpora, linked = set[str](), set(experiment.languages), [*settings.experiment.systems]
     while linked:
-        name = linked.pop()
+        models.add(name := linked.pop())
         entry = experiment.entries[name]
-        models.add(name)
         corpora.update(filter(None, [getattr(entry, "corpus", None)]))
         linked += filter(None, [entry.teacher, getattr(entry, "reduced_from", None)])
         linked += getattr(entry, "teachers", [])
@@ -298,10 +254,8 @@ def gpus_of(experiment: Experiment, rule: str, job: str) -> int:
     """Return the GPUs that a job asked for."""
     if rule not in TRAINING_RULES:
         return int(rule in ONE_GPU_RULES)
-    trained: dict[str, Teacher | Student] = {
-        **experiment.settings.teachers,
-        **experiment.settings.students,
-    }
+    settings = experiment.settings
+    trained: dict[str, Teacher | Student] = {**settings.teachers, **settings.students}
     named = [name for name in trained if f"-{name}-" in f"-{job}-"]
     return trained[max(named, key=len)].training.gpus if named else 1
 

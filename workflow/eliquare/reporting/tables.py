@@ -6,21 +6,19 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 import statistics
 from dataclasses import asdict, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from pydantic import Field
 from scipy.stats import wilcoxon
 
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import published, results
 from eliquare.reporting.formats import Cell, Column, Table, tabulate, write
 from eliquare.reporting.results import (
-    STEADY,
     Benchmarks,
     Experiment,
-    ExperimentOptions,
+    OutputOptions,
     Score,
+    flat,
     metric_label,
     within_spread,
 )
@@ -29,13 +27,7 @@ FEWEST_PAIRS = 5
 CONDITION = ("device", "threads", "precision", "sequence_length")
 
 
-class TablesOptions(ExperimentOptions):
-    """Options of the tables."""
-
-    output: Path = Field(description="Folder of tables to write.")
-
-
-def write_tables(options: TablesOptions) -> None:
+def write_tables(options: OutputOptions) -> None:
     """Write the tables of an experiment as CSV, Markdown and LaTeX."""
     made = tables(results.read(options))
     with atomic_dir(options.output) as folder:
@@ -73,22 +65,12 @@ def spread(experiment: Experiment, score: Score | None) -> Cell:
     return Cell(f"{score.mean:.4f}" + "".join(found), score.mean)
 
 
-def over_seeds(experiment: Experiment) -> str:
-    """Return what the numbers of ``spread`` are taken over."""
-    n = len(experiment.settings.experiment.seeds)
-    fine = f"{n} fine-tuning seeds" if n > 1 else "1 fine-tuning seed"
-    if experiment.has_distillation_seeds:
-        many = max(map(len, experiment.members.values()))
-        return (
-            f"mean over up to {many} distillation seeds, each with {fine}; D: sample standard "
-            "deviation over distillation seeds; F: over fine-tuning seeds, pooled"
-        )
-    return f"mean ± sample standard deviation over {fine}" if n > 1 else fine
-
-
-def score_record(column: str, score: Score | None) -> dict[str, Any]:
-    """Return the columns of one score in a CSV."""
+def score_record(
+    experiment: Experiment, task: str, column: str, score: Score | None, *, bold: bool = False
+) -> dict[str, Any]:
+    """Return the cell of a task's score, and its columns in a CSV."""
     return {
+        f"{task} cell": replace(spread(experiment, score), bold=bold),
         column: score and score.mean,
         f"{column} deviation": score and score.deviation,
         f"{column} distillation deviation": score and score.distillation_deviation,
@@ -110,20 +92,14 @@ def scores(experiment: Experiment, tasks: list[str]) -> Table:
     for task in tasks:
         found = {system: experiment.score(system, task) for system in systems}
         best = max(filter(None, found.values()), key=lambda score: score.mean)
-        column = f"{experiment.task(task).language}/{task} {best.metric}"
+        column = f"{experiment.settings.tasks[task].language}/{task} {best.metric}"
         for system, score in found.items():
             bold = score is not None and (score == best or within_spread(score, best) is True)
-            shown = replace(spread(experiment, score), bold=bold)
-            records[system] |= score_record(column, score) | {f"{task} cell": shown}
+            records[system] |= score_record(experiment, task, column, score, bold=bold)
     alone = len(experiment.settings.experiment.seeds) == 1
-    return tabulate(
-        experiment,
-        "scores",
-        list(records.values()),
-        score_columns(experiment, tasks),
-        ["With one fine-tuning seed its spread is unknown."] if alone else [],
-        over_seeds=over_seeds(experiment),
-    )
+    notes = ["With one fine-tuning seed its spread is unknown."] if alone else []
+    columns = score_columns(experiment, tasks)
+    return tabulate(experiment, "scores", list(records.values()), columns, notes)
 
 
 def all_metrics(experiment: Experiment) -> Table:
@@ -178,16 +154,8 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
             speedup = experiment.speedup(system, language, row)
             names = {"language": language, "system": system, "batch_size": size}
             records.append(
-                {
-                    **names,
-                    "part": part,
-                    **{f"latency_ms_{name}": value for name, value in latency.items()},
-                    "sequences_per_second": row["sequences_per_second"],
-                    "tokens_per_second": row["tokens_per_second"],
-                    "peak_memory_mb": row["peak_memory_mb"],
-                    "speedup_over_teacher": speedup,
-                    **{key: benchmark[key] for key in CONDITION},
-                }
+                {**names, **flat(row), "speedup_over_teacher": speedup}
+                | {key: benchmark[key] for key in CONDITION}
             )
             rows.setdefault((system, language, size), names).update(
                 {
@@ -197,14 +165,13 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
                     f"memory {part}": row["peak_memory_mb"],
                 }
             )
-    conditions = {
+    notes = {
         f"Measured on {each['device']}, {each['threads']} thread{'s' * (each['threads'] > 1)}, "
         f"{each['precision']}, sequences of {each['sequence_length']} tokens."
         for each in benchmarks.values()
     }
-    memory = {f"Peak memory: {each['peak_memory_method']}." for each in benchmarks.values()}
-    notes = sorted(conditions | memory)
-    table = tabulate(experiment, "speed", list(rows.values()), notes=notes, steady=STEADY)
+    notes |= {f"Peak memory: {each['peak_memory_method']}." for each in benchmarks.values()}
+    table = tabulate(experiment, "speed", list(rows.values()), notes=sorted(notes))
     return replace(table, records=records)
 
 
@@ -227,7 +194,10 @@ def against_published(experiment: Experiment) -> Table:
     numbers, papers = published.read(), experiment.settings.experiment.papers
     records = []
     for task, system in product(experiment.tasks, experiment.systems):
-        printed, language = experiment.task(task).published_as, experiment.task(task).language
+        printed, language = (
+            experiment.settings.tasks[task].published_as,
+            experiment.settings.tasks[task].language,
+        )
         known_as = experiment.entries[system].published_as
         if not printed or not known_as or not experiment.paths.is_for(system, language):
             continue
@@ -270,40 +240,36 @@ def against_baseline(experiment: Experiment) -> Table:
         ours, other = experiment.score(system, task), experiment.score(baseline or "", task)
         if ours is None or other is None:
             continue
-        differences = paired_differences(ours, other)
-        mean = statistics.fmean(differences)
-        deviation = statistics.stdev(differences) if len(differences) > 1 else None
-        draw = within_spread(ours, other)
-        words = f"{mean:+.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+        paired, draw = paired_differences(ours, other), within_spread(ours, other)
+        words = f"{paired.mean:+.4f}" + (f" ± {paired.deviation:.4f}" if paired.n > 1 else "")
         words = words.replace("-", "−")
-        shown[system][f"{task} cell"] = Cell(f"({words})" if draw else words, mean)
+        shown[system][f"{task} cell"] = Cell(f"({words})" if draw else words, paired.mean)
         records.append(
             {
                 "system": system,
                 "baseline": baseline,
                 "task": task,
-                "metric": ours.metric,
-                "difference": mean,
-                "deviation": deviation,
-                "n": len(differences),
-                "lowest": min(differences),
-                "highest": max(differences),
+                "metric": paired.metric,
+                "difference": paired.mean,
+                "deviation": paired.deviation,
+                "n": paired.n,
+                "lowest": min(paired.runs.values()),
+                "highest": max(paired.runs.values()),
                 "within_spread": draw,
             }
         )
     columns = [(experiment.task_title(task), f"{task} cell", "text") for task in experiment.tasks]
-    label = experiment.label(baseline) if baseline else ""
     rows = list(shown.values()) if records else []
-    table = tabulate(experiment, "differences", rows, columns, baseline=label)
-    return replace(table, records=records)
+    return replace(tabulate(experiment, "differences", rows, columns), records=records)
 
 
-def paired_differences(ours: Score, other: Score) -> list[float]:
+def paired_differences(ours: Score, other: Score) -> Score:
     """Return each run minus the other's mean with the same fine-tuning seed."""
     by_seed: dict[int, list[float]] = {}
     for (_, seed), value in other.runs.items():
         by_seed.setdefault(seed, []).append(value)
-    return [value - statistics.fmean(by_seed[seed]) for (_, seed), value in ours.runs.items()]
+    means = {seed: statistics.fmean(values) for seed, values in by_seed.items()}
+    return Score(ours.metric, {run: value - means[run[1]] for run, value in ours.runs.items()})
 
 
 def signed_rank(teacher: list[float], student: list[float]) -> tuple[float | None, str]:
@@ -358,11 +324,11 @@ def by_vocabulary(experiment: Experiment) -> Table:
     Without rows if all students of the experiment have one kind of vocabulary.
     """
     kinds = {student: vocabulary_kind(experiment, student) for student in experiment.students}
+    if len(set(kinds.values())) < 2:
+        return tabulate(experiment, "vocabulary_comparison", [])
     benchmarks = experiment.benchmarks_of(kinds, experiment.languages)
     records = []
-    for (student, language), benchmark in (
-        benchmarks.items() if len(set(kinds.values())) > 1 else ()
-    ):
+    for (student, language), benchmark in benchmarks.items():
         record = {
             "language": language,
             "system": student,
@@ -374,19 +340,12 @@ def by_vocabulary(experiment: Experiment) -> Table:
             **vocabulary_effect(experiment, student, language),
         }
         for task in experiment.tasks:
-            own = experiment.task(task).language == language
+            own = experiment.settings.tasks[task].language == language
             score = experiment.score(student, task) if own else None
-            record |= score_record(f"{task} {experiment.metric(task)}", score)
-            record[f"{task} cell"] = spread(experiment, score)
+            record |= score_record(experiment, task, f"{task} {experiment.metric(task)}", score)
         records.append(record)
     columns = score_columns(experiment, experiment.tasks)
-    return tabulate(
-        experiment,
-        "vocabulary_comparison",
-        records,
-        columns,
-        over_seeds=over_seeds(experiment),
-    )
+    return tabulate(experiment, "vocabulary_comparison", records, columns)
 
 
 def vocabulary_effect(experiment: Experiment, student: str, language: str) -> dict[str, float]:
