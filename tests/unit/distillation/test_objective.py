@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from objective_models import CONFIGS, VOCABULARY, make, make_batch
 
 from eliquare.config.objective import Objective
 from eliquare.distillation.objective import (
@@ -16,6 +15,7 @@ from eliquare.distillation.objective import (
 from eliquare.io import InputError
 from eliquare.models.pretrain import MaskedLanguageModelling
 from eliquare.training.outputs import outputs_at, projection_of
+from objective_models import CONFIGS, VOCABULARY, make, make_batch
 
 
 def distillation(student, *teachers, **objective):

@@ -14,7 +14,7 @@ import torch
 import transformers
 from pydantic import Field, model_validator
 from transformers import TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from eliquare.cli import Options
 from eliquare.config.model import EXECUTION_KEYS, Training
