@@ -31,6 +31,26 @@ BREAKING = (
 )
 
 
+# Steps that take time without a processor: long enough for what is done to their job meanwhile.
+SLOW = """
+
+_end = Clock.on_step_end
+
+
+def _slow_end(self, *arguments, **keywords):
+    time.sleep(0.05)
+    return _end(self, *arguments, **keywords)
+
+
+Clock.on_step_end = _slow_end
+"""
+
+
+def slow_down(project: ClusterProject) -> None:
+    with (project.folder / "workflow/eliquare/training/progress.py").open("a") as source:
+        source.write(SLOW)
+
+
 def test_failed_and_timed_out_jobs_are_submitted_again_with_more(project, undisturbed):
     with (project.folder / "workflow/rules/common.smk").open("a") as rules:
         rules.write(f"\nshell.prefix({BREAKING!r})\n")
@@ -52,6 +72,7 @@ def test_failed_and_timed_out_jobs_are_submitted_again_with_more(project, undist
 
 
 def test_a_training_outlives_a_cancelled_job_a_preemption_and_a_lost_node(project, undisturbed):
+    slow_down(project)
     process = project.submit("--", STUDENT)
     project.cluster("exec", "scancel", under_way(project))
     until(lambda: "CANCELLED" in project.states(), "the cancelled job")
@@ -73,6 +94,7 @@ def test_a_training_outlives_a_cancelled_job_a_preemption_and_a_lost_node(projec
 
 
 def test_the_controller_killed_and_then_snakemake_with_a_job_running(project, undisturbed):
+    slow_down(project)
     process = project.submit("--", STUDENT)
     job = under_way(project)
     project.cluster("kill-controller")

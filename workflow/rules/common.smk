@@ -248,8 +248,11 @@ def finetuning_minutes(wildcards, input, attempt):
 
 
 def all_cores():
-    """Return the cores of this machine that Snakemake may use; 1 where jobs run elsewhere."""
+    """Return the cores of this machine that Snakemake may use; 1 where jobs run elsewhere.
+
+    A job on a cluster has the cores that it asked for, and is told of all those of its node.
+    """
     try:
-        return workflow.cores
+        return workflow.cores if workflow.is_main_process else 1
     except WorkflowError:
         return 1
