@@ -1,6 +1,7 @@
 """A real Slurm cluster on this machine, and projects whose snakemake submits to it."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,6 +16,7 @@ from tiny_project import Project, tiny
 SCRIPT = Path(__file__).parent / "slurm" / "slurm-cluster"
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
 STUDENT = "results/students/pre/qaa/distilled"
+LOG = "logs/distill/pre-qaa.log"
 CHECKPOINTS = Path("results/students/pre/qaa/.distilled.checkpoints")
 # Polled often: what takes minutes on a real cluster takes seconds here.
 QUICK = (
@@ -149,9 +151,9 @@ def checkpoints(project: Project) -> list[int]:
     return sorted(int(file.parent.name.rpartition("-")[2]) for file in manifests)
 
 
-def under_way(project: ClusterProject, after: int = 0) -> str:
-    """Wait until the distillation has a checkpoint after a step; return the number of its job."""
-    until(lambda: any(step > after for step in checkpoints(project)), "a checkpoint")
+def under_way(project: ClusterProject) -> str:
+    """Wait until the distillation has a checkpoint; return the number of its job."""
+    until(lambda: checkpoints(project), "a checkpoint")
     return project.cluster.queue(project.folder)[0]
 
 
@@ -159,10 +161,22 @@ def weights(project: Project) -> bytes:
     return (project.folder / STUDENT / "model.safetensors").read_bytes()
 
 
-def resumed(project: ClusterProject) -> bool:
-    """Return whether the last job of the distillation began at a checkpoint, by its log."""
-    log = (project.folder / "logs/distill/pre-qaa.log").read_text()
-    return "resuming from" in log
+def forget_log(project: Project) -> None:
+    """Remove the log of the distillation, so that the next one is that of another job."""
+    (project.folder / LOG).unlink()
+
+
+def resumed_at(project: Project) -> int | None:
+    """Return the step of the checkpoint that the last job began at, by its log."""
+    log = project.folder / LOG
+    found = re.search(r"resuming from \S*checkpoint-(\d+)", log.read_text() if log.exists() else "")
+    return int(found[1]) if found else None
+
+
+def goes_on(project: Project) -> bool:
+    """Return whether the last job has come further than the checkpoint it began at."""
+    begin = resumed_at(project)
+    return begin is not None and max(checkpoints(project), default=0) > begin
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 300) -> object:

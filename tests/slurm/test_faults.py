@@ -12,10 +12,11 @@ import pytest
 from slurm_project import (
     STUDENT,
     ClusterProject,
-    checkpoints,
     edit,
     ended,
-    resumed,
+    forget_log,
+    goes_on,
+    resumed_at,
     under_way,
     until,
     weights,
@@ -74,12 +75,13 @@ def test_failed_and_timed_out_jobs_are_submitted_again_with_more(project, undist
 def test_a_training_outlives_a_cancelled_job_a_preemption_and_a_lost_node(project, undisturbed):
     slow_down(project)
     process = project.submit("--", STUDENT)
-    project.cluster("exec", "scancel", under_way(project))
-    until(lambda: "CANCELLED" in project.states(), "the cancelled job")
-    under_way(project, after=max(checkpoints(project), default=0))
+    job = under_way(project)
+    forget_log(project)
+    project.cluster("exec", "scancel", job)
+    until(lambda: goes_on(project), "a job after the cancelled one")
+    forget_log(project)
     project.cluster("exec", "sbatch", "-p", "gpu-hi", "--gpus=4", "--wrap", "sleep 3")
-    until(lambda: "PREEMPTED" in project.states(), "the preempted job")
-    under_way(project, after=max(checkpoints(project), default=0))
+    until(lambda: goes_on(project), "the preempted job again")
     project.cluster("kill-node", "g1")
     try:
         until(lambda: "down" in project.cluster("exec", "sinfo", "-h", "-n", "g1"), "node down")
@@ -89,7 +91,7 @@ def test_a_training_outlives_a_cancelled_job_a_preemption_and_a_lost_node(projec
     assert status == 0, printed
     assert project.states() == ["CANCELLED", "PREEMPTED", "NODE_FAIL", "COMPLETED"]
     assert "status is: 'CANCELLED'" in printed
-    assert resumed(project)
+    assert resumed_at(project)
     assert weights(project) == undisturbed
 
 
@@ -130,7 +132,7 @@ def test_a_training_longer_than_its_job_goes_on_in_the_next(project, undisturbed
     states = project.states()
     assert len(states) > 1
     assert states[-1] == "COMPLETED"
-    assert resumed(project)
+    assert resumed_at(project)
     assert weights(project) == undisturbed
 
 
