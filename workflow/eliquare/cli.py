@@ -84,7 +84,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 3, "distil across two tokenizers"),
     },
     "evaluation": {
-        "finetune": Stage("evaluation.finetune:finetune", 3, "fine-tune and score"),
+        "finetune": Stage("evaluation.finetune:finetune", 4, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
     },
     "reporting": {

@@ -8,26 +8,27 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import worlds
+from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import encoding
-from eliquare.evaluation.readers import Text
+from eliquare.evaluation.readers import Sentence, Text
 from eliquare.io import InputError
 
 SENTENCES = [text.split()[:40] for text in worlds.texts()[:60]]
 
 
 @pytest.fixture(scope="module", params=worlds.KINDS)
-def encoder(request, tmp_path_factory):
+def tokenizer(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     worlds.write_tokenizer(request.param, folder, worlds.texts())
-    return encoding.WordEncoder(AutoTokenizer.from_pretrained(folder))
+    return AutoTokenizer.from_pretrained(folder)
 
 
-def test_words_are_encoded_as_the_tokenizer_encodes_running_text(encoder):
+def test_words_are_encoded_as_the_tokenizer_encodes_running_text(tokenizer):
+    special = SpecialTokens.of(tokenizer.backend_tokenizer)
     for words in SENTENCES:
-        tokens = [token for word in encoder.encode([words])[0] for token in word]
-        special = encoder.special
-        text = encoder.before_word + " ".join(words)
-        assert [*special.prefix, *tokens, *special.suffix] == encoder.tokenizer(text)["input_ids"]
+        tokens = [token for word in encoding.encode_words(tokenizer, [words])[0] for token in word]
+        text = encoding.word_prefix(tokenizer) + " ".join(words)
+        assert [*special.prefix, *tokens, *special.suffix] == tokenizer(text)["input_ids"]
 
 
 words_of_any_kind = st.one_of(
@@ -43,39 +44,68 @@ words_of_any_kind = st.one_of(
     sentences=st.lists(st.lists(words_of_any_kind, min_size=1, max_size=40), max_size=3),
     max_length=st.integers(3, 40),
 )
-def test_every_word_is_scored_exactly_once(encoder, sentences, max_length):
-    encoded = encoder.encode(sentences)
-    windows = encoder.windows(encoded, max_length)
-    scored = Counter((window.sentence, word) for window in windows for word in window.words)
+def test_every_word_is_scored_exactly_once(tokenizer, sentences, max_length):
+    encoded = encoding.encode_words(tokenizer, sentences)
+    windows = encoding.cut(tokenizer, encoded, max_length)
+    scored = Counter((window.example, word) for window in windows for word in window.words)
     assert scored == Counter(
         (n, word) for n, words in enumerate(sentences) for word in range(len(words))
     )
     for window in windows:
         assert 3 <= len(window.input_ids) <= max_length
         for position, word in zip(window.positions, window.words, strict=True):
-            assert window.input_ids[position] == encoded[window.sentence][word][0]
+            assert window.input_ids[position] == encoded[window.example][word][0]
 
 
-def test_words_are_scored_where_they_have_most_context():
-    lengths = [1] * 100
-    spans = encoding.overlapping_spans(lengths, 20)
-    home = encoding.spans_with_most_context(lengths, spans)
+def test_words_are_scored_where_they_have_most_context(tokenizer):
+    special = SpecialTokens.of(tokenizer.backend_tokenizer)
+    windows = encoding.cut(tokenizer, [[[7]] * 100], 20 + special.size)
+    assert len(windows) > 1
+    home = {word: window for window in windows for word in window.words}
     for word in range(10, 90):
-        first, end = spans[home[word]]
-        assert word - first >= 4
-        assert end - word > 4
+        position = home[word].words.index(word)
+        before = home[word].positions[position] - len(special.prefix)
+        assert before >= 4
+        assert 20 - before > 4
 
 
-def test_no_room_beside_the_special_tokens_is_refused(encoder):
+@pytest.mark.parametrize("lengths", [[3] * 60, [9, 1, 5, 10, 2] * 12])
+def test_a_word_is_scored_with_all_its_tokens(tokenizer, lengths):
+    special = SpecialTokens.of(tokenizer.backend_tokenizer)
+    words = [[number] * length for number, length in enumerate(lengths)]
+    for window in encoding.cut(tokenizer, [words], 20 + special.size):
+        tokens = window.input_ids[: len(window.input_ids) - len(special.suffix)]
+        for position, word in zip(window.positions, window.words, strict=True):
+            assert tokens[position : position + lengths[word]] == words[word]
+
+
+def test_no_room_beside_the_special_tokens_is_refused(tokenizer):
     with pytest.raises(InputError, match="max_length 2"):
-        encoder.windows(encoder.encode([["a"]]), 2)
+        encoding.cut(tokenizer, encoding.encode_words(tokenizer, [["a"]]), 2)
 
 
-def test_texts_are_truncated_and_counted(encoder):
+def test_texts_are_truncated_and_counted(tokenizer):
     short, long = "a b", " ".join(SENTENCES[0])
     texts = [Text(short, None, "x", "f", 1), Text(long, None, "y", "f", 2)]
-    encoded = encoding.encode(encoder.tokenizer, texts, ["x", "y"], 12)
+    encoded = encoding.encode(tokenizer, texts, ["x", "y"], 12)
+    # Inputs are longest first, answers in the order of the texts.
     assert [len(feature["input_ids"]) <= 12 for feature in encoded.features] == [True, True]
-    assert [feature["labels"] for feature in encoded.features] == [0, 1]
+    assert [feature["labels"] for feature in encoded.features] == [1, 0]
+    assert encoded.gold == ["x", "y"]
     assert encoded.long_share == 0.5
-    assert encoded.decode([1, 0]) == ["y", "x"]
+    assert encoded.decode([1, 0]) == ["x", "y"]
+    assert encoded.decode([0, 1]) == ["y", "x"]
+
+
+def test_answers_of_windows_become_the_tags_of_sentences(tokenizer):
+    labels = ["NOUN", "VERB"]
+    sentences = [
+        Sentence(tuple(words), tuple(labels[n % 2] for n in range(len(words))), "f", ())
+        for words in SENTENCES[:5]
+    ]
+    encoded = encoding.encode(tokenizer, sentences, labels, 12)
+    assert encoded.long_share > 0
+    assert len(encoded.features) > len(sentences)
+    lengths = [len(feature["input_ids"]) for feature in encoded.features]
+    assert lengths == sorted(lengths, reverse=True)
+    assert encoded.decode([feature["labels"] for feature in encoded.features]) == encoded.gold

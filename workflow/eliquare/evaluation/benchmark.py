@@ -6,16 +6,17 @@ with a multilingual vocabulary its logits are most of the memory (batch x length
 
 import contextlib
 import ctypes
+import functools
 import gc
 import re
 import resource
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy
 import torch
 import transformers
 from pydantic import Field
@@ -68,31 +69,21 @@ def benchmark(options: BenchmarkOptions) -> None:
             f"tokens"
         )
     model.to(device)  # type: ignore[arg-type]
-    report = {
-        "system": options.system,
-        "language": options.language,
-        "parameters": count_parameters(model),
-        "tied_embeddings": has_tied_embeddings(model),
-        "vocab_size": model.config.vocab_size,
-        "weights_mb": weights_size(folder),
-        "device": torch.cuda.get_device_name(device) if on_cuda else processor_name(),
-        "device_type": device.type,
-        "threads": torch.get_num_threads(),
-        "precision": options.precision,
-        "sequence_length": options.sequence_length,
-        "repeats": options.repeats,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "peak_memory_method": "",
-        "measurements": [],
-    }
+    # Drawn evenly from the vocabulary, without padding.
+    generator = torch.Generator().manual_seed(0)
+    shape = (max(options.batch_sizes), options.sequence_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
+    measurements = []
+    memory_method = ""
     for batch_size in sorted(set(options.batch_sizes)):
-        batch = random_batch(model, batch_size, options.sequence_length, device)
+        batch = {"input_ids": ids[:batch_size], "attention_mask": torch.ones_like(ids[:batch_size])}
         for part, module in (("encoder", model.base_model), ("encoder_and_mlm_head", model)):
-            step = forward_pass(module, batch)
-            timed = latency(step, options.repeats, device)
-            memory, report["peak_memory_method"] = peak_memory(step, device)
+            step = functools.partial(module, **batch)
+            with torch.inference_mode():
+                timed = latency(step, options.repeats, device)
+                memory, memory_method = peak_memory(step, device)
             seconds = timed["median"] / 1000
-            report["measurements"].append(
+            measurements.append(
                 {
                     "batch_size": batch_size,
                     "part": part,
@@ -102,61 +93,44 @@ def benchmark(options: BenchmarkOptions) -> None:
                     "peak_memory_mb": round(memory, 2),
                 }
             )
+    output: Any = model.get_output_embeddings()
+    inputs: Any = model.get_input_embeddings()
+    weights = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    report = {
+        "system": options.system,
+        "language": options.language,
+        "parameters": count_parameters(model),
+        "tied_embeddings": output is not None and output.weight is inputs.weight,
+        "vocab_size": model.config.vocab_size,
+        "weights_mb": round(sum(file.stat().st_size for file in weights) / MEGABYTE, 2),
+        "device": torch.cuda.get_device_name(device) if on_cuda else processor_name(),
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": options.precision,
+        "sequence_length": options.sequence_length,
+        "repeats": options.repeats,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "peak_memory_method": memory_method,
+        "measurements": measurements,
+    }
     with atomic_write(options.output) as partial:
         write_json(partial, report)
 
 
 def count_parameters(model: PreTrainedModel) -> dict[str, int]:
-    """Count parameters, each tensor once however many modules share it.
+    """Count parameters, each once; the head's without the matrix that it shares with embeddings."""
 
-    ``head`` is the MLM head without the matrix that it shares with the input embeddings.
-    """
+    def count(module: Any) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
 
-    def count(tensors: Iterable[torch.Tensor]) -> int:
-        return sum({id(tensor): tensor.numel() for tensor in tensors}.values())
-
-    body = list(model.base_model.parameters())
-    ids = {id(tensor) for tensor in body}
-    embedding_layer: Any = model.base_model.embeddings
-    embeddings = count(embedding_layer.parameters())
+    body: Any = model.base_model
+    total, encoder, embeddings = count(model), count(body), count(body.embeddings)
     return {
-        "total": count(model.parameters()),
+        "total": total,
         "embeddings": embeddings,
-        "encoder": count(body) - embeddings,
-        "head": count(tensor for tensor in model.parameters() if id(tensor) not in ids),
+        "encoder": encoder - embeddings,
+        "head": total - encoder,
     }
-
-
-def has_tied_embeddings(model: PreTrainedModel) -> bool:
-    """Return whether the MLM head multiplies by the input embeddings themselves."""
-    output: Any = model.get_output_embeddings()
-    inputs: Any = model.get_input_embeddings()
-    return output is not None and output.weight is inputs.weight
-
-
-def weights_size(folder: Path) -> float:
-    """Return megabytes (10^6 bytes) of the weight files: safetensors, else .bin."""
-    files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
-    return round(sum(file.stat().st_size for file in files) / MEGABYTE, 2)
-
-
-def random_batch(
-    model: PreTrainedModel, batch_size: int, length: int, device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Return ``input_ids[batch, tokens]`` drawn evenly from the vocabulary, without padding."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (batch_size, length), generator=generator)
-    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids, device=device)}
-
-
-def forward_pass(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Step:
-    """Return a function that runs the module once on the batch."""
-
-    def step() -> None:
-        with torch.inference_mode():
-            module(**batch)
-
-    return step
 
 
 def latency(step: Step, repeats: int, device: torch.device) -> dict[str, float]:
@@ -178,11 +152,11 @@ def latency(step: Step, repeats: int, device: torch.device) -> dict[str, float]:
         step()
         wait()
         milliseconds.append((time.perf_counter() - started) * 1000)
-    lower, median, upper = numpy.percentile(milliseconds, [25, 50, 75])
+    lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
     return {
-        "median": round(float(median), 3),
-        "lower_quartile": round(float(lower), 3),
-        "upper_quartile": round(float(upper), 3),
+        "median": round(median, 3),
+        "lower_quartile": round(lower, 3),
+        "upper_quartile": round(upper, 3),
     }
 
 
@@ -196,30 +170,22 @@ def peak_memory(step: Step, device: torch.device) -> tuple[float, str]:
         step()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / MEGABYTE, CUDA_MEMORY
-    try:
-        return_freed_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to the resident set
-        before = resident_bytes("VmRSS")
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        step()
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return (after - before) / MEGABYTE, OTHER_MEMORY
-    step()
-    return max(resident_bytes("VmHWM") - before, 0) / MEGABYTE, LINUX_MEMORY
-
-
-def return_freed_memory() -> None:
-    """Give the allocator's free pages back, or the next batch would reuse them unseen."""
+    method = OTHER_MEMORY
     with contextlib.suppress(OSError, AttributeError):
+        # Without this, the allocator would use its free pages for the batch, unseen.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to the resident set
+        method = LINUX_MEMORY
+    before = peak_resident()
+    step()
+    return (peak_resident() - before) / MEGABYTE, method
 
 
-def resident_bytes(key: str) -> int:
-    """Return the process's resident set: key VmRSS now, VmHWM its high-water mark."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(rf"{key}:\s+(\d+) kB", status)
-    if found is None:
-        raise OSError(f"no {key} in /proc/self/status")
-    return int(found[1]) * 1024
+def peak_resident() -> int:
+    """Return the highest resident set in bytes: since it was set back, or the process began."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else "")
+    if found:
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

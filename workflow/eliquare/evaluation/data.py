@@ -32,24 +32,25 @@ class LoadedTask(NamedTuple):
 def load(task: TaskData, max_train_samples: int | None = None) -> LoadedTask:
     """Read a task's files, cut the splits that are missing, and check the labels.
 
-    Raises InputError, with file and line, for what cannot be read or cannot be learned.
+    Of train, at most ``max_train_samples`` are drawn, with a fixed seed. Raises InputError, with
+    file and line, for what cannot be read or cannot be learned.
     """
     if task.kind == "pair" and not task.text_pair_column:
-        raise InputError(
-            f"{task.train}: a task of kind pair needs text_pair_column, the column of the second "
-            f"text"
-        )
+        raise InputError(f"{task.train}: a task of kind pair needs its text_pair_column")
+    columns = (task.text_column, task.label_column, task.text_pair_column)
     given = [
-        readers.read(task.kind, path, task.text_column, task.label_column, task.text_pair_column)
-        if path
-        else ()
+        readers.read(task.kind, path, *columns) if path else ()
         for path in (task.train, task.validation, task.test)
     ]
     splits = split(task.kind, *given)
     labels = label_inventory(task.kind, splits.train)
     for part in splits:
         check_labels(labels, part)
-    return LoadedTask(splits._replace(train=sample(splits.train, max_train_samples)), labels)
+    train = splits.train
+    if max_train_samples is not None and len(train) > max_train_samples:
+        chosen = random.Random(SPLIT_SEED).sample(range(len(train)), max_train_samples)
+        train = [train[n] for n in sorted(chosen)]
+    return LoadedTask(splits._replace(train=train), labels)
 
 
 def split(kind: str, train: Examples, validation: Examples = (), test: Examples = ()) -> Splits:
@@ -83,14 +84,6 @@ def split(kind: str, train: Examples, validation: Examples = (), test: Examples 
     )
 
 
-def sample(examples: Examples, at_most: int | None) -> Examples:
-    """Return at most so many examples, drawn with a fixed seed, in the file's order."""
-    if at_most is None or len(examples) <= at_most:
-        return examples
-    numbers = random.Random(SPLIT_SEED).sample(range(len(examples)), at_most)
-    return [examples[n] for n in sorted(numbers)]
-
-
 def label_inventory(kind: str, train: Iterable[Sentence | Text]) -> list[str]:
     """Return the labels of a task in the order of their ids.
 
@@ -119,14 +112,12 @@ def check_labels(labels: Sequence[str], examples: Examples) -> None:
     first: dict[str, str] = {}
     for example in examples:
         for label, line in labels_of(example):
-            if label not in labels:
-                first.setdefault(label, f"{example.file}, line {line}")
-    if first:
-        raise InputError(
-            "\n".join(
-                f"{where}: the label {label!r} never occurs in the training data, so no model can "
-                f"learn it; add examples of it there, or remove it here (known: "
-                f"{', '.join(labels)})"
-                for label, where in first.items()
-            )
-        )
+            first.setdefault(label, f"{example.file}, line {line}")
+    unknown = [
+        f"{where}: the label {label!r} never occurs in the training data; add examples of it "
+        f"there, or remove it here (known: {', '.join(labels)})"
+        for label, where in first.items()
+        if label not in labels
+    ]
+    if unknown:
+        raise InputError("\n".join(unknown))

@@ -6,9 +6,9 @@ has most context (as Devlin et al. 2019 treat long documents, run_squad.py). Who
 truncated.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerFast
@@ -18,219 +18,155 @@ from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation.readers import Examples, Sentence, Text
 from eliquare.io import InputError
 
-Word = tuple[int, ...]  # the token ids of one word
+Word = Sequence[int]  # the token ids of one word
 
 
 class Window(NamedTuple):
-    """The tokens of (a part of) a sentence, and its words that are scored here.
+    """The tokens of (a part of) an example, and the words of a sentence that are scored here.
 
     ``input_ids[tokens]`` holds the special tokens too. ``positions[words]`` are the places in it
     of the first tokens of the scored words, ``words[words]`` their numbers in the sentence.
     """
 
-    sentence: int
+    example: int
     input_ids: list[int]
     positions: list[int]
     words: list[int]
 
 
-class WordEncoder:
-    """Encode single words, each distinct word once."""
+@dataclass(frozen=True)
+class Encoded:
+    """A split as inputs of a model, longest first, so that little of a batch is padding.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.tokenizer = tokenizer
-        # Byte-level tokenizers mark the beginning of a word by the space before it.
-        probe = tokenizer.tokenize(" a")
-        self.before_word = " " if probe and probe[0].startswith("Ġ") else ""
-        self.special = SpecialTokens.of(tokenizer.backend_tokenizer)
-        unknown = tokenizer.unk_token_id
-        self.stand_in: Word = (tokenizer.mask_token_id if unknown is None else unknown,)
-        self.known: dict[str, Word] = {}
-
-    def encode(self, sentences: Sequence[Sequence[str]]) -> list[list[Word]]:
-        """Return the tokens of each word of each sentence.
-
-        A word of which the tokenizer leaves nothing (control characters, for instance) is the
-        unknown token, so no word is without a token.
-        """
-        new = sorted({word for words in sentences for word in words} - self.known.keys())
-        if new:
-            texts = [self.before_word + word for word in new]
-            encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            for word, ids in zip(new, encoded, strict=True):
-                self.known[word] = tuple(ids) or self.stand_in
-        return [[self.known[word] for word in words] for words in sentences]
-
-    def windows(self, sentences: Sequence[Sequence[Word]], max_length: int) -> list[Window]:
-        """Cut encoded sentences into windows of at most ``max_length`` tokens, special ones too.
-
-        Windows come in the order of the sentences; every word is scored in exactly one. A word
-        longer than a full window keeps its first tokens.
-        """
-        before, after = list(self.special.prefix), list(self.special.suffix)
-        capacity = max_length - len(before) - len(after)
-        if capacity < 1:
-            raise InputError(f"max_length {max_length}: leaves no room beside the special tokens")
-        windows = []
-        for number, sentence in enumerate(sentences):
-            words = [word[:capacity] for word in sentence]
-            lengths = [len(word) for word in words]
-            spans = overlapping_spans(lengths, capacity)
-            home = spans_with_most_context(lengths, spans)
-            for index, (first, end) in enumerate(spans):
-                ids = before.copy()
-                positions, scored = [], []
-                for word in range(first, end):
-                    if home[word] == index:
-                        positions.append(len(ids))
-                        scored.append(word)
-                    ids.extend(words[word])
-                windows.append(Window(number, ids + after, positions, scored))
-        return windows
-
-
-def overlapping_spans(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:
-    """Return spans ``[first, end)`` of words that hold at most ``capacity`` tokens each.
-
-    Spans begin about half a capacity after each other. ``lengths[words]`` are from 1 to
-    ``capacity``.
-
-    >>> overlapping_spans([1, 1, 1, 1, 1, 1], 4)
-    [(0, 4), (2, 6)]
-    """
-    starts = [0, *accumulate(lengths)]
-    count = len(lengths)
-    spans: list[tuple[int, int]] = []
-    first = 0
-    while True:
-        end = first
-        while end < count and starts[end + 1] - starts[first] <= capacity:
-            end += 1
-        if end == count:
-            # The last span reaches back as far as it can: context costs nothing there.
-            while first > 0 and starts[count] - starts[first - 1] <= capacity:
-                first -= 1
-            return [*spans, (first, end)]
-        spans.append((first, end))
-        middle = starts[first] + capacity // 2
-        first += 1
-        while first < end and starts[first] < middle:
-            first += 1
-
-
-def spans_with_most_context(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Return for each word the span in which the shorter of its two contexts is longest."""
-    starts = [0, *accumulate(lengths)]
-    best = [(-1, 0)] * len(lengths)
-    for index, (first, end) in enumerate(spans):
-        for word in range(first, end):
-            context = min(starts[word] - starts[first], starts[end] - starts[word + 1])
-            if context > best[word][0]:
-                best[word] = (context, index)
-    return [index for _, index in best]
-
-
-class EncodedWords:
-    """Tagged sentences as windows with the labels on the first tokens of words.
-
-    ``features`` holds ``input_ids[tokens]`` and ``labels[tokens]`` of each window. ``long_share``
-    is the share of sentences that became several windows, ``unknown_share`` the unknown tokens'.
+    Attributes:
+        features: The tokenizer's inputs and ``labels`` of each window.
+        windows: Where each input comes from; one per text.
+        labels: Names of the labels by id.
+        gold: The label of each text, or the tags of each sentence.
+        long_share: Share of the examples that are longer than the longest input.
+        unknown_share: Share of the tokens that are the unknown token.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        examples: Sequence[Sentence],
-        labels: Sequence[str],
-        max_length: int,
-    ) -> None:
-        encoder = WordEncoder(tokenizer)
-        words = encoder.encode([example.words for example in examples])
-        self.examples = examples
-        self.labels = labels
-        self.windows = encoder.windows(words, max_length)
-        label_ids = {label: number for number, label in enumerate(labels)}
-        self.features: list[dict[str, Any]] = []
-        for window in self.windows:
-            targets = [IGNORE_INDEX] * len(window.input_ids)
-            for position, word in zip(window.positions, window.words, strict=True):
-                targets[position] = label_ids[examples[window.sentence].labels[word]]
-            self.features.append({"input_ids": window.input_ids, "labels": targets})
-        tokens = [token for sentence in words for word in sentence for token in word]
-        self.unknown_share = tokens.count(cast(int, tokenizer.unk_token_id)) / len(tokens)
-        windows_of = Counter(window.sentence for window in self.windows)
-        self.long_share = sum(count > 1 for count in windows_of.values()) / len(examples)
+    features: list[dict[str, Any]]
+    windows: list[Window]
+    labels: Sequence[str]
+    gold: list[Any]
+    long_share: float
+    unknown_share: float
 
-    def gold(self) -> list[list[str]]:
-        """Return the tags of each sentence."""
-        return [list(example.labels) for example in self.examples]
-
-    def decode(self, answers: Sequence[Sequence[int]]) -> list[list[str]]:
-        """Return the tags of each sentence from ``answers[windows][tokens]``, label ids."""
-        decoded = [[""] * len(example.words) for example in self.examples]
+    def decode(self, answers: Sequence[Any]) -> list[Any]:
+        """Return labels or tags, as ``gold``, from label ids ``answers[windows(, tokens)]``."""
+        decoded: list[Any] = [[""] * len(gold) for gold in self.gold]
         for window, answer in zip(self.windows, answers, strict=True):
+            if isinstance(answer, int):
+                decoded[window.example] = self.labels[answer]
             for position, word in zip(window.positions, window.words, strict=True):
-                decoded[window.sentence][word] = self.labels[answer[position]]
+                decoded[window.example][word] = self.labels[answer[position]]
         return decoded
-
-
-class EncodedTexts:
-    """Labelled texts, or pairs of texts, truncated to the longest input.
-
-    Of a pair, the longer text is truncated first. ``features`` holds the tokenizer's inputs and
-    one label per text. ``long_share`` is the share of texts that were truncated,
-    ``unknown_share`` the unknown tokens'.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        examples: Sequence[Text],
-        labels: Sequence[str],
-        max_length: int,
-    ) -> None:
-        self.examples = examples
-        self.labels = labels
-        label_ids = {label: number for number, label in enumerate(labels)}
-        full = tokenizer(*columns(examples), verbose=False)
-        special = tokenizer.num_special_tokens_to_add(pair=examples[0].text_pair is not None)
-        self.features: list[dict[str, Any]] = []
-        unknown = tokens = truncated = 0
-        for number, (example, ids) in enumerate(zip(examples, full["input_ids"], strict=True)):
-            unknown += ids.count(tokenizer.unk_token_id)
-            tokens += len(ids) - special
-            inputs = {name: full[name][number] for name in full}
-            if len(ids) > max_length:
-                truncated += 1
-                texts = [column[0] for column in columns([example])]
-                inputs = dict(tokenizer(*texts, truncation="longest_first", max_length=max_length))
-            self.features.append(inputs | {"labels": label_ids[example.label]})
-        self.unknown_share = unknown / max(tokens, 1)
-        self.long_share = truncated / len(examples)
-
-    def gold(self) -> list[str]:
-        """Return the label of each text."""
-        return [example.label for example in self.examples]
-
-    def decode(self, answers: Sequence[int]) -> list[str]:
-        """Return the label of each text from ``answers[texts]``, label ids."""
-        return [self.labels[answer] for answer in answers]
-
-
-Encoded = EncodedWords | EncodedTexts
-
-
-def columns(texts: Sequence[Text]) -> list[list[str]]:
-    """Return the first texts, and the second ones of pairs, as a tokenizer takes them."""
-    firsts = [text.text for text in texts]
-    seconds = [text.text_pair for text in texts if text.text_pair is not None]
-    return [firsts, seconds] if seconds else [firsts]
 
 
 def encode(
     tokenizer: PreTrainedTokenizerFast, examples: Examples, labels: Sequence[str], max_length: int
 ) -> Encoded:
-    """Encode the examples of one split, sentences as words and texts as a whole."""
+    """Encode the examples of one split: sentences in windows, texts truncated.
+
+    Of a pair of texts, the longer one is truncated first.
+    """
+    ids = {label: number for number, label in enumerate(labels)}
+    features: list[dict[str, Any]] = []
+    pair = False
+    gold: list[Any]
     if isinstance(examples[0], Sentence):
-        return EncodedWords(tokenizer, cast(Sequence[Sentence], examples), labels, max_length)
-    return EncodedTexts(tokenizer, cast(Sequence[Text], examples), labels, max_length)
+        sentences = cast(Sequence[Sentence], examples)
+        gold = [list(sentence.labels) for sentence in sentences]
+        words = encode_words(tokenizer, [sentence.words for sentence in sentences])
+        tokens = [list(chain.from_iterable(sentence)) for sentence in words]
+        windows = cut(tokenizer, words, max_length)
+        for window in windows:
+            targets = [IGNORE_INDEX] * len(window.input_ids)
+            for position, word in zip(window.positions, window.words, strict=True):
+                targets[position] = ids[gold[window.example][word]]
+            features.append({"input_ids": window.input_ids, "labels": targets})
+    else:
+        texts = cast(Sequence[Text], examples)
+        gold = [text.label for text in texts]
+        pair = texts[0].text_pair is not None
+        columns = [[text.text for text in texts], [text.text_pair for text in texts]][: 1 + pair]
+        tokens = tokenizer(*columns, add_special_tokens=False, verbose=False)["input_ids"]
+        inputs = tokenizer(*columns, truncation="longest_first", max_length=max_length)
+        windows = [Window(n, input_ids, [], []) for n, input_ids in enumerate(inputs["input_ids"])]
+        for number, label in enumerate(gold):
+            features.append(
+                {name: inputs[name][number] for name in inputs} | {"labels": ids[label]}
+            )
+    capacity = max_length - tokenizer.num_special_tokens_to_add(pair)
+    order = sorted(range(len(windows)), key=lambda number: -len(windows[number].input_ids))
+    unknown = sum(example.count(cast(int, tokenizer.unk_token_id)) for example in tokens)
+    return Encoded(
+        features=[features[number] for number in order],
+        windows=[windows[number] for number in order],
+        labels=labels,
+        gold=gold,
+        long_share=sum(len(example) > capacity for example in tokens) / len(examples),
+        unknown_share=unknown / max(sum(map(len, tokens)), 1),
+    )
+
+
+def word_prefix(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return what begins a word: byte-level tokenizers mark it by the space before it."""
+    probe = tokenizer.tokenize(" a")
+    return " " if probe and probe[0].startswith("Ġ") else ""
+
+
+def encode_words(
+    tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[str]]
+) -> list[list[Word]]:
+    """Return the tokens of each word of each sentence.
+
+    A word of which the tokenizer leaves nothing (control characters, for instance) is the unknown
+    token, so no word is without a token.
+    """
+    distinct = sorted(set(chain.from_iterable(sentences)))
+    if not distinct:
+        return [[] for _ in sentences]
+    prefix = word_prefix(tokenizer)
+    encoded = tokenizer([prefix + word for word in distinct], add_special_tokens=False)["input_ids"]
+    unknown = tokenizer.unk_token_id
+    stand_in = [cast(int, tokenizer.mask_token_id if unknown is None else unknown)]
+    known = {word: ids or stand_in for word, ids in zip(distinct, encoded, strict=True)}
+    return [[known[word] for word in words] for words in sentences]
+
+
+def cut(
+    tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sequence[Word]], max_length: int
+) -> list[Window]:
+    """Cut encoded sentences into windows of at most ``max_length`` tokens, special ones too.
+
+    Windows of a long sentence begin half a window after each other. A word is scored in the one
+    with most context on both its sides; longer than half a window, it keeps its first tokens, so
+    that some window holds all of it.
+    """
+    special = SpecialTokens.of(tokenizer.backend_tokenizer)
+    before, after = list(special.prefix), list(special.suffix)
+    capacity = max_length - special.size
+    if capacity < 1:
+        raise InputError(f"max_length {max_length}: leaves no room beside the special tokens")
+    step = max(capacity // 2, 1)
+    windows = []
+    for example, sentence in enumerate(sentences):
+        words = [word[:step] for word in sentence]
+        tokens = list(chain.from_iterable(words))
+        begins = [0, *accumulate(map(len, words))]
+        last = max(len(tokens) - capacity, 0)
+        starts = [*range(0, last, step), last]
+        home = [
+            max(starts, key=lambda start: min(begin - start, start + capacity - end))
+            for begin, end in pairwise(begins)
+        ]
+        for start in starts:
+            scored = [word for word, its_start in enumerate(home) if its_start == start]
+            positions = [len(before) + begins[word] - start for word in scored]
+            ids = before + tokens[start : start + capacity] + after
+            if scored:
+                windows.append(Window(example, ids, positions, scored))
+    return windows

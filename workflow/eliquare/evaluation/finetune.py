@@ -14,6 +14,7 @@ takes seconds, and mistakes in task files are reported before.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -41,18 +42,12 @@ if TYPE_CHECKING:
     from eliquare.evaluation.trainer import Result
 
 # The files of a model folder that decide its results; its card and its history do not.
+# fmt: off
 MODEL_FILES = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
+    "config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.model",
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
 )
+# fmt: on
 # Keys of a seed's metrics.json that are the same for all seeds of a task.
 TASK_KEYS = ("kind", "metric", "labels", "max_length", "sizes", "unknown_share", "long_share")
 SEED_KEYS = ("test", "validation", "best_epoch", "steps", "warmup_steps")
@@ -99,41 +94,36 @@ class Run(NamedTuple):
 
 def finetune(options: FinetuneOptions) -> None:
     """Fine-tune a system on tasks with every seed, reuse stored results, write the scores."""
-    folder = model_folder(options.model)
-    runs = plan(options, folder)
-    missing = [run for run in runs if not run.is_stored()]
-    logger.info(
-        "%s: %d of %d results are stored, %d to make",
-        options.system, len(runs) - len(missing), len(runs), len(missing),
-    )  # fmt: skip
-    if missing:
-        make(options, folder, missing)
-    with atomic_write(options.output) as partial:
-        write_json(partial, scores(options, runs))
-
-
-def model_folder(model: str) -> Path:
-    """Return the model's folder; raise InputError if it is none."""
-    folder = Path(model)
+    folder = Path(options.model)
     if not folder.exists():
         from eliquare.models.hub import local_folder
 
-        folder = local_folder(model)
+        folder = local_folder(options.model)
     existing(folder / "config.json", "model configuration; expected a model's folder")
-    return folder
+    runs = plan(options, folder)
+    missing = [run for run in runs if not run.is_stored()]
+    logger.info("%s: %d of %d results to make", options.system, len(missing), len(runs))
+    if missing:
+        make(options, folder, missing)
+    tasks: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        metrics = read_json(run.folder / "metrics.json")
+        of_all_seeds = {key: metrics[key] for key in TASK_KEYS}
+        task = tasks.setdefault(run.task.name, of_all_seeds | {"seeds": {}})
+        task["seeds"][str(run.seed)] = {key: metrics[key] for key in SEED_KEYS}
+    with atomic_write(options.output) as partial:
+        write_json(
+            partial, {"system": options.system, "language": options.language, "tasks": tasks}
+        )
 
 
 def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
     """Return the results that are asked for, in the order of tasks and seeds."""
     model = model_checksum(folder)
-    files: dict[str, str] = {}
     runs = []
     for task in options.tasks:
         paths = {"train": task.train, "validation": task.validation, "test": task.test}
-        given = {name: path for name, path in paths.items() if path}
-        for path in set(given.values()) - set(files):
-            files[path] = checksum(existing(path, f"file of the task {task.name}"))
-        inputs = {"model": model} | {name: files[path] for name, path in given.items()}
+        given = {name: existing(path, "task file") for name, path in paths.items() if path}
         # A file's name decides how a table is read.
         settings = {
             "version": cli.version("evaluation", "finetune"),
@@ -141,9 +131,11 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
             "formats": {name: readers.format_suffix(path) for name, path in given.items()},
             "precision": options.precision,
         }
+        made_of = provenance(settings, given)
+        made_of["inputs"]["model"] = model
         for seed in dict.fromkeys(options.seeds):
-            origin = provenance(settings | {"seed": seed}, {}) | {"inputs": inputs}
-            decides = json.dumps([origin["settings"], inputs], sort_keys=True)
+            origin = made_of | {"settings": settings | {"seed": seed}}
+            decides = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
             origin["digest"] = hashlib.sha256(decides.encode()).hexdigest()
             place = options.store / task.name / options.system / f"seed-{seed}"
             runs.append(Run(task, seed, place, origin))
@@ -157,26 +149,11 @@ def model_checksum(folder: Path) -> str:
     return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
-def scores(options: FinetuneOptions, runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the scores of all tasks and seeds, as the reports read them."""
-    tasks: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        metrics = read_json(run.folder / "metrics.json")
-        task = tasks.setdefault(
-            run.task.name, {key: metrics[key] for key in TASK_KEYS} | {"seeds": {}}
-        )
-        task["seeds"][str(run.seed)] = {key: metrics[key] for key in SEED_KEYS}
-    return {"system": options.system, "language": options.language, "tasks": tasks}
-
-
 def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None:
     """Fine-tune for each missing result; each is in the store as soon as it is finished."""
-    by_task: dict[str, list[Run]] = {}
-    for run in missing:
-        by_task.setdefault(run.task.name, []).append(run)
+    tasks = {run.task.name: run.task for run in missing}
     loaded = {
-        name: data.load(runs[0].task, runs[0].task.finetuning.max_train_samples)
-        for name, runs in by_task.items()
+        name: data.load(task, task.finetuning.max_train_samples) for name, task in tasks.items()
     }
     # With several GPUs in sight, the Trainer falls back on DataParallel: another batch size.
     first_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -185,9 +162,8 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
 
     system = System(folder, options.precision, options.threads)
     left = len(missing)
-    for name, runs in by_task.items():
-        task = runs[0].task
-        prepared = system.prepare(task.kind, loaded[name], task.finetuning)
+    for name, runs in itertools.groupby(missing, lambda run: run.task.name):
+        prepared = system.prepare(tasks[name].kind, loaded[name], tasks[name].finetuning)
         for run in runs:
             with locked(run.folder, "result"):
                 if not run.is_stored():
@@ -198,21 +174,10 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
 
 def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
     """Put a result into the store; one that was made from something else is replaced."""
-    names = {
-        "task": run.task.name,
-        "language": options.language,
-        "system": options.system,
-        "seed": run.seed,
-    }
+    made_for = {"task": run.task.name, "language": options.language, "system": options.system}
     with atomic_dir(run.folder) as partial:
-        write_json(partial / "metrics.json", names | result.metrics)
-        write_json_lines(partial / "history.jsonl", result.history)
-        write_json_lines(partial / "predictions.jsonl", result.predictions)
+        write_json(partial / "metrics.json", made_for | {"seed": run.seed} | result.metrics)
+        for name, rows in (("history", result.history), ("predictions", result.predictions)):
+            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+            (partial / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
         write_json(partial / "provenance.json", run.origin)
-
-
-def write_json_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object per line."""
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

@@ -12,9 +12,10 @@ import contextlib
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple
 
 from xopen import xopen
 
@@ -32,16 +33,14 @@ UPOS_TAGS = (
 # Universal Dependencies 1 had CONJ where version 2 has CCONJ; treebanks of both are in use.
 RENAMED_TAGS = {"CONJ": "CCONJ"}
 CONLLU_COLUMNS = 10
-MULTIWORD_TOKEN = re.compile(r"(\d+)-(\d+)")
-EMPTY_NODE = re.compile(r"\d+\.\d+")
-
-IOB_TAG = re.compile(r"O|([BIESLU])-(\S+)")
-ALWAYS_BEGINS = frozenset("BSU")
-ALWAYS_ENDS = frozenset("ESLU")
-IOB_COLUMNS = (2, 3, 4)
-
+NO_WORD = re.compile(r"\d+[-.]\d+")  # the number of a multiword token, or an empty node
+IOB_TAG = re.compile(r"O|[BIESLU]-\S+")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".json", ".ndjson")
+
+Report = Callable[[int, str], None]  # records a mistake on a line
+Row = tuple[int, list[str]]  # a line's number from 1, and its columns
+TableRow = tuple[int, list[str], list[str] | None]  # where a row begins, its columns, its cells
 
 
 class Sentence(NamedTuple):
@@ -66,33 +65,6 @@ class Text(NamedTuple):
 Examples = Sequence[Sentence | Text]
 
 
-class Row(NamedTuple):
-    """A line of a file in columns, and its number from 1."""
-
-    line: int
-    columns: list[str]
-
-
-class Mistakes:
-    """The mistakes of one file, collected so that they are reported together."""
-
-    def __init__(self, file: str | Path) -> None:
-        self.file = file
-        self.lines: list[str] = []
-
-    def add(self, line: int, message: str) -> None:
-        """Record a mistake on a line (from 1)."""
-        self.lines.append(f"{self.file}, line {line}: {message}")
-
-    def raise_any(self) -> None:
-        """Raise InputError with one line per mistake, if there are any."""
-        if not self.lines:
-            return
-        more = len(self.lines) - REPORTED_MISTAKES
-        rest = [f"{self.file}: {more} more mistakes"] if more > 0 else []
-        raise InputError("\n".join(self.lines[:REPORTED_MISTAKES] + rest))
-
-
 def read(
     kind: str,
     path: str | Path,
@@ -106,13 +78,14 @@ def read(
     InputError for a file that cannot be read, and for one without an example.
     """
     examples: Examples
-    if kind == "upos":
-        examples = list(read_conllu(path))
-    elif kind == "ner":
-        examples = list(read_iob(path))
-    else:
-        pair = text_pair_column if kind == "pair" else None
-        examples = list(read_table(path, text_column, label_column, pair))
+    with reported_together(path) as report:
+        if kind == "upos":
+            examples = list(read_conllu(path, report))
+        elif kind == "ner":
+            examples = list(read_iob(path, report))
+        else:
+            pair = text_pair_column if kind == "pair" else None
+            examples = list(read_table(path, report, text_column, label_column, pair))
     if not examples:
         raise InputError(f"{path}: no example in it; expected a file for a task of kind {kind}")
     return examples
@@ -125,96 +98,83 @@ def read_texts(path: str | Path) -> Iterator[str]:
     it is written; tables give the cells of several words of each row; other files their lines.
     """
     suffix = format_suffix(path)
-    if suffix == ".conllu":
-        for sentence in conllu_sentences(path):
-            yield " ".join(surface_tokens(sentence))
-    elif suffix in DELIMITERS or suffix in JSON_LINES:
-        for _, row in table_rows(path):
-            cells = list(row.values())
-            # Labels and numbers are short; a row without longer text has its longest cell.
-            yield from [c for c in cells if " " in c.strip()] or [max(cells, key=len, default="")]
-    elif mostly_tagged(path):
-        for tagged in read_iob(path):
-            yield " ".join(tagged.words)
-    else:
-        yield from (line for _, line in numbered_lines(path) if line.strip())
+    with reported_together(path) as report:
+        if suffix == ".conllu":
+            for rows in conllu_sentences(path, report):
+                yield " ".join(surface_tokens(rows))
+        elif suffix in DELIMITERS or suffix in JSON_LINES:
+            for _, row in table_rows(path, report):
+                cells = list(row.values())
+                # Labels and numbers are short; a row without longer text has its longest cell.
+                longer = [cell for cell in cells if " " in cell.strip()]
+                yield from longer or [max(cells, key=len, default="")]
+        elif mostly_tagged(path):
+            yield from (" ".join(sentence.words) for sentence in read_iob(path, report))
+        else:
+            yield from (line for _, line in numbered_lines(path) if line.strip())
+
+
+@contextlib.contextmanager
+def reported_together(path: str | Path) -> Iterator[Report]:
+    """Yield a function that records a mistake; at the end, raise InputError with a line each."""
+    found: list[tuple[int, str]] = []
+    yield lambda line, message: found.append((line, message))
+    lines = [f"{path}, line {line}: {message}" for line, message in sorted(found)]
+    if len(lines) > REPORTED_MISTAKES:
+        more = len(lines) - REPORTED_MISTAKES
+        lines[REPORTED_MISTAKES:] = [f"{path}: {more} more mistakes"]
+    if lines:
+        raise InputError("\n".join(lines))
 
 
 # --- CoNLL-U (https://universaldependencies.org/format.html)
 
 
-def read_conllu(path: str | Path) -> Iterator[Sentence]:
+def read_conllu(path: str | Path, report: Report) -> Iterator[Sentence]:
     """Yield the sentences of a CoNLL-U file: syntactic words and universal part-of-speech tags.
 
-    Multiword tokens (``3-4``) and empty nodes (``5.1``) are not words and are left out. Raises
-    InputError for lines without ten columns, a word out of order, or an unknown tag.
+    Multiword tokens (``3-4``) and empty nodes (``5.1``) are not words and are left out.
     """
-    mistakes = Mistakes(path)
-    for sentence in conllu_sentences(path, mistakes):
-        rows = [row for row in sentence if row.columns[0].isdecimal()]
-        labels = [RENAMED_TAGS.get(row.columns[3], row.columns[3]) for row in rows]
-        for row, label in zip(rows, labels, strict=True):
+    for rows in conllu_sentences(path, report):
+        words = [(line, columns) for line, columns in rows if columns[0].isdecimal()]
+        labels = tuple(RENAMED_TAGS.get(columns[3], columns[3]) for _, columns in words)
+        for (line, _), label in zip(words, labels, strict=True):
             if label not in UPOS_TAGS:
-                mistakes.add(
-                    row.line,
-                    f"{label!r} in the fourth column is no universal part-of-speech tag; expected "
-                    f"one of {', '.join(UPOS_TAGS)}",
-                )
-        if rows:
-            words = tuple(row.columns[1] for row in rows)
-            yield Sentence(words, tuple(labels), str(path), tuple(row.line for row in rows))
-    mistakes.raise_any()
+                report(line, f"{label!r} is no UPOS tag; expected one of {', '.join(UPOS_TAGS)}")
+        if words:
+            forms = tuple(columns[1] for _, columns in words)
+            yield Sentence(forms, labels, str(path), tuple(line for line, _ in words))
 
 
-def conllu_sentences(path: str | Path, mistakes: Mistakes | None = None) -> Iterator[list[Row]]:
-    """Yield the rows of each sentence of a CoNLL-U file, multiword tokens and empty nodes too.
-
-    Mistakes of form are added to ``mistakes``, or raised at the end.
-    """
-    found = mistakes or Mistakes(path)
-    sentence: list[Row] = []
-    expected: int | None = 1  # the next word's number; None after a line that could not be read
-    for line, text in numbered_lines(path):
-        if text.startswith("#"):
-            continue
-        if not text.strip():
-            if sentence:
-                yield sentence
-            sentence, expected = [], 1
-            continue
-        row = Row(line, text.split("\t"))
-        if len(row.columns) != CONLLU_COLUMNS:
-            found.add(
-                line,
-                f"{len(row.columns)} columns, but a line of CoNLL-U has {CONLLU_COLUMNS}; put a "
-                f"tab between each two, and _ where there is nothing",
+def conllu_sentences(path: str | Path, report: Report) -> Iterator[list[Row]]:
+    """Yield the rows of each sentence, those of multiword tokens and empty nodes too."""
+    for lines in line_groups(path, comment="#"):
+        rows = [(line, text.split("\t")) for line, text in lines]
+        wrong = [row for row in rows if len(row[1]) != CONLLU_COLUMNS]
+        for line, columns in wrong:
+            report(
+                line, f"{len(columns)} columns, expected {CONLLU_COLUMNS} with tabs between them"
             )
-            expected = None
+        if wrong:
             continue
-        number = row.columns[0]
-        if not (MULTIWORD_TOKEN.fullmatch(number) or EMPTY_NODE.fullmatch(number)):
-            if expected is not None and number != str(expected):
-                found.add(
+        yield rows
+        words = [(line, columns[0]) for line, columns in rows if not NO_WORD.fullmatch(columns[0])]
+        for expected, (line, number) in enumerate(words, start=1):
+            if number != str(expected):
+                report(
                     line,
-                    f"the word's number is {number!r}, expected {expected}; number the words of a "
-                    f"sentence from 1, and separate sentences by an empty line",
+                    f"the word's number is {number!r}, expected {expected}; words are numbered "
+                    f"from 1, and an empty line separates sentences",
                 )
-                expected = None
-            expected = None if expected is None else expected + 1
-        sentence.append(row)
-    if sentence:
-        yield sentence
-    if mistakes is None:
-        found.raise_any()
+                break
 
 
-def surface_tokens(sentence: Sequence[Row]) -> Iterator[str]:
+def surface_tokens(sentence: Iterable[Row]) -> Iterator[str]:
     """Yield the tokens of a CoNLL-U sentence as written, a multiword token once."""
     covered = 0
-    for number, form, *_ in (row.columns for row in sentence):
-        multiword = MULTIWORD_TOKEN.fullmatch(number)
-        if multiword:
-            covered = int(multiword[2])
+    for _, (number, form, *_) in sentence:
+        if "-" in number:
+            covered = int(number.partition("-")[2])
             yield form
         elif number.isdecimal() and int(number) > covered:
             yield form
@@ -223,67 +183,43 @@ def surface_tokens(sentence: Sequence[Row]) -> Iterator[str]:
 # --- Named entities: one token per line, its tag in the last column
 
 
-def read_iob(path: str | Path) -> Iterator[Sentence]:
+def read_iob(path: str | Path, report: Report) -> Iterator[Sentence]:
     """Yield the sentences of a file of "token TAG", "index token TAG" or "token ... TAG" lines.
 
     Tags of IOB, IOB2 and BIOES (also called BILOU) become IOB2 (Tjong Kim Sang and Veenstra 1999,
     "Representing Text Chunks"). Columns are separated by tabs, or by spaces where there is no tab;
-    an empty line ends a sentence; -DOCSTART- lines are skipped. Raises InputError for another
-    number of columns than in the first line, an index that is no number, or a tag of no scheme.
+    an empty line ends a sentence; -DOCSTART- lines are skipped.
     """
-    mistakes = Mistakes(path)
-    sentences = list(iob_sentences(path, mistakes))
-    mistakes.raise_any()
-    token = 1 if index_stands_first(sentences) else 0
+    sentences = [
+        [(line, re.split("\t" if "\t" in text else " +", text.strip(" "))) for line, text in lines]
+        for lines in line_groups(path, comment="-DOCSTART-")
+    ]
+    widths = (len(columns) for rows in sentences for _, columns in rows)
+    width = next((width for width in widths if width > 1), 2)
+    # An index is, on most lines, the token's number in its sentence from 0 or 1.
+    numbered = [
+        len(columns) > 2 and columns[0] in (str(place), str(place + 1))
+        for rows in sentences
+        for place, (_, columns) in enumerate(rows)
+    ]
+    token = 1 if 2 * sum(numbered) > len(numbered) else 0
     for rows in sentences:
-        for row in rows:
-            if token == 1 and not row.columns[0].isdecimal():
-                mistakes.add(
-                    row.line,
-                    f"{row.columns[0]!r} where the other lines have the token's index; expected "
-                    f"index, token and tag",
-                )
-            if not IOB_TAG.fullmatch(row.columns[-1]):
-                mistakes.add(
-                    row.line,
-                    f"{row.columns[-1]!r} is no IOB tag; expected O, or B-, I-, E- or S- and a "
-                    f"type, such as B-PER",
-                )
-    mistakes.raise_any()
-    for rows in sentences:
-        yield Sentence(
-            tuple(row.columns[token] for row in rows),
-            tuple(to_iob2([row.columns[-1] for row in rows])),
-            str(path),
-            tuple(row.line for row in rows),
-        )
-
-
-def iob_sentences(path: str | Path, mistakes: Mistakes) -> Iterator[list[Row]]:
-    """Yield the rows of each sentence; rows of the wrong width are mistakes and left out."""
-    rows: list[Row] = []
-    width = None
-    for line, text in numbered_lines(path):
-        if text.startswith("-DOCSTART-"):
-            continue
-        if not text.strip():
-            if rows:
-                yield rows
-            rows = []
-            continue
-        columns = text.split("\t") if "\t" in text else re.split(r"[ \t]+", text.strip(" "))
-        if width is None and len(columns) in IOB_COLUMNS:
-            width = len(columns)
-        if len(columns) == width:
-            rows.append(Row(line, columns))
-        else:
-            mistakes.add(
-                line,
-                f"{len(columns)} columns, expected {width or '2 or 3'}: token and tag, or index, "
-                f"token and tag, separated by tabs or by spaces",
-            )
-    if rows:
-        yield rows
+        mistaken = False
+        for line, columns in rows:
+            if len(columns) != width:
+                mistake = f"{len(columns)} columns, expected {width}: (index,) token, tag"
+            elif token and not columns[0].isdecimal():
+                mistake = f"{columns[0]!r} where the other lines have the token's index"
+            elif not IOB_TAG.fullmatch(columns[-1]):
+                mistake = f"{columns[-1]!r} is no IOB tag such as O, B-PER, I-PER, E-PER or S-PER"
+            else:
+                continue
+            report(line, mistake)
+            mistaken = True
+        if not mistaken:
+            words = tuple(columns[token] for _, columns in rows)
+            labels = to_iob2([columns[-1] for _, columns in rows])
+            yield Sentence(words, tuple(labels), str(path), tuple(line for line, _ in rows))
 
 
 def mostly_tagged(path: str | Path) -> bool:
@@ -292,39 +228,22 @@ def mostly_tagged(path: str | Path) -> bool:
     return 2 * sum(IOB_TAG.fullmatch(word) is not None for word in last) > len(last)
 
 
-def index_stands_first(sentences: Sequence[Sequence[Row]]) -> bool:
-    """Return whether most lines begin with the token's number in its sentence, from 0 or 1."""
-    numbered = [
-        len(row.columns) > 2 and row.columns[0] in (str(position), str(position + 1))
-        for rows in sentences
-        for position, row in enumerate(rows)
-    ]
-    return 2 * sum(numbered) > len(numbered)
-
-
 def to_iob2(tags: Sequence[str]) -> list[str]:
     """Return the tags of a sentence in IOB2: B- at an entity's first token, I- at the others.
 
     An inside tag begins an entity where none of its type is open (in IOB, B- stands only between
-    two adjoining entities of one type). Raises ValueError for a tag of no scheme.
+    two adjoining entities of one type).
 
     >>> to_iob2(["I-PER", "I-PER", "O", "S-LOC"])
     ['B-PER', 'I-PER', 'O', 'B-LOC']
     """
     converted = []
-    open_type = None
+    open_type = ""
     for tag in tags:
-        match = IOB_TAG.fullmatch(tag)
-        if match is None:
-            raise ValueError(f"{tag!r} is no IOB tag")
-        prefix, kind = match.groups()
-        if kind is None:
-            converted.append("O")
-        elif prefix in ALWAYS_BEGINS or kind != open_type:
-            converted.append(f"B-{kind}")
-        else:
-            converted.append(f"I-{kind}")
-        open_type = None if prefix in ALWAYS_ENDS else kind
+        prefix, _, kind = tag.partition("-")
+        inside = prefix in "IEL" and kind == open_type
+        converted.append(f"{'I' if inside else 'B'}-{kind}" if kind else "O")
+        open_type = "" if prefix in "ESLU" else kind
     return converted
 
 
@@ -332,135 +251,99 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def read_table(
-    path: str | Path, text_column: str, label_column: str, text_pair_column: str | None = None
+    path: str | Path, report: Report, text_column: str, label_column: str, pair_column: str | None
 ) -> Iterator[Text]:
-    """Yield the rows of a table as labelled texts, or pairs of texts.
-
-    Raises InputError for a missing column, an empty label, a row of another width than the
-    header's, or a quote that is never closed.
-    """
-    columns = [text_column, label_column, *([text_pair_column] if text_pair_column else [])]
-    mistakes = Mistakes(path)
-    for line, row in table_rows(path, columns):
+    """Yield the rows of a table as labelled texts, or pairs of texts."""
+    columns = [text_column, label_column, *([pair_column] if pair_column else [])]
+    for line, row in table_rows(path, report, columns):
         label = row[label_column].strip()
         if not label:
-            mistakes.add(
-                line,
-                f"the label (column {label_column!r}) is empty; give the row a label or remove it",
-            )
-        text_pair = row[text_pair_column] if text_pair_column else None
+            report(line, f"the label (column {label_column!r}) is empty; add it or remove the row")
+        text_pair = row[pair_column] if pair_column else None
         yield Text(row[text_column], text_pair, label, str(path), line)
-    mistakes.raise_any()
 
 
 def table_rows(
-    path: str | Path, required: Sequence[str] = ()
+    path: str | Path, report: Report, required: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line on which each row of a table begins, and its cells by column."""
+    """Yield the line on which each row of a table begins, and its cells by column.
+
+    Raises InputError for a missing column.
+    """
     suffix = format_suffix(path)
-    if suffix in DELIMITERS:
-        yield from delimited_rows(path, DELIMITERS[suffix], required)
-    elif suffix in JSON_LINES:
-        yield from json_rows(path, required)
+    if suffix in JSON_LINES:
+        rows = json_rows(path, report)
+    elif suffix in DELIMITERS:
+        rows = delimited_rows(path, report, DELIMITERS[suffix])
     else:
-        raise InputError(
-            f"{path}: expected a file name that ends in .csv, .tsv or .jsonl (or these and .gz)"
-        )
-
-
-def delimited_rows(
-    path: str | Path, delimiter: str, required: Sequence[str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line and cells of each row after the header of a csv or tsv file."""
-    csv.field_size_limit(2**31 - 1)
-    mistakes = Mistakes(path)
-    with open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        header = None
-        begins = 1
-        try:
-            for row in reader:
-                begins, line = reader.line_num + 1, begins
-                if not row:
-                    continue
-                if header is None:
-                    header = row
-                    require_columns(path, required, header, line)
-                elif len(row) == len(header):
-                    yield line, dict(zip(header, row, strict=True))
-                else:
-                    mistakes.add(
-                        line,
-                        f"{len(row)} columns, but the header has {len(header)}; quote a field that "
-                        f"holds the separator or a line end",
-                    )
-        except csv.Error as error:
-            mistakes.add(
-                begins,
-                f"no row by RFC 4180 ({error}); a field that begins with a quote ends with one, "
-                f"and quotes inside it are doubled",
+        raise InputError(f"{path}: expected a file name that ends in .csv, .tsv, .jsonl (or + .gz)")
+    for line, header, cells in rows:
+        if missing := [column for column in required if column not in header]:
+            raise InputError(
+                f"{path}, line {line}: no column {', '.join(map(repr, missing))}; the columns are "
+                f"{', '.join(map(repr, header))}; name yours with the task's text_column, "
+                f"text_pair_column and label_column"
             )
-    mistakes.raise_any()
+        if cells is not None:
+            yield line, dict(zip(header, cells, strict=True))
 
 
-def json_rows(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line and cells of each row of a JSON lines file."""
-    mistakes = Mistakes(path)
+def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
+    """Yield line, columns and cells of each object of a JSON lines file; null is empty."""
     for line, text in numbered_lines(path):
         if not text.strip():
             continue
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            mistakes.add(line, f"not JSON ({error.msg})")
+            report(line, f"not JSON ({error.msg})")
             continue
-        if not isinstance(row, dict):
-            mistakes.add(line, "expected one JSON object per line")
-            continue
-        require_columns(path, required, list(row), line)
-        yield line, {column: json_text(value) for column, value in row.items()}
-    mistakes.raise_any()
+        if isinstance(row, dict):
+            texts = ("" if value is None else value for value in row.values())
+            cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
+            yield line, list(row), cells
+        else:
+            report(line, "expected one JSON object per line")
 
 
-def require_columns(
-    path: str | Path, required: Sequence[str], present: Sequence[str], line: int
-) -> None:
-    """Raise InputError naming the columns that a table lacks and those that it has."""
-    missing = [column for column in required if column not in present]
-    if missing:
-        raise InputError(
-            f"{path}, line {line}: no column {', '.join(map(repr, missing))}; the columns are "
-            f"{', '.join(map(repr, present))}; name yours with the task's text_column, "
-            f"text_pair_column and label_column"
-        )
-
-
-def json_text(value: Any) -> str:
-    """Return a JSON value as text: null is empty, numbers and booleans as JSON writes them."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator[TableRow]:
+    """Yield line, columns and cells of each row of a csv or tsv file; no cells at the header."""
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    begins = 1
+    try:
+        for row in reader:
+            begins, line = reader.line_num + 1, begins
+            if not row:
+                continue
+            if not header:
+                header = row
+                yield line, header, None
+            elif len(row) == len(header):
+                yield line, header, row
+            else:
+                report(line, f"{len(row)} columns, the header has {len(header)}; missing quotes?")
+    except csv.Error as error:
+        report(begins, f"no row by RFC 4180 ({error}); quotes around a field, doubled inside it")
 
 
 # --- Files
 
 
-@contextlib.contextmanager
-def open_text(path: str | Path) -> Iterator[TextIO]:
-    r"""Open a UTF-8 file, compressed or not; only ``\n`` ends a line.
+def text_lines(path: str | Path) -> Iterator[str]:
+    r"""Yield the lines of a UTF-8 file, compressed or not, with their ends; only ``\n`` is one.
 
     Raises InputError if the file is missing, not UTF-8 or not intact.
     """
     path = existing(path, "task file")
     try:
         with xopen(path, "rt", encoding="utf-8-sig", newline="\n", threads=0) as file:
-            yield file
+            yield from file
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it to UTF-8"
         ) from None
-    except InputError:
-        raise
     except Exception as error:  # Each compression library has errors of its own.
         if path.suffix not in COMPRESSED:
             raise
@@ -471,9 +354,16 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     r"""Yield each line's number from 1 and the line without its end, ``\n`` or ``\r\n``."""
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            yield number, line.rstrip("\r\n")
+    for number, line in enumerate(text_lines(path), start=1):
+        yield number, line.rstrip("\r\n")
+
+
+def line_groups(path: str | Path, comment: str) -> Iterator[list[tuple[int, str]]]:
+    """Yield the numbered lines between empty lines, without those that begin as a comment."""
+    for empty, lines in groupby(numbered_lines(path), lambda line: not line[1].strip()):
+        kept = [line for line in lines if not line[1].startswith(comment)]
+        if kept and not empty:
+            yield kept
 
 
 def format_suffix(path: str | Path) -> str:
