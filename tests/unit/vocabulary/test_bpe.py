@@ -87,9 +87,10 @@ def test_the_route_need_not_use_the_first_rule_that_makes_a_token():
     vocabulary = {p: n for n, p in enumerate(["a", "b", "c", "ab", "bc", "abc"])}
     model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
     description = {"model": model, "added_tokens": []}
-    closed = tokenizer_json.close_by_route(description, [vocabulary["abc"]])
-    assert closed == {vocabulary[p] for p in ("a", "b", "c", "ab", "abc")}
-    reduced = tokenizer_json.reduce(description, sorted(closed))
+    joining = tokenizer_json.closing_ids(description, [vocabulary["abc"]])
+    letters = dict.fromkeys((vocabulary[p] for p in "abc"), "character")
+    assert joining == letters | {vocabulary["ab"]: "route"}
+    reduced = tokenizer_json.reduce(description, sorted({*joining, vocabulary["abc"]}))
     assert reduced["model"]["merges"] == [["a", "b"], ["ab", "c"]]
 
 

@@ -162,11 +162,12 @@ def test_changed_encoder(models, planted):
         check(models, planted)
 
 
-def test_changed_head(models, planted):
+@pytest.mark.parametrize("amount", [0.1, float("nan")])
+def test_changed_head(models, planted, amount):
     """The transform of the head has no row per token; the logits show it."""
 
     def change(weights):
-        weights["cls.predictions.transform.dense.bias"] += 0.1
+        weights["cls.predictions.transform.dense.bias"] += amount
 
     change_weights(planted, change)
     with pytest.raises(InputError, match="MLM logits differ"):

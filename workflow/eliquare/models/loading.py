@@ -2,10 +2,11 @@
 
 import copy
 import logging
+import mmap
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -45,7 +46,8 @@ def first_line(error: Exception) -> str:
 def from_pretrained(kind: Any, what: str, folder: str | Path, **options: Any) -> Any:
     """Return what a class of transformers loads from a folder; InputError where that fails."""
     try:
-        return kind.from_pretrained(folder, **options)
+        # A model takes its weights from the folder or as an option, not both.
+        return kind.from_pretrained(None if "state_dict" in options else folder, **options)
     except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
         raise InputError(f"{folder}: no {what} loads from it ({first_line(error)})") from None
 
@@ -65,23 +67,69 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
     config: PreTrainedConfig = from_pretrained(AutoConfig, "model configuration", folder)
     if getattr(config, "vocab_size", None) is None:
         raise InputError(f"{folder}/config.json: has no vocab_size; this is no language model")
-    if getattr(config, "legacy", False) and any(
-        name.startswith(DEBERTA_V3_HEAD) for name in stored_names(folder)
-    ):
-        config.legacy = False
+    if getattr(config, "legacy", False) and any(Path(folder).glob("model*.safetensors")):
+        names = map_weights(folder).tensors
+        config.legacy = not any(name.startswith(DEBERTA_V3_HEAD) for name in names)
     return config
 
 
-def stored_names(folder: str | Path) -> list[str]:
-    """Return the names of the tensors in a folder's safetensors files; none if there are none."""
-    names: list[str] = []
+class MappedWeights(NamedTuple):
+    """The tensors of a model's files by name; each is read when it is used. Write to none."""
+
+    tensors: dict[str, torch.Tensor]
+    maps: list[mmap.mmap]
+
+    def release(self) -> None:
+        """Give back the memory of what was read; it is read again when it is used again."""
+        for mapped in self.maps:
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def map_weights(folder: str | Path) -> MappedWeights:
+    """Map the weights of a folder, safetensors or older ones (whose memory stays when released).
+
+    Raises:
+        InputError: there are no weights, or a file is damaged.
+    """
+    weights = MappedWeights({}, [])
     for file in sorted(Path(folder).glob("model*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as tensors:
-                names.extend(tensors.keys())
+            with safe_open(file, framework="pt") as opened, file.open("rb") as content:
+                mapped = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
+                weights.maps.append(mapped)
+                # The format has no gaps: the last tensor ends with the file.
+                offset = len(mapped)
+                for name in reversed(opened.offset_keys()):
+                    tensor = opened.get_tensor(name)
+                    offset -= tensor.nbytes
+                    if tensor.numel():
+                        values = torch.frombuffer(
+                            mapped, dtype=tensor.dtype, count=tensor.numel(), offset=offset
+                        )
+                        tensor = values.view(tensor.shape)
+                    weights.tensors[name] = tensor
         except SafetensorError as error:
             raise InputError(f"{file}: damaged or cut short ({first_line(error)})") from None
-    return names
+    if weights.tensors:
+        return weights
+    seen: set[int] = set()
+    for file in sorted(Path(folder).glob("pytorch_model*.bin")):
+        try:
+            state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise InputError(
+                f"{file}: does not load ({first_line(error)}); save it as safetensors"
+            ) from None
+        for name, tensor in state.items():
+            # Tied tensors share their memory; a model ties them again when it loads.
+            if tensor.data_ptr() not in seen:
+                weights.tensors[name] = tensor.contiguous()
+            seen.add(tensor.data_ptr())
+    if not weights.tensors:
+        raise InputError(
+            f"{folder}: no weights here (expected model.safetensors or pytorch_model.bin)"
+        )
+    return weights
 
 
 def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
@@ -114,20 +162,29 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_model(folder: str | Path, dtype: torch.dtype | str = "auto") -> PreTrainedModel:
+def load_model(
+    folder: str | Path,
+    dtype: torch.dtype | str = "auto",
+    tensors: Mapping[str, torch.Tensor] | None = None,
+) -> PreTrainedModel:
     """Load a masked language model in evaluation mode; bare where no MLM head is stored.
 
     Args:
         folder: a model folder.
         dtype: precision of the weights; ``auto`` is that of the files.
+        tensors: the weights, if they are not to be read from the files.
 
     Raises:
         InputError: the folder holds no model, or weights of the encoder are missing.
     """
     quiet()
     config = load_config(folder)
-    options = {"config": config, "dtype": dtype, "output_loading_info": True}
-    model, loading = from_pretrained(automatic_class(config), "model", folder, **options)
+    options: dict[str, Any] = {"config": config, "dtype": dtype, "output_loading_info": True}
+    kind: Any = automatic_class(config)
+    if tensors is not None:
+        # The automatic classes want a folder.
+        kind, options["state_dict"] = type(empty_model(config)), dict(tensors)
+    model, loading = from_pretrained(kind, "model", folder, **options)
     missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
     prefix = f"{model.base_model_prefix}."
     encoder = [name for name in missing if name.startswith(prefix) or not has_mlm_head(model)]

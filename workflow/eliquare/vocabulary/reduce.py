@@ -16,21 +16,20 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from eliquare.cli import Options
 from eliquare.io import InputError, atomic_dir, checksum, provenance, read_json, write_json
 from eliquare.models.hub import local_folder
 from eliquare.models.loading import (
     empty_model,
-    first_line,
     has_mlm_head,
     load_config,
     load_fast_tokenizer,
     load_model,
+    map_weights,
     parameter_count,
     quiet,
 )
@@ -42,7 +41,7 @@ from eliquare.vocabulary.select import (
     read_vocabulary,
     write_vocabulary,
 )
-from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings, files_by_name
+from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
 # Enough to show a mistake, and two seconds for a model of mBERT's size.
 SENTENCES = 16
@@ -77,17 +76,12 @@ def reduce(options: ReduceOptions) -> None:
     specials = tokenizer_json.special_ids(folder, description)
     completed = complete(selected, description, specials)
     if added := [completed[index] for index in completed if index not in selected]:
-        logger.info(
-            "%s: %d tokens join the selected ones (%s)",
-            options.vocabulary,
-            len(added),
-            describe_reasons(added),
-        )
+        text = "%s: %d tokens join the selected ones (%s)"
+        logger.info(text, options.vocabulary, len(added), describe_reasons(added))
     if options.sample is None:
         logger.warning("nothing proves this reduction: give --sample, some text to compare on")
     settings = {"model": options.model, "vocabulary": checksum(options.vocabulary)}
-    tasks = files_by_name(options.tasks)
-    reduce_model(folder, completed, options.output, options.sample, tasks, settings)
+    reduce_model(folder, completed, options.output, options.sample, dict(options.tasks), settings)
 
 
 def reduce_model(
@@ -108,8 +102,9 @@ def reduce_model(
         selected: reasons by id of the model's own tokenizer. BPE tokens bring those on their routes
             along.
         output: the folder to make.
-        sample: documents folder or text file to verify the reduction on before it takes its place.
-        tasks: task files by name, to verify it on too.
+        sample: documents folder or text file; the reduction is verified on it, and on the task
+            files, before it takes its place.
+        tasks: task files by name.
         settings: recorded in provenance.json.
 
     Raises:
@@ -129,11 +124,12 @@ def reduce_model(
         del tokenizer, description, reduced
         rows = [Row(index, tokens[index], reason) for index, reason in selected.items()]
         write_vocabulary(partial / "vocabulary.csv", rows)
-        head = reduce_weights(folder, kept, partial)
+        reduce_weights(folder, kept, partial)
         findings = None
         if sample is not None:
             findings = compare(folder, partial, sample, tasks, SENTENCES)
             write_json(partial / "verification.json", findings)
+        head = findings["mlm_head"] if findings else has_mlm_head(load_model(partial))
         sizes = {"tokens": len(kept), "of": len(tokens)}
         record = provenance(sizes | dict(settings or {}), {"model": folder})
         write_json(partial / "provenance.json", record)
@@ -144,11 +140,8 @@ def reduce_model(
         )
     if not head:
         logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
-    logger.info(
-        "%s: %s of %s tokens, %s of %s parameters",
-        output,
-        *(f"{number:,}" for number in (len(kept), len(tokens), after, before)),
-    )
+    numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
+    logger.info("%s: %s of %s tokens, %s of %s parameters", output, *numbers)
     if findings is not None:
         logger.info("%s: %s", output, describe_findings(findings))
     return findings
@@ -157,13 +150,8 @@ def reduce_model(
 # Weights
 
 
-def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> bool:
-    """Write weights and configuration with the kept ids only; return whether there is an MLM head.
-
-    Args:
-        folder: the model, with safetensors or older weights.
-        kept: old ids in ascending order.
-        output: folder to write to.
+def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> None:
+    """Write weights and configuration with the kept ids (ascending) only.
 
     Raises:
         InputError: a kept id has no row, the shape of a tensor depends on the vocabulary otherwise
@@ -171,111 +159,72 @@ def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> bool:
             XLM-R) and that id would change.
     """
     config = load_config(folder)
-    if kept[-1] >= config.vocab_size:
+    size, padding = config.vocab_size, config.pad_token_id
+    if kept[-1] >= size:
         raise InputError(
-            f"{folder}: the tokenizer has more tokens than the model has rows "
-            f"({config.vocab_size:,}): token {kept[-1]} has none; leave out those from "
-            f"{config.vocab_size:,} on"
+            f"{folder}: the tokenizer has more tokens than the model has rows ({size:,}): token "
+            f"{kept[-1]} has none; leave out those from {size:,} on"
         )
-    padding = config.pad_token_id
-    if counts_positions_from_padding(empty_model(config)) and padding not in (None, -1):
+    empty = empty_model(config)
+    if padding not in (None, -1) and counts_positions_from_padding(empty):
         new = list(kept).index(padding)
         if new != padding:
             raise InputError(
                 f"{folder}: this model counts its positions from the id of its padding token, "
                 f"which would change from {padding} to {new}; keep the tokens before it"
             )
-    tensors = stored_tensors(folder)
-    per_token = vocabulary_names(folder, config, tensors)
+    weights = map_weights(folder)
+    per_token = vocabulary_names(folder, empty, weights.tensors)
     rows = torch.tensor(kept)
-    save_file(
-        {name: value[rows] if name in per_token else value for name, value in tensors.items()},
-        output / "model.safetensors",
-        {"format": "pt"},
-    )
+    reduced = weights.tensors | {name: weights.tensors[name][rows] for name in per_token}
+    weights.release()
+    save_file(reduced, output / "model.safetensors", {"format": "pt"})
     renumber_config(config, kept).save_pretrained(output)
     generation = folder / "generation_config.json"
     if generation.exists():
         write_json(output / generation.name, renumber_config(read_json(generation), kept))
-    return has_mlm_head(load_model(output))
-
-
-def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors in a folder's weight files by name, mapped: nothing is read until used.
-
-    Raises:
-        InputError: there are no weights, or a file is damaged.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                names = opened.keys()
-                tensors.update((name, opened.get_slice(name)[:]) for name in names)
-        except SafetensorError as error:
-            raise InputError(f"{file}: damaged or cut short ({first_line(error)})") from None
-    if tensors:
-        return tensors
-    seen: set[int] = set()
-    for file in sorted(folder.glob("pytorch_model*.bin")):
-        try:
-            state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(
-                f"{file}: does not load ({first_line(error)}); save it as safetensors"
-            ) from None
-        for name, tensor in state.items():
-            # Tied tensors share their memory; a model ties them again when it loads.
-            if tensor.data_ptr() not in seen:
-                tensors[name] = tensor.contiguous()
-            seen.add(tensor.data_ptr())
-    if not tensors:
-        raise InputError(
-            f"{folder}: no weights here (expected model.safetensors or pytorch_model.bin)"
-        )
-    return tensors
 
 
 def vocabulary_names(
-    folder: Path, config: PreTrainedConfig, tensors: Mapping[str, torch.Tensor]
-) -> set[str]:
+    folder: Path, empty: PreTrainedModel, tensors: Mapping[str, torch.Tensor]
+) -> list[str]:
     """Return the names of the stored tensors that have a row per token.
 
     A tensor that the model does not know (the head of another pre-training task) is judged by its
     shape.
     """
-    size = config.vocab_size
-    empty, wider = empty_model(config), empty_model(config, size + 1)
-    shapes, wider_shapes = (
+    size = empty.config.vocab_size
+    shapes, wider = (
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        for model in (empty, wider)
+        for model in (empty, empty_model(empty.config, size + 1))
     )
     prefix = f"{empty.base_model_prefix}."
-    other_sizes = [value for key, value in config.to_dict().items() if key != "vocab_size"]
-    names = set()
+    other_sizes = [value for key, value in empty.config.to_dict().items() if key != "vocab_size"]
+    names = []
     for name, tensor in tensors.items():
+        shape = tuple(tensor.shape)
         aliases = (name, prefix + name, name.removeprefix(prefix))
         known = next((alias for alias in aliases if alias in shapes), None)
         if known is None:
-            if tensor.shape[:1] != (size,):
+            if shape[:1] != (size,):
                 continue
             if size in other_sizes:
                 raise InputError(
                     f"{folder}: cannot tell whether the {size:,} rows of {name} are tokens"
                 )
-        elif shapes[known] == wider_shapes[known]:
+        elif shapes[known] == wider[known]:
             continue
-        elif tuple(tensor.shape) != shapes[known]:
+        elif shape != shapes[known]:
             raise InputError(
-                f"{folder}: {name} has {tensor.shape[0]:,} rows, and config.json says "
-                f"vocab_size {size:,}; correct vocab_size"
+                f"{folder}: {name} has {shape[0]:,} rows, and config.json says vocab_size "
+                f"{size:,}; correct vocab_size"
             )
-        elif wider_shapes[known] != (size + 1, *shapes[known][1:]):
+        elif wider[known] != (size + 1, *shape[1:]):
             raise InputError(
-                f"{folder}: tensor {name} of shape {tuple(tensor.shape)} depends on the vocabulary "
-                "otherwise than by its rows; models laid out in this way cannot be reduced"
+                f"{folder}: tensor {name} of shape {shape} depends on the vocabulary otherwise "
+                "than by its rows; models laid out in this way cannot be reduced"
             )
-        names.add(name)
+        names.append(name)
     return names
 
 
@@ -288,43 +237,34 @@ def counts_positions_from_padding(model: PreTrainedModel) -> bool:
 
 
 def renumber_config(config: Any, kept: Sequence[int]) -> Any:
-    """Return a copy with ``vocab_size`` and every ``*_token_id`` in the new ids.
+    """Return a copy of a configuration, or dictionary, with ``vocab_size`` and ids as they are now.
 
-    An id beyond the old vocabulary, which configuration classes have as defaults, becomes None.
-
-    Args:
-        config: a configuration, or a dictionary.
-        kept: old ids, in the order of the new ones.
-
-    Raises:
-        InputError: the token of an id is not kept.
+    ``kept`` are the old ids in the order of the new ones. An id beyond the old vocabulary, which
+    configuration classes have as defaults, becomes None; one that is not kept is an InputError.
     """
     new_ids = {old: new for new, old in enumerate(kept)}
-    result = copy.deepcopy(config)
     values = config if isinstance(config, dict) else config.to_dict()
     size = values.get("vocab_size")
 
     def renumber(key: str, old: int | None) -> int | None:
         if old is None or old < 0:
             return old
-        if old in new_ids:
-            return new_ids[old]
-        if size is not None and old < size:
+        if size is not None and old < size and old not in new_ids:
             raise InputError(
                 f"the configuration's {key} is {old}, which is not among the selected tokens; "
                 "add it to them"
             )
-        logger.warning("the configuration's %s %d is beyond the vocabulary; set to null", key, old)
-        return None
+        if old not in new_ids:
+            text = "the configuration's %s %d is beyond the vocabulary; set to null"
+            logger.warning(text, key, old)
+        return new_ids.get(old)
 
     changes: dict[str, Any] = {"vocab_size": len(kept)} if size is not None else {}
-    for key, value in values.items():
-        if key.endswith("_token_id"):
-            ids = value if isinstance(value, list) else [value]
-            new = [renumber(key, index) for index in ids]
-            changes[key] = new if isinstance(value, list) else new[0]
-    for key, value in changes.items():
-        result.__setitem__(key, value) if isinstance(config, dict) else setattr(result, key, value)
+    for key, ids in tokenizer_json.configured_ids(values).items():
+        new = [renumber(key, index) for index in ids]
+        changes[key] = new if isinstance(values[key], list) else new[0]
+    result = copy.deepcopy(config)
+    result.update(changes)
     return result
 
 

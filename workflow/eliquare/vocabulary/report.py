@@ -22,7 +22,7 @@ from eliquare.io import InputError, atomic_write, write_json
 from eliquare.models.loading import load_config, load_fast_tokenizer, parameter_count, quiet
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.select import read_vocabulary
-from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings, files_by_name
+from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
 TEXTS_AT_ONCE = 64
 # Both models are run on this many sentences of each text.
@@ -51,7 +51,6 @@ class ReportOptions(MeasuredTexts):
 
 def report(options: ReportOptions) -> None:
     """Measure, print tables and write the report."""
-    quiet()
     result = measure(options)
     with atomic_write(options.output) as partial:
         write_json(partial, result)
@@ -64,6 +63,7 @@ def measure(options: ReportOptions) -> dict[str, Any]:
     Raises:
         InputError: files do not belong together, or the verification finds a difference.
     """
+    quiet()
     old, new = load_fast_tokenizer(options.model), load_fast_tokenizer(options.reduced)
     description = tokenizer_json.describe(old)
     tokens = tokenizer_json.list_tokens(description)
@@ -89,11 +89,7 @@ def measure(options: ReportOptions) -> dict[str, Any]:
         "token_coverage": token_coverage(counts, selected, specials),
         "texts": measure_all({"before": old, "after": new}, options),
         "verification": compare(
-            options.model,
-            options.reduced,
-            options.documents,
-            files_by_name(options.tasks),
-            SENTENCES,
+            options.model, options.reduced, options.documents, dict(options.tasks), SENTENCES
         ),
     }
 
@@ -111,7 +107,7 @@ def count_scripts(description: tokenizer_json.Description, tokens: Iterable[str]
     A token is of the script of its first letter that has one; the others are "Common" (digits,
     marks, and bytes that are no complete letter).
     """
-    scripts: Counter[str] = Counter()
+    scripts = Counter[str]()
     for token in tokens:
         codes = map(unicodedata.script, tokenizer_json.text_of(description, token))
         code = next((code for code in codes if code not in ("Zyyy", "Zinh", "Zzzz")), "Zyyy")
@@ -125,11 +121,9 @@ def measure_all(
     """Measure tokenizers on the corpus and on each task."""
     from eliquare.evaluation.readers import read_texts
 
-    corpus = sample_texts(options.documents, options.max_documents)
-    return {"corpus": measure_texts(tokenizers, corpus)} | {
-        name: measure_texts(tokenizers, read_texts(file))
-        for name, file in files_by_name(options.tasks).items()
-    }
+    texts = {"corpus": sample_texts(options.documents, options.max_documents)}
+    texts |= {name: read_texts(file) for name, file in options.tasks}
+    return {name: measure_texts(tokenizers, each) for name, each in texts.items()}
 
 
 def measure_texts(
@@ -162,19 +156,14 @@ def measure_texts(
 
 def texts_table(texts: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the measurements on each text as a table."""
-    rows = [
-        [
-            name,
-            f"{row['words']:,}",
-            *(f"{row[when]['unknown_share']:.3%}" for when in ("before", "after")),
-            *(f"{row[when]['fertility']:.2f}" for when in ("before", "after")),
-        ]
-        for name, row in texts.items()
-    ]
+    row = (
+        "{words:,}|{before[unknown_share]:.3%}|{after[unknown_share]:.3%}|"
+        "{before[fertility]:.2f}|{after[fertility]:.2f}"
+    )
+    rows = [[name, *row.format(**measured).split("|")] for name, measured in texts.items()]
     headers = ["text", "words", "[UNK] before", "after", "tokens per word before", "after"]
     alignment = ("left", *["right"] * 5)
-    table: str = tabulate(rows, headers, colalign=alignment, disable_numparse=True)
-    return table
+    return str(tabulate(rows, headers, colalign=alignment, disable_numparse=True))
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -184,13 +173,10 @@ def summary(result: Mapping[str, Any]) -> str:
         ", ".join(f"{number:,} {name}" for name, number in tokens[key].items())
         for key in ("by_reason", "by_script")
     )
-    return "\n".join(
-        [
-            f"selected {tokens['selected']:,} of {tokens['of']:,} tokens ({reasons})",
-            f"by script: {scripts}",
-            f"token coverage: {result['token_coverage']:.2%}",
-            f"parameters: {parameters['before']:,} before, {parameters['after']:,} after",
-            describe_findings(result["verification"]),
-            texts_table(result["texts"]),
-        ]
-    )
+    return f"""\
+selected {tokens["selected"]:,} of {tokens["of"]:,} tokens ({reasons})
+by script: {scripts}
+token coverage: {result["token_coverage"]:.2%}
+parameters: {parameters["before"]:,} before, {parameters["after"]:,} after
+{describe_findings(result["verification"])}
+{texts_table(result["texts"])}"""

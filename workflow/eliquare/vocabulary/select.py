@@ -13,7 +13,7 @@ wherever a vocabulary file is.
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,6 @@ from eliquare.vocabulary import tokenizer as tokenizer_json
 
 COLUMNS = ["id", "token", "reason"]
 RULES = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
-LISTED = "listed"
 LINES_AT_ONCE = 1000
 
 logger = logging.getLogger(__name__)
@@ -44,23 +43,19 @@ class SelectOptions(Options, SelectionRule):
 
     model: str = Field(description="Folder of the teacher (its tokenizer), or a hub id.")
     counts: list[Path] = Field(
-        [],
-        description="Counts folder of the corpus; of several languages, several: the rule holds "
-        "for each by itself.",
+        [], description="Counts of the corpus; several: the rule holds for each by itself."
     )
-    characters: list[Path] = Field(
-        [], description="characters.json of the corpus; as many as --counts."
-    )
+    characters: list[Path] = Field([], description="characters.json of each of --counts.")
     text: list[Path] = Field(
         [],
-        description="Instead of --counts and --characters: a text file, one sentence per line "
-        "(.gz, .bz2, .xz, .zst too); of several languages, several.",
+        description="Instead of --counts and --characters: text files, one sentence per line "
+        "(.gz, .bz2, .xz, .zst too).",
     )
     output: Path = Field(description="Vocabulary file to write (CSV).")
 
 
 class Corpus(NamedTuple):
-    """What a selection needs of a corpus: counts of the teacher's tokens, and its characters."""
+    """Counts of the teacher's tokens in a corpus, and its characters."""
 
     counts: Counts
     characters: list[str]
@@ -80,13 +75,8 @@ def select(options: SelectOptions) -> None:
     rows = select_tokens(folder, read_corpora(options, folder), options)
     write_vocabulary(options.output, rows)
     total = len(tokenizer_json.list_tokens(tokenizer_json.read_description(folder)))
-    logger.info(
-        "%s: %s of %s tokens: %s",
-        options.output,
-        f"{len(rows):,}",
-        f"{total:,}",
-        describe_reasons(row.reason for row in rows),
-    )
+    reasons = describe_reasons(row.reason for row in rows)
+    logger.info("%s: %s of %s tokens: %s", options.output, f"{len(rows):,}", f"{total:,}", reasons)
 
 
 def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
@@ -96,11 +86,11 @@ def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
     if not options.counts and not options.text:
         raise InputError("--text: give a text of the language, or --counts and --characters")
     tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
-    corpora = []
-    for counts_folder, characters in zip(options.counts, options.characters, strict=True):
-        counts = read_counts(counts_folder, tokens)
-        corpora.append(Corpus(counts, list(read_json(characters))))
-    return [*corpora, *(count_text(text, folder) for text in options.text)]
+    counted = zip(options.counts, options.characters, strict=True)
+    return [
+        *(Corpus(read_counts(counts, tokens), list(read_json(file))) for counts, file in counted),
+        *(count_text(text, folder) for text in options.text),
+    ]
 
 
 def count_text(path: str | Path, folder: str | Path) -> Corpus:
@@ -129,13 +119,23 @@ def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: Selection
     The rule holds for each corpus by itself, and the tokens that it keeps for one stay.
 
     Raises:
-        InputError: the rule keeps nothing beyond special tokens and characters.
+        InputError: not exactly one rule is given, or it keeps nothing beyond special tokens and
+            characters.
     """
-    name = rule_name(rule)
+    given = [name for name in RULES if getattr(rule, name) is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"vocabularies: expected exactly one of {', '.join(RULES)}; found "
+            f"{', '.join(given) or 'none'}"
+        )
+    name = given[0]
     description = tokenizer_json.read_description(folder)
     tokens = tokenizer_json.list_tokens(description)
     specials = tokenizer_json.special_ids(folder, description)
-    by_rule = listed_ids(rule.tokens, tokens)
+    by_rule, always_keep = (
+        set(read_vocabulary(path, tokens) if path else ())
+        for path in (rule.tokens, rule.always_keep)
+    )
     characters, occurring = script_ids(description, rule.scripts), set[int]()
     for counts, characters_of_corpus in corpora:
         used = {int(index) for index in np.flatnonzero(counts.occurrences)} - specials
@@ -146,7 +146,7 @@ def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: Selection
     reasons = {
         name: by_rule,
         "character": characters,
-        "always_keep": listed_ids(rule.always_keep, tokens),
+        "always_keep": always_keep,
         "special": specials,
     }
     selected = {index: reason for reason, ids in reasons.items() for index in ids}
@@ -159,17 +159,6 @@ def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: Selection
         )
     selected |= tokenizer_json.closing_ids(description, selected)
     return [Row(index, tokens[index], selected[index]) for index in sorted(selected)]
-
-
-def rule_name(rule: SelectionRule) -> str:
-    """Return the name of the one rule that is given."""
-    given = [name for name in RULES if getattr(rule, name) is not None]
-    if len(given) != 1:
-        raise InputError(
-            f"vocabularies: expected exactly one of {', '.join(RULES)}; found "
-            f"{', '.join(given) or 'none'}"
-        )
-    return given[0]
 
 
 def ids_by_rule(rule: SelectionRule, counts: Counts, specials: set[int]) -> set[int]:
@@ -208,11 +197,7 @@ def character_ids(
         occurring: tokens of the text; their characters count too, since normalization composes
             characters that stand apart in the text.
     """
-    normalizer = tokenizer_json.backend_of(
-        description
-        | {"model": {"type": "Unigram", "vocab": [["?", 0.0]], "unk_id": 0}, "added_tokens": []}
-        | {"post_processor": None, "padding": None, "truncation": None}
-    ).normalizer
+    normalizer = tokenizer_json.backend_of(description).normalizer
     every = set(characters)
     if normalizer is not None:
         every.update(*map(normalizer.normalize_str, list(every)))
@@ -236,12 +221,11 @@ def script_ids(description: tokenizer_json.Description, scripts: Sequence[str]) 
             f"scripts: {codes[None]!r} is no script; write it as Unicode does (Latin, Cyrillic, "
             "Devanagari, Han, …)"
         )
-    ids = set()
-    for token, index in tokenizer_json.model_vocabulary(description).items():
-        character = tokenizer_json.characters_of(description, token)
-        if len(character) == 1 and unicodedata.script(character) in codes:
-            ids.add(index)
-    return ids
+    characters = (
+        (tokenizer_json.characters_of(description, token), index)
+        for token, index in tokenizer_json.model_vocabulary(description).items()
+    )
+    return {index for c, index in characters if len(c) == 1 and unicodedata.script(c) in codes}
 
 
 # Vocabulary files
@@ -258,17 +242,17 @@ def write_vocabulary(path: str | Path, rows: Iterable[Row]) -> None:
 def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
     """Read the reasons of the selected ids, in the order of the teacher's ids.
 
-    Args:
-        path: a vocabulary file, or a plain list (reason ``listed``).
-        tokens: the teacher's tokens, by id.
-
-    Raises:
-        InputError: the file is empty, or names a token that the teacher does not have (under that
-            id).
+    ``path`` is a vocabulary file, or a plain list (reason ``listed``); ``tokens`` are the teacher's
+    by id. Raises InputError if the file is empty, or names a token that the teacher does not have
+    (under that id).
     """
-    with existing(path, "vocabulary file").open(encoding="utf-8", newline="") as file:
-        is_table = file.readline().rstrip("\r\n") == ",".join(COLUMNS)
-    selected = dict(read_table(path, tokens) if is_table else read_list(path, tokens))
+    # Only "\n" ends a line: a token may hold "\r".
+    with existing(path, "vocabulary file").open(encoding="utf-8", newline="\n") as file:
+        if file.readline().rstrip("\r\n") == ",".join(COLUMNS):
+            selected = read_table(path, file, tokens)
+        else:
+            file.seek(0)
+            selected = read_list(path, file, tokens)
     if not selected:
         raise InputError(
             f"{path}: selects no token; make it with `eliquare vocabulary select`, or write the "
@@ -277,52 +261,43 @@ def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
     return dict(sorted(selected.items()))
 
 
-def read_table(path: str | Path, tokens: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield id and reason of each row of a file with the columns id, token and reason."""
-    seen: set[int] = set()
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        next(reader)
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if len(row) != len(COLUMNS) or not row[0].isdecimal():
-                raise InputError(f"{where}: expected a number, a token and a reason, got {row}")
-            index = int(row[0])
-            if index >= len(tokens) or tokens[index] != row[1]:
-                raise InputError(
-                    f"{where}: token {row[1]!r} is not number {index} of the model's tokenizer; "
-                    "select the tokens again from the counts of this model"
-                )
-            if index in seen:
-                raise InputError(f"{where}: number {index} ({row[1]!r}) stands here twice")
-            seen.add(index)
-            yield index, row[2]
+def read_table(path: str | Path, file: Iterable[str], tokens: Sequence[str]) -> dict[int, str]:
+    """Read the rows of a file with the columns id, token and reason."""
+    selected: dict[int, str] = {}
+    reader = csv.reader(file)
+    for row in reader:
+        where = f"{path}, line {reader.line_num + 1}"
+        if len(row) != len(COLUMNS) or not row[0].isdecimal():
+            raise InputError(f"{where}: expected a number, a token and a reason, got {row}")
+        index = int(row[0])
+        if index >= len(tokens) or tokens[index] != row[1]:
+            raise InputError(
+                f"{where}: token {row[1]!r} is not number {index} of the model's tokenizer; "
+                "select the tokens again from the counts of this model"
+            )
+        if index in selected:
+            raise InputError(f"{where}: number {index} ({row[1]!r}) stands here twice")
+        selected[index] = row[2]
+    return selected
 
 
-def read_list(path: str | Path, tokens: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield the ids of a plain list of tokens; log how many are repeated."""
+def read_list(path: str | Path, file: Iterable[str], tokens: Sequence[str]) -> dict[int, str]:
+    """Read a plain list of tokens; log how many are repeated."""
     ids = {token: index for index, token in enumerate(tokens)}
-    times: Counter[str] = Counter()
-    text = Path(path).read_text(encoding="utf-8")
-    for number, line in enumerate(text.split("\n"), start=1):
-        token = line.removesuffix("\r")
+    times = Counter[int]()
+    for number, line in enumerate(file, start=1):
+        token = line.rstrip("\r\n")
         if token and token not in ids:
             raise InputError(
                 f"{path}, line {number}: {token!r} is not a token of the model; write tokens as "
                 "its tokenizer does, or remove the line (a file of `eliquare vocabulary select` "
                 f"begins with {','.join(COLUMNS)})"
             )
-        times.update([token] if token else [])
-    repeated = [token for token, count in times.items() if count > 1]
+        times.update([ids[token]] if token else [])
+    repeated = [tokens[index] for index, count in times.items() if count > 1]
     if repeated:
         logger.warning("%s: %d token(s) stand in it twice (%r)", path, len(repeated), repeated[0])
-    for token in times:
-        yield ids[token], LISTED
-
-
-def listed_ids(path: str | Path | None, tokens: Sequence[str]) -> set[int]:
-    """Return the ids of the tokens in a list or vocabulary file; none without one."""
-    return set() if path is None else set(read_vocabulary(path, tokens))
+    return dict.fromkeys(times, "listed")
 
 
 def complete(

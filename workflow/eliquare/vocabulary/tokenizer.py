@@ -4,17 +4,17 @@ WordPiece, Unigram and BPE tokenizers can be reduced to some of their tokens so 
 these is segmented as before. Ids are renumbered in the order of the old ones: special tokens at the
 front stay there, which tokenizer classes such as XLM-R's rely on.
 
-BPE needs more than the tokens themselves. A BPE token comes about by merges, one after the other,
-and every token on the way must exist. No merge crosses the border between two tokens of the final
-segmentation, so each token comes about exactly as it does when it stands alone: its *route*. A set
-of tokens that holds the routes of its members is closed, and text of these tokens takes the same
-merges as before. The first merge rule that makes a token need not be the one that is taken:
-tokenizers made from SentencePiece list every split of a token as a merge.
+A BPE token comes about by merges, one after the other, and every token on the way must exist. No
+merge crosses the border between two tokens of the final segmentation, so each token comes about as
+when it stands alone: its *route*. Text of tokens whose routes are kept takes the same merges as
+before. The first merge rule that makes a token need not be the one that is taken: tokenizers made
+from SentencePiece list every split of a token as a merge.
 """
 
+import copy
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 Description = dict[str, Any]
 
 KINDS = ("WordPiece", "Unigram", "BPE")
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
+BYTE_TOKENS = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 WORD_START = "▁"
 PREFIX, SUFFIX = "continuing_subword_prefix", "end_of_word_suffix"
 SAVED_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -64,9 +63,11 @@ def describe(tokenizer: "PreTrainedTokenizerFast") -> Description:
 def require_reducible(description: Description, source: Any) -> Description:
     """Return the description; raise InputError if it is not of a kind that can be reduced."""
     model = description["model"]
-    # Older files do not name the kind.
+    # Older files do not name the kind, and write a merge as one text.
     older = "BPE" if "merges" in model else "Unigram" if "unk_id" in model else "WordPiece"
     kind = model.setdefault("type", older)
+    if model.get("merges") and isinstance(model["merges"][0], str):
+        model["merges"] = [merge.split(" ") for merge in model["merges"]]
     if kind not in KINDS:
         raise InputError(
             f"{source}: its tokenizer is of the kind {kind}, which cannot be reduced; "
@@ -127,8 +128,7 @@ def save_tokenizer(
 
 def kind_of(description: Description) -> str:
     """Return the kind, one of KINDS."""
-    kind: str = description["model"]["type"]
-    return kind
+    return str(description["model"]["type"])
 
 
 def continuation_prefix(description: Description) -> str:
@@ -159,14 +159,13 @@ def protected_ids(description: Description) -> set[int]:
     """Return the ids that every reduction keeps: added tokens, the unknown one, fallback bytes."""
     model = description["model"]
     vocabulary = model_vocabulary(description)
-    protected = {index for _, _, index in references(description)}
+    protected = {holder[key] for _, _, holder, key in references(description)}
     if model.get("unk_id") is not None:
         protected.add(model["unk_id"])
-    if model.get("unk_token") in vocabulary:
-        protected.add(vocabulary[model["unk_token"]])
-    if model.get("byte_fallback"):
-        protected.update(vocabulary[token] for token in vocabulary if BYTE.fullmatch(token))
-    return protected
+    spelled = BYTE_TOKENS if model.get("byte_fallback") else frozenset()
+    return protected | {
+        vocabulary[token] for token in (*spelled, model.get("unk_token")) if token in vocabulary
+    }
 
 
 def special_ids(folder: str | Path, description: Description) -> set[int]:
@@ -177,32 +176,39 @@ def special_ids(folder: str | Path, description: Description) -> set[int]:
     from transformers import AutoConfig
 
     try:
-        configuration = AutoConfig.from_pretrained(folder).to_dict()
+        config = AutoConfig.from_pretrained(folder).to_dict()
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{folder}: no model configuration loads from it ({reason})") from None
-    size = len(list_tokens(description))
-    for key, value in configuration.items():
-        if key.endswith("_token_id"):
-            ids = value if isinstance(value, list) else [value]
-            specials.update(index for index in ids if index is not None and 0 <= index < size)
-    return specials
+    named = {index for ids in configured_ids(config).values() for index in ids}
+    return specials | named & set(range(len(list_tokens(description))))
 
 
-def references(description: Description) -> Iterator[tuple[str, str, int]]:
-    """Yield (place, token, id) wherever a description names a token outside its vocabulary."""
+def configured_ids(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the ids (or None) of every key of a configuration that ends in ``_token_id``."""
+    return {
+        key: value if isinstance(value, list) else [value]
+        for key, value in config.items()
+        if key.endswith("_token_id")
+    }
+
+
+def references(description: Description) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield (part, token, holder, key) wherever a description names a token by its id.
+
+    The id is ``holder[key]``; the vocabulary and its unknown token are left out.
+    """
     for token in description["added_tokens"]:
-        yield "added_tokens", token["content"], token["id"]
-    if description.get("padding"):
-        yield "padding", description["padding"]["pad_token"], description["padding"]["pad_id"]
+        yield "added_tokens", token["content"], token, "id"
+    if padding := description.get("padding"):
+        yield "padding", padding["pad_token"], padding, "pad_id"
     for processor in components(description.get("post_processor")):
         for special in processor.get("special_tokens", {}).values():
-            for name, index in zip(special["tokens"], special["ids"], strict=True):
-                yield "post_processor", name, index
+            for place, name in enumerate(special["tokens"]):
+                yield "post_processor", name, special["ids"], place
         for role in ("cls", "sep"):
             if role in processor:
-                name, index = processor[role]
-                yield "post_processor", name, index
+                yield "post_processor", processor[role][0], processor[role], 1
 
 
 def components(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
@@ -211,7 +217,6 @@ def components(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         return
     if part.get("type") != "Sequence":
         yield part
-        return
     for name in ("normalizers", "pretokenizers", "processors"):
         for member in part.get(name) or []:
             yield from components(member)
@@ -239,23 +244,19 @@ def character_forms(description: Description, character: str) -> tuple[str, ...]
     if works_on_bytes(description):
         return ()
     prefix = continuation_prefix(description)
-    if kind_of(description) == "WordPiece":
-        return character, prefix + character
-    if kind_of(description) == "BPE":
+    forms = [character, prefix + character]
+    if kind_of(description) != "WordPiece":
         suffix = description["model"].get(SUFFIX) or ""
-        forms = [before + character + after for after in ("", suffix) for before in ("", prefix)]
-        return tuple(dict.fromkeys([*forms, WORD_START + character]))
-    return character, WORD_START + character
+        forms += [form + suffix for form in forms] + [WORD_START + character]
+    return tuple(dict.fromkeys(forms))
 
 
 def spell(description: Description, word: str) -> list[str]:
     """Return a word's characters in the forms that their places in the word ask for."""
     if kind_of(description) == "BPE":
-        return Merges(description["model"] | {"merges": []}).characters(word)
-    if kind_of(description) == "WordPiece":
-        prefix = continuation_prefix(description)
-        return [prefix + c if place else c for place, c in enumerate(word)]
-    return list(word)
+        return Merges(description["model"]).characters(word)
+    prefix = continuation_prefix(description)
+    return [prefix + character if place else character for place, character in enumerate(word)]
 
 
 def characters_of(description: Description, token: str) -> str:
@@ -265,17 +266,14 @@ def characters_of(description: Description, token: str) -> str:
     token = token.removeprefix(continuation_prefix(description))
     if kind_of(description) == "WordPiece":
         return token
-    if kind_of(description) == "BPE":
-        token = token.removesuffix(description["model"].get(SUFFIX) or "")
-    return token.removeprefix(WORD_START)
+    return token.removesuffix(description["model"].get(SUFFIX) or "").removeprefix(WORD_START)
 
 
 def text_of(description: Description, token: str) -> str:
     """Return the letters of a token as they stand in text; nothing for a fallback byte."""
     if works_on_bytes(description):
-        text: str = decoders.ByteLevel().decode([token])
-        return text
-    return "" if BYTE.fullmatch(token) else characters_of(description, token)
+        return str(decoders.ByteLevel().decode([token]))
+    return "" if token in BYTE_TOKENS else characters_of(description, token)
 
 
 # Byte-pair encoding
@@ -285,14 +283,18 @@ class Merges:
     """The merges of a BPE model, run as the tokenizers library runs them."""
 
     def __init__(self, model: dict[str, Any]) -> None:
+        self.model = model
         self.vocabulary: dict[str, int] = model["vocab"]
         self.prefix: str = model.get(PREFIX) or ""
         self.suffix: str = model.get(SUFFIX) or ""
         self.byte_fallback = bool(model.get("byte_fallback"))
-        # Of a pair listed twice the last counts, as in the library.
-        self.ranks = {pair: rank for rank, pair in enumerate(map(as_pair, model["merges"]))}
 
-    def made_by(self, pair: tuple[str, str]) -> str:
+    @cached_property
+    def ranks(self) -> dict[tuple[str, str], int]:
+        """The rank of each merge; of one listed twice the last counts, as in the library."""
+        return {(left, right): rank for rank, (left, right) in enumerate(self.model["merges"])}
+
+    def made_by(self, pair: Sequence[str]) -> str:
         """Return the token that a merge makes."""
         return pair[0] + pair[1][len(self.prefix) :]
 
@@ -308,26 +310,20 @@ class Merges:
             before = first if position == 0 else self.prefix
             piece = before + character + (last if position == len(word) - 1 else "")
             if piece not in self.vocabulary and self.byte_fallback:
-                pieces += [BYTE_TOKENS[byte] for byte in piece.encode()]
+                pieces += [f"<0x{byte:02X}>" for byte in piece.encode()]
             else:
                 pieces.append(piece)
         return pieces
 
     def taken(self, token: str) -> list[tuple[str, str]]:
         """Return the merges that are taken where the token stands alone, in their order."""
-        pieces = self.characters(token)
-        taken = []
-        never = len(self.ranks)
-        while len(pieces) > 1:
+        pieces, taken = self.characters(token), []
+        while known := [pair for pair in pairwise(pieces) if pair in self.ranks]:
             # The lowest rank goes first, and of equal ones the leftmost.
-            pairs = list(pairwise(pieces))
-            ranks = [self.ranks.get(pair, never) for pair in pairs]
-            lowest = min(ranks)
-            if lowest == never:
-                break
-            place = ranks.index(lowest)
-            taken.append(pairs[place])
-            pieces[place : place + 2] = [self.made_by(pairs[place])]
+            pair = min(known, key=self.ranks.__getitem__)
+            place = list(pairwise(pieces)).index(pair)
+            pieces[place : place + 2] = [self.made_by(pair)]
+            taken.append(pair)
         return taken
 
     def route(self, token: str) -> set[str]:
@@ -336,18 +332,11 @@ class Merges:
         return {piece for piece in passed if piece in self.vocabulary}
 
 
-def as_pair(merge: str | list[str]) -> tuple[str, str]:
-    """Return a merge as a pair; older files write it as one text with a space."""
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
-
-
 def merged_tokens(description: Description) -> dict[int, str]:
     """Return the tokens that come about by merges: not added, fallback byte or unknown ones."""
     model = description["model"]
     others = {token["content"] for token in description["added_tokens"]} | {model.get("unk_token")}
-    if model.get("byte_fallback"):
-        others.update(BYTE_TOKENS)
+    others |= BYTE_TOKENS if model.get("byte_fallback") else set()
     return {index: token for token, index in model["vocab"].items() if token not in others}
 
 
@@ -357,7 +346,8 @@ def alphabet_ids(description: Description) -> set[int]:
     The 256 bytes, where the tokenizer works on bytes or falls back on them; otherwise every single
     character of the vocabulary, since a missing one becomes unknown.
     """
-    merges = Merges(description["model"] | {"merges": []})
+    merges = Merges(description["model"])
+    tokens: Collection[str]
     if merges.byte_fallback:
         tokens = BYTE_TOKENS
     elif works_on_bytes(description):
@@ -372,17 +362,6 @@ def alphabet_ids(description: Description) -> set[int]:
     return {merges.vocabulary[token] for token in tokens if token in merges.vocabulary}
 
 
-def close_by_route(description: Description, kept: Iterable[int]) -> set[int]:
-    """Return the kept ids of a BPE tokenizer and those of every token on their routes."""
-    merges = Merges(description["model"])
-    tokens = merged_tokens(description)
-    closed = set(kept)
-    for index in list(closed):
-        if index in tokens:
-            closed.update(merges.vocabulary[piece] for piece in merges.route(tokens[index]))
-    return closed
-
-
 def closing_ids(description: Description, kept: Collection[int]) -> dict[int, str]:
     """Return the ids that must join the kept ones so that text is segmented as before.
 
@@ -391,10 +370,13 @@ def closing_ids(description: Description, kept: Collection[int]) -> dict[int, st
     """
     if kind_of(description) != "BPE":
         return {}
-    alphabet = alphabet_ids(description)
-    reason = "byte" if spells_bytes(description) else "character"
-    closed = close_by_route(description, {*kept, *alphabet}) - set(kept)
-    return {index: reason if index in alphabet else "route" for index in closed}
+    merges, tokens = Merges(description["model"]), merged_tokens(description)
+    kept, alphabet = set(kept), alphabet_ids(description)
+    reasons = dict.fromkeys(alphabet, "byte" if spells_bytes(description) else "character")
+    for index in (kept | alphabet) & tokens.keys():
+        for piece in merges.route(tokens[index]):
+            reasons.setdefault(merges.vocabulary[piece], "route")
+    return {index: reason for index, reason in reasons.items() if index not in kept}
 
 
 # Reduction
@@ -409,61 +391,38 @@ def reduce(description: Description, kept: Sequence[int]) -> Description:
     moves to the unknown token, whose own is never used.
 
     Raises:
-        InputError: a token that must stay is not among the kept.
+        InputError: a token that must stay is not among the kept, or a kept id does not exist.
     """
-    new_ids = {old: new for new, old in enumerate(kept)}
-    require_protected(description, new_ids)
-    result: Description = json.loads(
-        json.dumps({key: value for key, value in description.items() if key != "model"})
-    )
+    tokens, new_ids = list_tokens(description), {old: new for new, old in enumerate(kept)}
+    if max(kept, default=0) >= len(tokens):
+        raise InputError(
+            f"selected id {max(kept)} is beyond the tokenizer's {len(tokens):,} tokens; "
+            "select the tokens again from the counts of this model"
+        )
+    if missing := sorted(protected_ids(description) - new_ids.keys()):
+        names = ", ".join(repr(tokens[index]) for index in missing[:5])
+        raise InputError(
+            f"the vocabulary lacks {len(missing)} special or added token(s) of the tokenizer "
+            f"({names}); add them, or select the tokens with `eliquare vocabulary select`"
+        )
+    result = copy.deepcopy({key: part for key, part in description.items() if key != "model"})
     result["model"] = model = dict(description["model"])
     if isinstance(model["vocab"], dict):
         ordered = sorted(model["vocab"].items(), key=lambda item: item[1])
-        model["vocab"] = {token: new_ids[old] for token, old in ordered if old in new_ids}
+        known = model["vocab"] = {token: new_ids[old] for token, old in ordered if old in new_ids}
         if "merges" in model:
-            model["merges"] = reduce_merges(model)
+            made_by = Merges(model).made_by
+            model["merges"] = [
+                pair
+                for pair in model["merges"]
+                if all(token in known for token in (*pair, made_by(pair)))
+            ]
     else:
         scores = model["vocab"]
         model["vocab"] = [list(scores[old]) for old in kept if old < len(scores)]
         if model.get("unk_id") is not None:
             model["unk_id"] = new_ids[model["unk_id"]]
             model["vocab"][model["unk_id"]][1] = min(score for _, score in scores)
-    for token in result["added_tokens"]:
-        token["id"] = new_ids[token["id"]]
-    if result.get("padding"):
-        result["padding"]["pad_id"] = new_ids[result["padding"]["pad_id"]]
-    for processor in components(result.get("post_processor")):
-        for special in processor.get("special_tokens", {}).values():
-            special["ids"] = [new_ids[index] for index in special["ids"]]
-        for role in ("cls", "sep"):
-            if role in processor:
-                processor[role][1] = new_ids[processor[role][1]]
+    for _, _, holder, key in references(result):
+        holder[key] = new_ids[holder[key]]
     return result
-
-
-def reduce_merges(model: dict[str, Any]) -> list[Any]:
-    """Return the merges whose two parts and result are all in the vocabulary, in their order."""
-    known = set(model["vocab"])
-    merges = Merges(model | {"merges": []})
-    return [
-        merge
-        for merge in model["merges"]
-        if known.issuperset((*as_pair(merge), merges.made_by(as_pair(merge))))
-    ]
-
-
-def require_protected(description: Description, kept: Collection[int]) -> None:
-    """Raise InputError if tokens that must stay are not kept, or kept ids do not exist."""
-    tokens = list_tokens(description)
-    if max(kept, default=0) >= len(tokens):
-        raise InputError(
-            f"selected id {max(kept)} is beyond the tokenizer's {len(tokens):,} tokens; "
-            "select the tokens again from the counts of this model"
-        )
-    missing = sorted(protected_ids(description) - set(kept))
-    if missing:
-        names = ", ".join(repr(tokens[index]) for index in missing[:5])
-        raise InputError(
-            f"the vocabulary lacks {len(missing)} special or added token(s) of the tokenizer "
-            f"({names}); add them, or select the tokens with `eliquare vocabulary select`"
-        )

@@ -8,13 +8,14 @@ there. It also judges models that other tools have reduced.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice, pairwise, zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from eliquare.cli import Options
@@ -27,6 +28,7 @@ from eliquare.models.loading import (
     load_config,
     load_fast_tokenizer,
     load_model,
+    map_weights,
     quiet,
     vocabulary_tensors,
 )
@@ -37,8 +39,6 @@ DOCUMENTS = 2000
 TASK_TEXTS = 5000
 # Segmentation is compared on this many sentences of a text; running models on them takes longer.
 SENTENCES = 200
-UNKNOWN_LANGUAGE = "und"
-
 MAX_LENGTH = 128
 MASK_EVERY = 7
 SENTENCES_PER_BATCH = 4
@@ -50,15 +50,15 @@ LOGIT_TOLERANCE = 1e-5
 logger = logging.getLogger(__name__)
 
 
-def named_file(value: str) -> str:
-    """Return an option as it is; raise ValueError if it is not NAME=FILE."""
-    name, _, file = value.partition("=")
+def named_file(value: Any) -> Any:
+    """Return the name and the file of NAME=FILE; raise ValueError if it is not of that form."""
+    name, _, file = str(value).partition("=")
     if not (name and file):
         raise ValueError(f"expected NAME=FILE, found {value!r}")
-    return value
+    return name, file
 
 
-TaskFiles = list[Annotated[str, AfterValidator(named_file)]]
+TaskFiles = list[Annotated[tuple[str, Path], BeforeValidator(named_file)]]
 
 
 class VerifyOptions(Options):
@@ -94,38 +94,16 @@ class Sentence(NamedTuple):
     new_ids: list[int]
 
 
-class Sample(NamedTuple):
-    """Sentences of a text to run both models on, and counts.
-
-    ``read``: sentences looked at; ``same``: segmented identically; ``newly_unknown``: with an
-    [UNK] of the new tokenizer alone.
-    """
-
-    sentences: list[Sentence]
-    read: int
-    same: int
-    newly_unknown: int
-
-
-class Result(NamedTuple):
-    """Outputs of a model for one sentence: ``hidden[tokens, width]`` and ``logits``.
-
-    ``logits[positions, kept]`` are those of some positions, of kept tokens; None without a head.
-    """
-
-    hidden: torch.Tensor
-    logits: torch.Tensor | None
-
-
 class Run(NamedTuple):
-    """A model run on sentences: whether it has an MLM head, and a result per sentence.
+    """What a model has for the kept tokens, and makes of each sentence.
 
-    ``rows`` are the tensors with a row per token, ``[kept, …]`` of the kept tokens, by name.
+    ``rows[kept, …]`` of each tensor with a row per token, by name; last ``hidden[tokens, width]``;
+    MLM ``logits[positions, kept]`` at some positions, None for a model without a head.
     """
 
-    head: bool
     rows: dict[str, torch.Tensor]
-    results: list[Result]
+    hidden: list[torch.Tensor]
+    logits: list[torch.Tensor] | None
 
 
 def verify(options: VerifyOptions) -> None:
@@ -134,18 +112,13 @@ def verify(options: VerifyOptions) -> None:
         local_folder(options.model),
         options.reduced,
         options.sample,
-        files_by_name(options.tasks),
+        dict(options.tasks),
         options.sentences,
     )
     if options.output:
         with atomic_write(options.output) as partial:
             write_json(partial, findings)
     logger.info("%s: %s", options.reduced, describe_findings(findings))
-
-
-def files_by_name(values: Iterable[str]) -> dict[str, Path]:
-    """Return the files of NAME=FILE options by name."""
-    return {name: Path(file) for name, _, file in (value.partition("=") for value in values)}
 
 
 def compare(
@@ -157,50 +130,41 @@ def compare(
 ) -> dict[str, Any]:
     """Compare a model with its reduced form and return the findings.
 
-    Args:
-        folder: the full model.
-        reduced: the model with fewer tokens.
-        sample: documents folder or text file.
-        tasks: task files by name.
-        sentences: how many of each text both models are run on, in float32, one after the other.
-
-    Raises:
-        InputError: the models differ; the message says where.
+    Both are run, in float32 and one after the other, on so many ``sentences`` of the sample (a
+    documents folder or a text file) and of each task file. Raises InputError that says where the
+    models differ.
     """
+    from eliquare.evaluation.readers import read_texts
+
     quiet()
     pair = match_vocabularies(folder, reduced)
     check_merges(reduced, pair)
     check_special_ids(folder, reduced, pair)
     samples = {
-        name: take_sample(pair, reduced, name, texts, sentences)
-        for name, texts in texts_by_name(sample, tasks or {}).items()
+        CORPUS: take_sample(pair, reduced, CORPUS, sample_texts(sample, DOCUMENTS), sentences)
     }
-    chosen = [sentence for of_text in samples.values() for sentence in of_text.sentences]
+    for name, file in (tasks or {}).items():
+        texts = islice(read_texts(file), TASK_TEXTS)
+        samples[name] = take_sample(pair, reduced, name, texts, sentences)
     # Sentences of similar length share a batch.
-    chosen.sort(key=lambda sentence: len(sentence.old_ids))
-    old_ids, new_ids = pair.old_ids, list(range(len(pair.old_ids)))
-    padding, new_padding = pair.old.pad_token_id, pair.new.pad_token_id
+    chosen = sorted(
+        chain.from_iterable(of_text for of_text, _ in samples.values()),
+        key=lambda sentence: len(sentence.old_ids),
+    )
+    old_ids, padding, new_padding = pair.old_ids, pair.old.pad_token_id, pair.new.pad_token_id
     # The models need the memory.
     del pair
     before = run_model(folder, [s.old_ids for s in chosen], old_ids, padding)
-    after = run_model(
-        reduced, [s.new_ids for s in chosen], new_ids, new_padding, encoder_only=not before.head
-    )
+    head = before.logits is not None
+    new_ids = range(len(old_ids))
+    after = run_model(reduced, [s.new_ids for s in chosen], new_ids, new_padding, head)
     check_rows(folder, reduced, before, after)
-    difference = compare_results(reduced, chosen, before.results, after.results)
+    difference = compare_results(reduced, chosen, before, after)
     return {
         "tokens": len(old_ids),
         "rows": "same",
-        "mlm_head": before.head,
-        "texts": {
-            name: {
-                "sentences_read": of_text.read,
-                "sentences_segmented_identically": of_text.same,
-                "sentences_compared": len(of_text.sentences),
-                "sentences_newly_unknown": of_text.newly_unknown,
-            }
-            for name, of_text in samples.items()
-        },
+        "mlm_head": head,
+        "texts": {name: counts for name, (_, counts) in samples.items()},
         "segmentation": "same",
         "hidden_states": "equal bit for bit",
         "largest_relative_logit_difference": difference,
@@ -228,13 +192,11 @@ def describe_findings(findings: Mapping[str, Any]) -> str:
 def match_vocabularies(folder: Path, reduced: Path) -> Pair:
     """Return both tokenizers; raise InputError for new tokens that the old one lacks."""
     old, new = load_fast_tokenizer(folder), load_fast_tokenizer(reduced)
-    old_vocabulary = old.get_vocab()
-    old_ids = []
-    description = tokenizer_json.describe(new)
-    for token in tokenizer_json.list_tokens(description):
-        if token not in old_vocabulary:
-            raise InputError(f"{reduced}: token {token!r} is not one of the old model's")
-        old_ids.append(old_vocabulary[token])
+    old_vocabulary, description = old.get_vocab(), tokenizer_json.describe(new)
+    tokens = tokenizer_json.list_tokens(description)
+    if foreign := [token for token in tokens if token not in old_vocabulary]:
+        raise InputError(f"{reduced}: token {foreign[0]!r} is not one of the old model's")
+    old_ids = [old_vocabulary[token] for token in tokens]
     return Pair(old, new, old_ids, tokenizer_json.describe(old), description)
 
 
@@ -246,35 +208,33 @@ def check_merges(reduced: Path, pair: Pair) -> None:
     """
     if tokenizer_json.kind_of(pair.old_description) != "BPE":
         return
-    tokens = tokenizer_json.list_tokens(pair.old_description)
-    kept = set(pair.new.get_vocab())
-    alphabet = tokenizer_json.alphabet_ids(pair.old_description)
-    lost = sorted(index for index in alphabet if tokens[index] not in kept)
+    kept = set(pair.old_ids)
+    lost = sorted(tokenizer_json.alphabet_ids(pair.old_description) - kept)
     if lost:
         spells_bytes = tokenizer_json.spells_bytes(pair.old_description)
         raise InputError(
-            f"{reduced}: the {'byte' if spells_bytes else 'character'} {tokens[lost[0]]!r} was not "
-            f"kept ({len(lost)} such); text with it is lost or becomes unknown"
+            f"{reduced}: the {'byte' if spells_bytes else 'character'} "
+            f"{pair.old.convert_ids_to_tokens(lost[0])!r} was not kept ({len(lost)} such); text "
+            "with it is lost or becomes unknown"
         )
     old, new = (
         tokenizer_json.Merges(description["model"])
         for description in (pair.old_description, pair.new_description)
     )
-    last_rank, last_merge = -1, ("", "")
-    for merge in sorted(new.ranks, key=lambda pair: new.ranks[pair]):
-        rank = old.ranks.get(merge)
-        if rank is None:
-            raise InputError(f"{reduced}: the merge {' + '.join(merge)} is not one of the old ones")
-        if rank < last_rank:
+    merges = sorted(new.ranks, key=lambda merge: new.ranks[merge])
+    if foreign := [" + ".join(merge) for merge in merges if merge not in old.ranks]:
+        raise InputError(f"{reduced}: the merge {foreign[0]} is not one of the old ones")
+    for before, merge in pairwise(merges):
+        if old.ranks[merge] < old.ranks[before]:
             raise InputError(
-                f"{reduced}: the merge {' + '.join(merge)} comes after {' + '.join(last_merge)}, "
+                f"{reduced}: the merge {' + '.join(merge)} comes after {' + '.join(before)}, "
                 "and before it in the old tokenizer; keep the merges in their old order"
             )
-        last_rank, last_merge = rank, merge
-    for token in tokenizer_json.merged_tokens(pair.old_description).values():
-        for merge in old.taken(token) if token in kept else ():
+    for index, token in tokenizer_json.merged_tokens(pair.old_description).items():
+        for merge in old.taken(token) if index in kept else ():
             if merge not in new.ranks:
-                gone = [part for part in (*merge, old.made_by(merge)) if part not in kept]
+                parts = (*merge, old.made_by(merge))
+                gone = [part for part in parts if part not in new.vocabulary]
                 why = f": {gone[0]!r} was not kept" if gone else ""
                 raise InputError(
                     f"{reduced}: token {token!r} came about by the merge {' + '.join(merge)}, "
@@ -286,16 +246,12 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
     """Raise InputError for a special id that has its old number or names another token."""
     old_config, new_config = load_config(folder), load_config(reduced)
     new_vocabulary = pair.new.get_vocab()
-    for key, old_value in old_config.to_dict().items():
-        if not key.endswith("_token_id"):
-            continue
-        both = (old_value, getattr(new_config, key, None))
-        old_ids, new_ids = (value if isinstance(value, list) else [value] for value in both)
-        for place, index in enumerate(old_ids):
+    configured = tokenizer_json.configured_ids(new_config.to_dict())
+    for key, old_ids in tokenizer_json.configured_ids(old_config.to_dict()).items():
+        for index, new_id in zip_longest(old_ids, configured.get(key, [])):
             if index is None or not 0 <= index < len(pair.old):
                 continue
             token = str(pair.old.convert_ids_to_tokens(index))
-            new_id = new_ids[place] if place < len(new_ids) else None
             if new_id != new_vocabulary.get(token):
                 raise InputError(
                     f"{reduced}/config.json: {key} is {new_id}, but {token!r} is number "
@@ -306,10 +262,11 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
         if new_roles.get(role) != special:
             raise InputError(f"{reduced}: {role} is {new_roles.get(role)!r}, not {special!r}")
     # Tokenizer classes correct some of these when they load; other programs read the file as it is.
-    for part, token, index in tokenizer_json.references(tokenizer_json.read_description(reduced)):
-        if index != new_vocabulary.get(token):
+    written = tokenizer_json.read_description(reduced)
+    for part, token, holder, key in tokenizer_json.references(written):
+        if holder[key] != new_vocabulary.get(token):
             raise InputError(
-                f"{reduced}/tokenizer.json: {part} gives {token!r} the number {index}, "
+                f"{reduced}/tokenizer.json: {part} gives {token!r} the number {holder[key]}, "
                 f"but it is number {new_vocabulary.get(token)} of the new vocabulary"
             )
 
@@ -317,32 +274,23 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
 # Sentences
 
 
-def texts_by_name(sample: Path, tasks: Mapping[str, Path]) -> dict[str, Iterator[str]]:
-    """Return the texts of the corpus and of each task."""
-    from eliquare.evaluation.readers import read_texts
-
-    texts = {CORPUS: sample_texts(sample, DOCUMENTS)}
-    return texts | {name: islice(read_texts(file), TASK_TEXTS) for name, file in tasks.items()}
-
-
-def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], wanted: int) -> Sample:
+def take_sample(
+    pair: Pair, reduced: Path, name: str, texts: Iterable[str], wanted: int
+) -> tuple[list[Sentence], dict[str, int]]:
     """Compare the segmentation of sentences that the old tokenizer segments into kept tokens.
 
     A WordPiece or BPE word that was [UNK] may be segmented now that a token which led astray is
     gone, so sentences with one are left out. A task may have characters that the corpus lacks: that
     is only reported.
 
-    Args:
-        pair: both tokenizers.
-        reduced: the new model, for messages.
-        name: CORPUS, or the name of a task.
-        texts: its texts.
-        wanted: sentences to return at most, spread over those that can be compared.
+    Returns:
+        ``wanted`` of these sentences at most, spread over them, with some tokens masked; and counts
+        for the findings.
 
     Raises:
-        InputError: such a sentence is segmented in another way; or, for the corpus, a character
-            that the old vocabulary has is gone and its words became [UNK], or no sentence can be
-            compared.
+        InputError: such a sentence is segmented in another way; or, where ``name`` is CORPUS, a
+            character of the old vocabulary is gone and its words became [UNK], or no sentence can
+            be compared.
     """
     new_ids = {old: new for new, old in enumerate(pair.old_ids)}
     max_length = min(MAX_LENGTH, pair.old.model_max_length)
@@ -350,7 +298,8 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
     unknown, new_unknown = pair.old.unk_token_id, pair.new.unk_token_id
     sentences: list[Sentence] = []
     read = newly_unknown = 0
-    for text in chain.from_iterable(split_sentences(text, UNKNOWN_LANGUAGE) for text in texts):
+    # "und": of no language that is known.
+    for text in chain.from_iterable(split_sentences(text, "und") for text in texts):
         sentence = text.strip()
         read += 1
         old, new = (
@@ -384,16 +333,16 @@ def take_sample(pair: Pair, reduced: Path, name: str, texts: Iterable[str], want
             raise InputError(f"{message}; keep more tokens, or give text of the right language")
         logger.warning("%s", message)
     if newly_unknown:
-        logger.warning(
-            "%s: %d of %d sentences have an %s that they have not with the full vocabulary",
-            name,
-            newly_unknown,
-            read,
-            pair.new.unk_token,
-        )
+        text = "%s: %d of %d sentences have an %s that they have not with the full vocabulary"
+        logger.warning(text, name, newly_unknown, read, pair.new.unk_token)
     number = min(wanted, len(sentences))
     spread = [sentences[place * len(sentences) // number] for place in range(number)]
-    return Sample(spread, read, len(sentences), newly_unknown)
+    return spread, {
+        "sentences_read": read,
+        "sentences_segmented_identically": len(sentences),
+        "sentences_compared": number,
+        "sentences_newly_unknown": newly_unknown,
+    }
 
 
 def masked(pair: Pair, text: str, old: Sequence[int], new: Sequence[int]) -> Sentence:
@@ -417,9 +366,8 @@ def require_characters(pair: Pair, reduced: Path, text: str) -> None:
         words = backend.pre_tokenizer.pre_tokenize_str(normalized)
     for word, _ in words:
         bare = word.removeprefix(tokenizer_json.WORD_START)
-        if pair.new.unk_token not in pair.new.tokenize(bare):
-            continue
-        for form in tokenizer_json.spell(pair.old_description, word):
+        unknown = pair.new.unk_token in pair.new.tokenize(bare)
+        for form in tokenizer_json.spell(pair.old_description, word) if unknown else ():
             if form in old and form not in new:
                 raise InputError(
                     f"{reduced}: the character {form!r} was not kept, so that the word {word!r} "
@@ -436,68 +384,57 @@ def run_model(
     sentences: Sequence[Sequence[int]],
     kept: Sequence[int],
     padding: int | None,
-    encoder_only: bool = False,
+    with_head: bool = True,
 ) -> Run:
-    """Run a model in float32 on sentences.
+    """Run a model in float32 on sentences (ids), the weights of one layer in memory at a time.
 
     Sentences share a batch where there is a padding token, so two models run on the same shapes.
-
-    Args:
-        folder: the model.
-        sentences: ids of each sentence.
-        kept: ids of the kept tokens.
-        padding: id of the padding token.
-        encoder_only: leave an MLM head out.
+    ``kept`` are the ids of the kept tokens; ``with_head`` runs the MLM head too, if there is one.
     """
-    model: Any = load_model(folder, torch.float32)
+    weights = map_weights(folder)
+    model: Any = load_model(folder, torch.float32, weights.tensors)
     if model.config.vocab_size <= max(kept):
         raise InputError(
             f"{folder}: {max(kept) + 1:,} tokens in the tokenizer, {model.config.vocab_size:,} "
             "rows in the model"
         )
-    model = model.base_model if encoder_only else model
+    model = model if with_head else model.base_model
     columns = torch.tensor(kept)
     rows = {name: tensor[columns] for name, tensor in vocabulary_tensors(model).items()}
+    head: Any = model.get_output_embeddings() if has_mlm_head(model) else None
+    narrow = isinstance(head, nn.Linear) and len(head.weight) == model.config.vocab_size
+    if narrow:
+        # Logits of all tokens would take as much memory as the embeddings.
+        for name, parameter in list(head.named_parameters(recurse=False)):
+            setattr(head, name, nn.Parameter(parameter[columns], requires_grad=False))
+    weights.release()
+    for module in model.modules():
+        for layer in module if isinstance(module, nn.ModuleList) else ():
+            layer.register_forward_hook(lambda *_: weights.release())
     # A hook, since a model that returns its hidden states keeps those of every layer.
-    hidden: list[torch.Tensor] = []
-    model.base_model.register_forward_hook(lambda *call: hidden.append(call[2][0]))
-    positions = torch.empty(0, dtype=torch.int64)
-    head = has_mlm_head(model)
-    if head and (projection := model.get_output_embeddings()) is not None:
-        # Logits of all positions would take more memory than the model.
-        projection.register_forward_pre_hook(
-            lambda _, inputs: (at(inputs[0], positions), *inputs[1:])
-        )
-    results = []
+    last: list[torch.Tensor] = []
+    model.base_model.register_forward_hook(lambda *call: last.append(call[2][0]))
+    run = Run(rows, [], [] if has_mlm_head(model) else None)
     size = 1 if padding is None else SENTENCES_PER_BATCH
     for start in range(0, len(sentences), size):
         batch = sentences[start : start + size]
         longest = max(map(len, batch))
         ids = torch.tensor([[*s, *[padding or 0] * (longest - len(s))] for s in batch])
         mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in batch])
-        positions = torch.stack(
-            [torch.linspace(0, len(s) - 1, POSITIONS_PER_SENTENCE).long() for s in batch]
-        )
         output = model(input_ids=ids, attention_mask=mask)
-        states = hidden.pop()
-        logits = None
-        if head:
-            narrowed = output.logits.shape[1] == positions.shape[1]
-            logits = (output.logits if narrowed else at(output.logits, positions))[..., columns]
+        hidden = last.pop()
         for place, sentence in enumerate(batch):
-            of_sentence = None if logits is None else logits[place]
-            results.append(Result(states[place, : len(sentence)].clone(), of_sentence))
-    return Run(head, rows, results)
-
-
-def at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Return ``values[batch, tokens, width]`` at ``positions[batch, n]``: ``[batch, n, width]``."""
-    return values[torch.arange(len(positions))[:, None], positions]
+            run.hidden.append(hidden[place, : len(sentence)].clone())
+            if run.logits is not None:
+                positions = torch.linspace(0, len(sentence) - 1, POSITIONS_PER_SENTENCE).long()
+                logits = output.logits[place, positions]
+                run.logits.append(logits if narrow else logits[:, columns])
+    return run
 
 
 def check_rows(folder: Path, reduced: Path, before: Run, after: Run) -> None:
     """Raise InputError that names the first token whose row is not its old one."""
-    if before.head and not after.head:
+    if before.logits is not None and after.logits is None:
         raise InputError(f"{reduced}: the old model has an MLM head, and this one has none")
     for name, old in before.rows.items():
         if name not in after.rows:
@@ -510,8 +447,9 @@ def check_rows(folder: Path, reduced: Path, before: Run, after: Run) -> None:
             same = (all_old == new[first]).reshape(len(all_old), -1).all(dim=1).nonzero()
             whose = "of no token of the old model"
             if len(same):
-                old_tokenizer = load_fast_tokenizer(folder)
-                whose = f"that of {old_tokenizer.convert_ids_to_tokens(int(same[0]))!r}"
+                whose = (
+                    f"that of {load_fast_tokenizer(folder).convert_ids_to_tokens(int(same[0]))!r}"
+                )
             part = "embedding" if "embed" in name else "output weight"
             raise InputError(
                 f"{reduced}: {'output bias' if name.endswith('bias') else part} ({name}) of token "
@@ -521,10 +459,7 @@ def check_rows(folder: Path, reduced: Path, before: Run, after: Run) -> None:
 
 
 def compare_results(
-    reduced: Path,
-    sentences: Sequence[Sentence],
-    before: Sequence[Result],
-    after: Sequence[Result],
+    reduced: Path, sentences: Sequence[Sentence], before: Run, after: Run
 ) -> float | None:
     """Return the largest relative difference of a logit, None without MLM heads.
 
@@ -532,18 +467,21 @@ def compare_results(
         InputError: hidden states are not equal bit for bit, or a logit differs by more than
             LOGIT_TOLERANCE.
     """
-    largest: float | None = None
-    for sentence, old, new in zip(sentences, before, after, strict=True):
-        text = sentence.text[:60]
-        if not torch.equal(old.hidden, new.hidden):
+    for sentence, old, new in zip(sentences, before.hidden, after.hidden, strict=True):
+        if not torch.equal(old, new):
+            text = sentence.text[:60]
             raise InputError(f"{reduced}: other hidden states than the old model for {text!r}")
-        if old.logits is None or new.logits is None:
-            continue
-        difference = float((old.logits - new.logits).abs().max())
-        largest = max(largest or 0.0, difference / max(1.0, float(old.logits.abs().max())))
+    if before.logits is None or after.logits is None:
+        return None
+    largest = 0.0
+    for sentence, old, new in zip(sentences, before.logits, after.logits, strict=True):
+        difference = float((old - new).abs().max())
+        relative = difference / max(1.0, float(old.abs().max()))
         # Written so that a logit that is not a number counts as different.
-        if not largest <= LOGIT_TOLERANCE:
+        if not relative <= LOGIT_TOLERANCE:
             raise InputError(
-                f"{reduced}: MLM logits differ from the old ones by {difference:.2g} for {text!r}"
+                f"{reduced}: MLM logits differ from the old ones by {difference:.2g} for "
+                f"{sentence.text[:60]!r}"
             )
+        largest = max(largest, relative)
     return largest
