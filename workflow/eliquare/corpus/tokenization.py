@@ -94,7 +94,7 @@ class CorpusTokenizer:
             max_length = int(config.get("model_max_length", 1e30))
         else:
             loaded = load_tokenizer(folder)
-            roles = loaded.special_tokens_map
+            roles = dict(loaded.special_tokens_map)
             backend, max_length = loaded.backend_tokenizer, loaded.model_max_length
         backend.no_truncation()
         backend.no_padding()
