@@ -7,9 +7,9 @@ With several GPUs, ``torchrun --nproc-per-node 4 -m eliquare distillation distil
 runs the same command. Start it again after a kill, and it resumes from its last checkpoint; what
 was made with the same settings and inputs is left as it is.
 
-The objective is `Distillation` in ``objective.py`` (a new term: ``losses.py``), the step and what
-else is ours of the loop `MaskedTrainer` in ``eliquare/training/trainer.py``, the order of the data
-`MaskedDataset` in ``eliquare/training/data.py``.
+The objective is `Distillation` in ``objective.py`` (to add a term, see CONTRIBUTING.md), the
+training step `MaskedTrainer.compute_loss` in ``eliquare/training/trainer.py``, the order of the
+data `MaskedDataset` in ``eliquare/training/data.py``.
 """
 
 from pathlib import Path
