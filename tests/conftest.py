@@ -1,0 +1,8 @@
+"""One thread per process, before torch is imported: the tests share the cores.
+
+Several tests fork, and a process forked after OpenMP has started its threads waits for them forever.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
