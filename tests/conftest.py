@@ -1,6 +1,7 @@
 """One thread per process, before torch is imported: the tests share the cores.
 
-Several tests fork, and a process forked after OpenMP has started its threads waits for them forever.
+Several tests fork, and a process that is forked after OpenMP has started its threads waits for them
+forever.
 """
 
 import os
