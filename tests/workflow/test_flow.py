@@ -23,7 +23,7 @@ AT_WORK = {
     "tokenize": "results/corpora/*/teacher/*/.sequences.partial",
     "pretrain_teacher": "results/teachers/teacher/.model.checkpoints/checkpoint-*/manifest.json",
     "distill": "results/students/pre/qaa/.distilled.checkpoints/checkpoint-*/manifest.json",
-    "finetune": "results/finetuned/qaa-upos/pre/.seed-1.partial",
+    "finetune": "results/finetuned/qaa-upos/pre/.seed-1.lock",
 }
 
 
