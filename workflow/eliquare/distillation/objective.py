@@ -208,7 +208,11 @@ def logit_term(term: settings.Term) -> LogitTerm:
     """Return what computes a term on logits."""
     if isinstance(term, settings.KL):
         return losses.KL(term.direction, term.temperature)
-    return losses.MSE() if isinstance(term, settings.MSE) else losses.MaskedCrossEntropy()
+    if isinstance(term, settings.MSE):
+        return losses.MSE()
+    if isinstance(term, settings.MLM):
+        return losses.MaskedCrossEntropy()
+    raise TypeError(f"no loss computes the term {type(term).__name__}")
 
 
 def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
