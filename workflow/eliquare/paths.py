@@ -224,6 +224,10 @@ class Paths:
         """Return (language, system) of every model compared that has a task in its language."""
         return [pair for pair in self.pairs(languages) if self.tasks([pair[0]])]
 
+    def benchmarked(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Return (language, system) of every model measured: seeds change neither size nor speed."""
+        return [pair for pair in self.pairs(languages) if "@" not in pair[1]]
+
     def distillations(self) -> list[tuple[str, str]]:
         """Return (student, corpus) of every distillation, each once."""
         found = []

@@ -19,7 +19,7 @@ rule tables:
     input:
         settings=paths.settings_file(),
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
-        benchmarks=[paths.benchmark(*pair) for pair in paths.pairs()],
+        benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
     output:
         report(
@@ -47,7 +47,7 @@ rule figures:
     input:
         settings=paths.settings_file(),
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
-        benchmarks=[paths.benchmark(*pair) for pair in paths.pairs()],
+        benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
         report(
@@ -76,7 +76,7 @@ rule release:
         settings=paths.settings_file(),
         model=lambda wc: paths.model(wc.student, wc.language),
         scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
-        benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.pairs([wc.language])],
+        benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),
