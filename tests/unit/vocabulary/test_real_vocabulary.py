@@ -50,8 +50,7 @@ def test_a_reduction_is_exact_on_real_text(mbert, language, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(line.split("\t")[-1] for line in lines[1:]), encoding="utf-8")
     corpus = selection.count_text(text, mbert)
-    rows = selection.select_tokens(mbert, [corpus], SelectionRule(coverage=0.99))
-    selected = {row.id: row.reason for row in rows}
+    selected = selection.select_tokens(mbert, [corpus], SelectionRule(coverage=0.99))
     findings = reduce_model(mbert, selected, tmp_path / "new", text)
     assert findings["texts"]["corpus"]["sentences_compared"] == 16
 

@@ -11,7 +11,7 @@ from eliquare.corpus.counts import read_counts
 from eliquare.io import InputError
 from eliquare.vocabulary import select as selection
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.select import Row, SelectOptions, select_tokens
+from eliquare.vocabulary.select import SelectOptions, select_tokens
 from families import make_teacher, sentences, wordpiece
 
 
@@ -36,9 +36,9 @@ def corpus(world):
 
 def reasons_of(world, corpus, **rule):
     """Return the reasons by token."""
-    rows = select_tokens(world / "teacher", [corpus], SelectionRule(**rule))
-    assert [row.id for row in rows] == sorted({row.id for row in rows})
-    return {row.token: row.reason for row in rows}
+    selected = select_tokens(world / "teacher", [corpus], SelectionRule(**rule))
+    assert list(selected) == sorted(selected)
+    return {corpus.counts.tokens[index]: reason for index, reason in selected.items()}
 
 
 def test_the_sentence_fraction_keeps_exactly_the_frequent_tokens(world, corpus):
@@ -110,12 +110,9 @@ def test_tokens_that_are_kept_in_any_case(world, corpus, tmp_path):
 def test_the_rule_holds_for_each_language_by_itself(world, corpus):
     other = selection.count_text(world / "qab.txt", world / "teacher")
     rule = SelectionRule(top_k=30)
-    alone = [
-        {row.id for row in select_tokens(world / "teacher", [each], rule) if row.reason == "top_k"}
-        for each in (corpus, other)
-    ]
-    together = {row.id for row in select_tokens(world / "teacher", [corpus, other], rule)}
-    assert alone[0] | alone[1] <= together
+    alone = [select_tokens(world / "teacher", [each], rule) for each in (corpus, other)]
+    by_rule = {index for each in alone for index, reason in each.items() if reason == "top_k"}
+    assert by_rule <= select_tokens(world / "teacher", [corpus, other], rule).keys()
 
 
 def test_characters_of_a_script_are_kept(world, corpus):
@@ -179,13 +176,16 @@ def test_an_empty_text_is_refused(world, tmp_path):
         selection.count_text(tmp_path / "empty.txt", world / "teacher")
 
 
-def test_vocabulary_files(tmp_path):
+def test_vocabulary_files(tmp_path, caplog):
     tokens = ["[PAD]", '"', ",", "a\nb", "NA"]
     path = tmp_path / "vocabulary.csv"
-    selection.write_vocabulary(path, [Row(i, s, "character") for i, s in enumerate(tokens)])
+    selection.write_vocabulary(path, dict.fromkeys(range(5), "character"), tokens)
     assert selection.read_vocabulary(path, tokens) == dict.fromkeys(range(5), "character")
     path.write_text('NA\n"\n\nNA\r\n')
     assert selection.read_vocabulary(path, tokens) == {1: "listed", 4: "listed"}
+    path.write_text("id,token,reason\n4,NA,special\n4,NA,special\n")
+    assert selection.read_vocabulary(path, tokens) == {4: "special"}
+    assert caplog.text.count("'NA' stands in it twice") == 2
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,10 @@ def test_vocabulary_files(tmp_path):
     [
         ("", "selects no token"),
         ("id,token,reason\n", "selects no token"),
-        ("id,token,reason\n1,x,special\n", "'x'.*number 1"),
-        ("id,token,reason\nx,NA,special\n", "expected a number"),
-        ("id,token,reason\n1,NA,special\n1,NA,special\n", "twice"),
+        ("id,token,reason\n1,x,special\n", "line 2: '1,x,special' is not a token"),
+        ("id,token,reason\n0,NA,special\n", "line 2.*not with this number"),
+        ("id,token,reason\nx,NA,special\n", "line 2: 'x,NA,special'"),
+        ("id,token,reason\n1,NA\n", "line 2: '1,NA' is not"),
         ("NA\nnope\n", "line 2.*'nope' is not"),
         ("id;token;reason\n", "line 1: 'id;token;reason' is not a token"),
     ],

@@ -23,9 +23,9 @@ def prepare(folder, language, rule):
     corpus = selection.count_text(folder / "text.txt", teacher)
     (folder / "counts").mkdir()
     corpus.counts.save(folder / "counts")
-    rows = selection.select_tokens(teacher, [corpus], rule)
-    selection.write_vocabulary(folder / "vocabulary.csv", rows)
-    reduce_model(teacher, {row.id: row.reason for row in rows}, folder / "new")
+    selected = selection.select_tokens(teacher, [corpus], rule)
+    selection.write_vocabulary(folder / "vocabulary.csv", selected, corpus.counts.tokens)
+    reduce_model(teacher, selected, folder / "new")
     return reports.ReportOptions(
         model=teacher,
         reduced=folder / "new",

@@ -4,6 +4,7 @@ The weights of a mixture are even, by rarity, or by similarity in an auxiliary s
 which is read from a file or learnt quickly from neighbouring tokens.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from eliquare.io import InputError, existing
 from eliquare.models.loading import vocabulary_tensors
-from eliquare.vocabulary.reduce import counts_positions_from_padding, renumber_config
+from eliquare.vocabulary.reduce import counts_positions_from_padding, renumbered
 
 Array = NDArray[np.float64]
 # Of Arora, Liang and Ma 2017, Section 4.1, for weights from shares of running text.
@@ -175,8 +176,8 @@ def resize(
     times the old rows, in embeddings, output weights and biases alike. Raises InputError where
     positions are counted from the padding id and that id would change.
     """
-    config = renumber_config(model.config, kept)
-    config.vocab_size = size
+    config = copy.deepcopy(model.config)
+    config.update(renumbered(config.to_dict(), kept) | {"vocab_size": size})
     if counts_positions_from_padding(model) and config.pad_token_id != model.config.pad_token_id:
         raise InputError(
             "this model counts its positions from the id of its padding token, which would change; "

@@ -8,7 +8,6 @@ knows a model family: an empty model of the configuration and one with a token m
 tensor by tensor, and a tensor that differs in its first dimension alone has a row per token.
 """
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,10 +31,10 @@ from eliquare.models.loading import (
     map_weights,
     parameter_count,
     quiet,
+    vocabulary_tensors,
 )
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.select import (
-    Row,
     complete,
     describe_reasons,
     read_vocabulary,
@@ -45,6 +44,7 @@ from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
 # Enough to show a mistake, and two seconds for a model of mBERT's size.
 SENTENCES = 16
+GENERATION_CONFIG = "generation_config.json"
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +71,12 @@ def reduce(options: ReduceOptions) -> None:
     folder = local_folder(options.model)
     if options.tasks and options.sample is None:
         raise InputError("--sample: give a documents folder or a text file to compare on")
-    description = tokenizer_json.read_description(folder)
-    selected = read_vocabulary(options.vocabulary, tokenizer_json.list_tokens(description))
-    specials = tokenizer_json.special_ids(folder, description)
-    completed = complete(selected, description, specials)
-    if added := [completed[index] for index in completed if index not in selected]:
-        text = "%s: %d tokens join the selected ones (%s)"
-        logger.info(text, options.vocabulary, len(added), describe_reasons(added))
     if options.sample is None:
         logger.warning("nothing proves this reduction: give --sample, some text to compare on")
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    selected = read_vocabulary(options.vocabulary, tokens)
     settings = {"model": options.model, "vocabulary": checksum(options.vocabulary)}
-    reduce_model(folder, completed, options.output, options.sample, dict(options.tasks), settings)
+    reduce_model(folder, selected, options.output, options.sample, dict(options.tasks), settings)
 
 
 def reduce_model(
@@ -99,8 +94,8 @@ def reduce_model(
 
     Args:
         folder: the model.
-        selected: reasons by id of the model's own tokenizer. BPE tokens bring those on their routes
-            along.
+        selected: reasons by id of the model's own tokenizer. Special tokens join them, and those on
+            the routes of BPE tokens.
         output: the folder to make.
         sample: documents folder or text file; the reduction is verified on it, and on the task
             files, before it takes its place.
@@ -114,16 +109,19 @@ def reduce_model(
     quiet()
     tokenizer = load_fast_tokenizer(folder)
     description = tokenizer_json.describe(tokenizer)
-    selected = complete(dict(selected), description)
-    kept = list(selected)
+    specials = tokenizer_json.special_ids(folder, description)
+    completed = complete(selected, description, specials)
+    if added := [reason for index, reason in completed.items() if index not in selected]:
+        reasons = describe_reasons(added)
+        logger.info("%s: %d tokens join the selected ones (%s)", output, len(added), reasons)
+    kept = list(completed)
     tokens = tokenizer_json.list_tokens(description)
     with atomic_dir(output) as partial:
         reduced = tokenizer_json.reduce(description, kept)
         tokenizer_json.save_tokenizer(tokenizer, reduced, partial)
         # The models need the memory.
         del tokenizer, description, reduced
-        rows = [Row(index, tokens[index], reason) for index, reason in selected.items()]
-        write_vocabulary(partial / "vocabulary.csv", rows)
+        write_vocabulary(partial / "vocabulary.csv", completed, tokens)
         reduce_weights(folder, kept, partial)
         findings = None
         if sample is not None:
@@ -179,10 +177,11 @@ def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> None:
     reduced = weights.tensors | {name: weights.tensors[name][rows] for name in per_token}
     weights.release()
     save_file(reduced, output / "model.safetensors", {"format": "pt"})
-    renumber_config(config, kept).save_pretrained(output)
-    generation = folder / "generation_config.json"
-    if generation.exists():
-        write_json(output / generation.name, renumber_config(read_json(generation), kept))
+    config.update(renumbered(config.to_dict(), kept))
+    config.save_pretrained(output)
+    if (folder / GENERATION_CONFIG).exists():
+        generation = read_json(folder / GENERATION_CONFIG)
+        write_json(output / GENERATION_CONFIG, generation | renumbered(generation, kept))
 
 
 def vocabulary_names(
@@ -191,40 +190,21 @@ def vocabulary_names(
     """Return the names of the stored tensors that have a row per token.
 
     A tensor that the model does not know (the head of another pre-training task) is judged by its
-    shape.
+    shape. Raises InputError where a tensor does not have the rows that config.json says.
     """
     size = empty.config.vocab_size
-    shapes, wider = (
-        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        for model in (empty, empty_model(empty.config, size + 1))
-    )
+    known, per_token = empty.state_dict().keys(), vocabulary_tensors(empty)
     prefix = f"{empty.base_model_prefix}."
-    other_sizes = [value for key, value in empty.config.to_dict().items() if key != "vocab_size"]
     names = []
     for name, tensor in tensors.items():
-        shape = tuple(tensor.shape)
-        aliases = (name, prefix + name, name.removeprefix(prefix))
-        known = next((alias for alias in aliases if alias in shapes), None)
-        if known is None:
-            if shape[:1] != (size,):
-                continue
-            if size in other_sizes:
-                raise InputError(
-                    f"{folder}: cannot tell whether the {size:,} rows of {name} are tokens"
-                )
-        elif shapes[known] == wider[known]:
-            continue
-        elif shape != shapes[known]:
+        aliases = [a for a in (name, prefix + name, name.removeprefix(prefix)) if a in known]
+        if aliases and aliases[0] in per_token and len(tensor) != size:
             raise InputError(
-                f"{folder}: {name} has {shape[0]:,} rows, and config.json says vocab_size "
-                f"{size:,}; correct vocab_size"
+                f"{folder}: {name} has {len(tensor):,} rows, and config.json says vocab_size "
+                f"{size:,}; correct vocab_size, or use a model with a row per token"
             )
-        elif wider[known] != (size + 1, *shape[1:]):
-            raise InputError(
-                f"{folder}: tensor {name} of shape {shape} depends on the vocabulary otherwise "
-                "than by its rows; models laid out in this way cannot be reduced"
-            )
-        names.append(name)
+        if aliases[0] in per_token if aliases else tensor.shape[:1] == (size,):
+            names.append(name)
     return names
 
 
@@ -236,36 +216,24 @@ def counts_positions_from_padding(model: PreTrainedModel) -> bool:
     )
 
 
-def renumber_config(config: Any, kept: Sequence[int]) -> Any:
-    """Return a copy of a configuration, or dictionary, with ``vocab_size`` and ids as they are now.
+def renumbered(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """Return those entries of a configuration that hold ``vocab_size`` or ids, as they are now.
 
     ``kept`` are the old ids in the order of the new ones. An id beyond the old vocabulary, which
     configuration classes have as defaults, becomes None; one that is not kept is an InputError.
     """
     new_ids = {old: new for new, old in enumerate(kept)}
-    values = config if isinstance(config, dict) else config.to_dict()
-    size = values.get("vocab_size")
-
-    def renumber(key: str, old: int | None) -> int | None:
-        if old is None or old < 0:
-            return old
-        if size is not None and old < size and old not in new_ids:
-            raise InputError(
-                f"the configuration's {key} is {old}, which is not among the selected tokens; "
-                "add it to them"
-            )
-        if old not in new_ids:
-            text = "the configuration's %s %d is beyond the vocabulary; set to null"
-            logger.warning(text, key, old)
-        return new_ids.get(old)
-
-    changes: dict[str, Any] = {"vocab_size": len(kept)} if size is not None else {}
-    for key, ids in tokenizer_json.configured_ids(values).items():
-        new = [renumber(key, index) for index in ids]
-        changes[key] = new if isinstance(values[key], list) else new[0]
-    result = copy.deepcopy(config)
-    result.update(changes)
-    return result
+    changes: dict[str, Any] = {"vocab_size": len(kept)} if "vocab_size" in config else {}
+    for key, ids in tokenizer_json.configured_ids(config).items():
+        for old in ids:
+            if old in range(config.get("vocab_size", 0)) and old not in new_ids:
+                raise InputError(
+                    f"the configuration's {key} is {old}, which is not among the selected tokens; "
+                    "add it to them"
+                )
+        new = [old if old is None or old < 0 else new_ids.get(old) for old in ids]
+        changes[key] = new if isinstance(config[key], list) else new[0]
+    return changes
 
 
 def model_card(name: str, tokens: str, all_tokens: str, before: int, after: int) -> str:

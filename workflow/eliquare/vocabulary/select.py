@@ -13,7 +13,7 @@ wherever a vocabulary file is.
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,9 +24,9 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.model import SelectionRule
-from eliquare.corpus.counts import Counts, read_counts
+from eliquare.corpus.counts import Counts, TokenCounter, read_counts
 from eliquare.corpus.documents import read_lines
-from eliquare.corpus.tokenization import CorpusTokenizer
+from eliquare.corpus.tokenization import CorpusTokenizer, encode
 from eliquare.io import InputError, atomic_write, existing, read_json
 from eliquare.models.hub import local_folder
 from eliquare.vocabulary import tokenizer as tokenizer_json
@@ -61,31 +61,22 @@ class Corpus(NamedTuple):
     characters: list[str]
 
 
-class Row(NamedTuple):
-    """A line of a vocabulary file."""
-
-    id: int
-    token: str
-    reason: str
-
-
 def select(options: SelectOptions) -> None:
     """Write the vocabulary file."""
     folder = local_folder(options.model)
-    rows = select_tokens(folder, read_corpora(options, folder), options)
-    write_vocabulary(options.output, rows)
-    total = len(tokenizer_json.list_tokens(tokenizer_json.read_description(folder)))
-    reasons = describe_reasons(row.reason for row in rows)
-    logger.info("%s: %s of %s tokens: %s", options.output, f"{len(rows):,}", f"{total:,}", reasons)
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    selected = select_tokens(folder, read_corpora(options, folder, tokens), options)
+    write_vocabulary(options.output, selected, tokens)
+    numbers, reasons = (f"{len(each):,}" for each in (selected, tokens)), selected.values()
+    logger.info("%s: %s of %s tokens: %s", options.output, *numbers, describe_reasons(reasons))
 
 
-def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
+def read_corpora(options: SelectOptions, folder: Path, tokens: list[str]) -> list[Corpus]:
     """Read, or count, each corpus; raise InputError where none or a part is given."""
     if len(options.counts) != len(options.characters):
         raise InputError("--characters: give one characters.json for each --counts")
     if not options.counts and not options.text:
         raise InputError("--text: give a text of the language, or --counts and --characters")
-    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
     counted = zip(options.counts, options.characters, strict=True)
     return [
         *(Corpus(read_counts(counts, tokens), list(read_json(file))) for counts, file in counted),
@@ -96,25 +87,21 @@ def read_corpora(options: SelectOptions, folder: Path) -> list[Corpus]:
 def count_text(path: str | Path, folder: str | Path) -> Corpus:
     """Count a model's tokens in a text file; each line is a sentence and a document."""
     tokenizer = CorpusTokenizer.load(folder)
-    occurrences, sentences = np.zeros((2, len(tokenizer.tokens)), dtype=np.int64)
-    characters: set[str] = set()
-    number = 0
+    counter, characters = TokenCounter(tokenizer.tokens), set[str]()
     lines = (line.decode("utf-8", errors="replace").strip() for line in read_lines(path))
     texts = filter(None, lines)
     while batch := list(islice(texts, LINES_AT_ONCE)):
-        number += len(batch)
         characters.update(*batch)
-        for encoding in tokenizer.backend.encode_batch(batch, add_special_tokens=False):
-            np.add.at(occurrences, encoding.ids, 1)
-            sentences[np.unique(np.array(encoding.ids, dtype=np.int64))] += 1
-    if not number:
+        counter.add(encode(tokenizer.backend, [[text] for text in batch]))
+    if not characters:
         raise InputError(f"{path}: no text in it; expected one sentence per line")
-    counts = Counts(tokenizer.tokens, occurrences, sentences, sentences, number, number)
-    return Corpus(counts, sorted(characters))
+    return Corpus(counter.result(), sorted(characters))
 
 
-def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: SelectionRule) -> list[Row]:
-    """Select the tokens of a model that stay, with the reason of each, in the order of the ids.
+def select_tokens(
+    folder: str | Path, corpora: Sequence[Corpus], rule: SelectionRule
+) -> dict[int, str]:
+    """Return the reasons of the tokens of a model that stay, by id, in the order of the ids.
 
     The rule holds for each corpus by itself, and the tokens that it keeps for one stay.
 
@@ -157,8 +144,7 @@ def select_tokens(folder: str | Path, corpora: Sequence[Corpus], rule: Selection
             f"corpus); {'raise' if name in ('top_k', 'coverage') else 'lower'} the threshold or "
             "use a larger corpus"
         )
-    selected |= tokenizer_json.closing_ids(description, selected)
-    return [Row(index, tokens[index], selected[index]) for index in sorted(selected)]
+    return complete(selected, description)
 
 
 def ids_by_rule(rule: SelectionRule, counts: Counts, specials: set[int]) -> set[int]:
@@ -231,12 +217,12 @@ def script_ids(description: tokenizer_json.Description, scripts: Sequence[str]) 
 # Vocabulary files
 
 
-def write_vocabulary(path: str | Path, rows: Iterable[Row]) -> None:
-    """Write a vocabulary file, in the order of the teacher's ids."""
+def write_vocabulary(path: str | Path, selected: Mapping[int, str], tokens: Sequence[str]) -> None:
+    """Write the reasons of the selected ids; ``tokens`` are the teacher's by id."""
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(sorted(rows))
+        writer.writerows((index, tokens[index], selected[index]) for index in sorted(selected))
 
 
 def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
@@ -246,58 +232,36 @@ def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
     by id. Raises InputError if the file is empty, or names a token that the teacher does not have
     (under that id).
     """
+    ids = {token: index for index, token in enumerate(tokens)}
+    selected: dict[int, str] = {}
     # Only "\n" ends a line: a token may hold "\r".
     with existing(path, "vocabulary file").open(encoding="utf-8", newline="\n") as file:
-        if file.readline().rstrip("\r\n") == ",".join(COLUMNS):
-            selected = read_table(path, file, tokens)
-        else:
+        is_table = file.readline().rstrip("\r\n") == ",".join(COLUMNS)
+        if not is_table:
             file.seek(0)
-            selected = read_list(path, file, tokens)
+        rows = csv.reader(file) if is_table else ([line.rstrip("\r\n")] for line in file)
+        for number, row in enumerate(rows, start=1 + is_table):
+            index, token, reason = (
+                row if len(row) == len(COLUMNS) else ("", ",".join(row), "listed")
+            )
+            if not token:
+                continue
+            if token not in ids or index not in ("", str(ids[token])):
+                raise InputError(
+                    f"{path}, line {number}: {','.join(row)!r} is not a token of the model, or not "
+                    "with this number; select the tokens again from the counts of this model, or "
+                    "write them as its tokenizer does (a file of `eliquare vocabulary select` "
+                    f"begins with {','.join(COLUMNS)})"
+                )
+            if ids[token] in selected:
+                logger.warning("%s, line %d: %r stands in it twice", path, number, token)
+            selected[ids[token]] = reason
     if not selected:
         raise InputError(
             f"{path}: selects no token; make it with `eliquare vocabulary select`, or write the "
             "tokens to keep, one per line"
         )
     return dict(sorted(selected.items()))
-
-
-def read_table(path: str | Path, file: Iterable[str], tokens: Sequence[str]) -> dict[int, str]:
-    """Read the rows of a file with the columns id, token and reason."""
-    selected: dict[int, str] = {}
-    reader = csv.reader(file)
-    for row in reader:
-        where = f"{path}, line {reader.line_num + 1}"
-        if len(row) != len(COLUMNS) or not row[0].isdecimal():
-            raise InputError(f"{where}: expected a number, a token and a reason, got {row}")
-        index = int(row[0])
-        if index >= len(tokens) or tokens[index] != row[1]:
-            raise InputError(
-                f"{where}: token {row[1]!r} is not number {index} of the model's tokenizer; "
-                "select the tokens again from the counts of this model"
-            )
-        if index in selected:
-            raise InputError(f"{where}: number {index} ({row[1]!r}) stands here twice")
-        selected[index] = row[2]
-    return selected
-
-
-def read_list(path: str | Path, file: Iterable[str], tokens: Sequence[str]) -> dict[int, str]:
-    """Read a plain list of tokens; log how many are repeated."""
-    ids = {token: index for index, token in enumerate(tokens)}
-    times = Counter[int]()
-    for number, line in enumerate(file, start=1):
-        token = line.rstrip("\r\n")
-        if token and token not in ids:
-            raise InputError(
-                f"{path}, line {number}: {token!r} is not a token of the model; write tokens as "
-                "its tokenizer does, or remove the line (a file of `eliquare vocabulary select` "
-                f"begins with {','.join(COLUMNS)})"
-            )
-        times.update([ids[token]] if token else [])
-    repeated = [tokens[index] for index, count in times.items() if count > 1]
-    if repeated:
-        logger.warning("%s: %d token(s) stand in it twice (%r)", path, len(repeated), repeated[0])
-    return dict.fromkeys(times, "listed")
 
 
 def complete(

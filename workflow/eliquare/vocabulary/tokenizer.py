@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders
 
 from eliquare.io import InputError, read_json, write_json
 
@@ -334,30 +334,21 @@ class Merges:
 
 def merged_tokens(description: Description) -> dict[int, str]:
     """Return the tokens that come about by merges: not added, fallback byte or unknown ones."""
-    model = description["model"]
-    others = {token["content"] for token in description["added_tokens"]} | {model.get("unk_token")}
-    others |= BYTE_TOKENS if model.get("byte_fallback") else set()
-    return {index: token for token, index in model["vocab"].items() if token not in others}
+    others = protected_ids(description)
+    vocabulary = model_vocabulary(description)
+    return {index: token for token, index in vocabulary.items() if index not in others}
 
 
 def alphabet_ids(description: Description) -> set[int]:
     """Return the ids of the tokens that spell a text of which nothing longer is known.
 
-    The 256 bytes, where the tokenizer works on bytes or falls back on them; otherwise every single
-    character of the vocabulary, since a missing one becomes unknown.
+    The 256 bytes, where the tokenizer falls back on them; otherwise every single character of the
+    vocabulary, since a missing one becomes unknown. (A byte-level tokenizer writes bytes as
+    characters.)
     """
     merges = Merges(description["model"])
-    tokens: Collection[str]
-    if merges.byte_fallback:
-        tokens = BYTE_TOKENS
-    elif works_on_bytes(description):
-        tokens = [
-            before + byte + after
-            for byte in pre_tokenizers.ByteLevel.alphabet()
-            for before in {"", merges.prefix}
-            for after in {"", merges.suffix}
-        ]
-    else:
+    tokens: Collection[str] = BYTE_TOKENS
+    if not merges.byte_fallback:
         tokens = [token for token in merges.vocabulary if len(merges.characters(token)) == 1]
     return {merges.vocabulary[token] for token in tokens if token in merges.vocabulary}
 
@@ -386,25 +377,12 @@ def reduce(description: Description, kept: Sequence[int]) -> Description:
     """Return the same tokenizer with the kept ids only, renumbered in their order.
 
     WordPiece takes the longest known prefix and Unigram the best path, so text whose tokens all
-    stay is segmented as before; for BPE the kept ids must be closed (``closing_ids``). In Unigram
-    the penalty of an unknown character depends on the lowest score of the vocabulary; that score
-    moves to the unknown token, whose own is never used.
-
-    Raises:
-        InputError: a token that must stay is not among the kept, or a kept id does not exist.
+    stay is segmented as before; for BPE the kept ids must be closed (``closing_ids``), and the
+    protected ones must always be among them. In Unigram the penalty of an unknown character depends
+    on the lowest score of the vocabulary; that score moves to the unknown token, whose own is never
+    used.
     """
-    tokens, new_ids = list_tokens(description), {old: new for new, old in enumerate(kept)}
-    if max(kept, default=0) >= len(tokens):
-        raise InputError(
-            f"selected id {max(kept)} is beyond the tokenizer's {len(tokens):,} tokens; "
-            "select the tokens again from the counts of this model"
-        )
-    if missing := sorted(protected_ids(description) - new_ids.keys()):
-        names = ", ".join(repr(tokens[index]) for index in missing[:5])
-        raise InputError(
-            f"the vocabulary lacks {len(missing)} special or added token(s) of the tokenizer "
-            f"({names}); add them, or select the tokens with `eliquare vocabulary select`"
-        )
+    new_ids = {old: new for new, old in enumerate(kept)}
     result = copy.deepcopy({key: part for key, part in description.items() if key != "model"})
     result["model"] = model = dict(description["model"])
     if isinstance(model["vocab"], dict):

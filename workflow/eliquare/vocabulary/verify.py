@@ -9,7 +9,7 @@ there. It also judges models that other tools have reduced.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice, pairwise, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -158,7 +158,7 @@ def compare(
     head = before.logits is not None
     new_ids = range(len(old_ids))
     after = run_model(reduced, [s.new_ids for s in chosen], new_ids, new_padding, head)
-    check_rows(folder, reduced, before, after)
+    check_rows(reduced, before, after)
     difference = compare_results(reduced, chosen, before, after)
     return {
         "tokens": len(old_ids),
@@ -206,69 +206,62 @@ def check_merges(reduced: Path, pair: Pair) -> None:
     Together these three suffice: the alphabet is there, the new merges are old ones in the old
     order, and the merges by which kept tokens come about are all there.
     """
-    if tokenizer_json.kind_of(pair.old_description) != "BPE":
+    description, kept = pair.old_description, set(pair.old_ids)
+    if tokenizer_json.kind_of(description) != "BPE":
         return
-    kept = set(pair.old_ids)
-    lost = sorted(tokenizer_json.alphabet_ids(pair.old_description) - kept)
-    if lost:
-        spells_bytes = tokenizer_json.spells_bytes(pair.old_description)
+    if lost := sorted(tokenizer_json.alphabet_ids(description) - kept):
         raise InputError(
-            f"{reduced}: the {'byte' if spells_bytes else 'character'} "
+            f"{reduced}: the {'byte' if tokenizer_json.spells_bytes(description) else 'character'} "
             f"{pair.old.convert_ids_to_tokens(lost[0])!r} was not kept ({len(lost)} such); text "
             "with it is lost or becomes unknown"
         )
     old, new = (
-        tokenizer_json.Merges(description["model"])
-        for description in (pair.old_description, pair.new_description)
+        tokenizer_json.Merges(each["model"]) for each in (description, pair.new_description)
     )
-    merges = sorted(new.ranks, key=lambda merge: new.ranks[merge])
-    if foreign := [" + ".join(merge) for merge in merges if merge not in old.ranks]:
-        raise InputError(f"{reduced}: the merge {foreign[0]} is not one of the old ones")
-    for before, merge in pairwise(merges):
-        if old.ranks[merge] < old.ranks[before]:
+    merges = sorted(new.ranks, key=new.ranks.__getitem__)
+    expected = sorted(old.ranks.keys() & merges, key=old.ranks.__getitem__)
+    for merge, right in zip_longest(merges, expected):
+        if merge != right:
             raise InputError(
-                f"{reduced}: the merge {' + '.join(merge)} comes after {' + '.join(before)}, "
-                "and before it in the old tokenizer; keep the merges in their old order"
+                f"{reduced}: the merge {' + '.join(merge)} is not one of the old ones, or comes "
+                "too early; keep the merges in their old order"
             )
-    for index, token in tokenizer_json.merged_tokens(pair.old_description).items():
+    for index, token in tokenizer_json.merged_tokens(description).items():
         for merge in old.taken(token) if index in kept else ():
             if merge not in new.ranks:
-                parts = (*merge, old.made_by(merge))
-                gone = [part for part in parts if part not in new.vocabulary]
-                why = f": {gone[0]!r} was not kept" if gone else ""
                 raise InputError(
                     f"{reduced}: token {token!r} came about by the merge {' + '.join(merge)}, "
-                    f"which is gone{why}; keep every token on the way to it"
+                    "which is gone; keep every token on the way to it, and their merges"
                 )
 
 
 def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
     """Raise InputError for a special id that has its old number or names another token."""
-    old_config, new_config = load_config(folder), load_config(reduced)
-    new_vocabulary = pair.new.get_vocab()
-    configured = tokenizer_json.configured_ids(new_config.to_dict())
-    for key, old_ids in tokenizer_json.configured_ids(old_config.to_dict()).items():
-        for index, new_id in zip_longest(old_ids, configured.get(key, [])):
-            if index is None or not 0 <= index < len(pair.old):
-                continue
-            token = str(pair.old.convert_ids_to_tokens(index))
-            if new_id != new_vocabulary.get(token):
-                raise InputError(
-                    f"{reduced}/config.json: {key} is {new_id}, but {token!r} is number "
-                    f"{new_vocabulary.get(token)} of the new vocabulary"
-                )
+    old_ids, new_ids = (
+        tokenizer_json.configured_ids(load_config(each).to_dict()) for each in (folder, reduced)
+    )
+    named = [
+        (f"config.json: {key}", pair.old.convert_ids_to_tokens(old), new)
+        for key, ids in old_ids.items()
+        for old, new in zip_longest(ids, new_ids.get(key, []))
+        if old in range(len(pair.old))
+    ]
+    # Tokenizer classes correct some of these when they load; other programs read the file as it is.
+    for part, token, holder, key in tokenizer_json.references(
+        tokenizer_json.read_description(reduced)
+    ):
+        named.append((f"tokenizer.json: {part}", token, holder[key]))
+    vocabulary = pair.new.get_vocab()
+    for place, token, number in named:
+        if number != vocabulary.get(token):
+            raise InputError(
+                f"{reduced}/{place} is {number}, but {token!r} is number {vocabulary.get(token)} "
+                "of the new vocabulary"
+            )
     new_roles = pair.new.special_tokens_map
     for role, special in pair.old.special_tokens_map.items():
         if new_roles.get(role) != special:
             raise InputError(f"{reduced}: {role} is {new_roles.get(role)!r}, not {special!r}")
-    # Tokenizer classes correct some of these when they load; other programs read the file as it is.
-    written = tokenizer_json.read_description(reduced)
-    for part, token, holder, key in tokenizer_json.references(written):
-        if holder[key] != new_vocabulary.get(token):
-            raise InputError(
-                f"{reduced}/tokenizer.json: {part} gives {token!r} the number {holder[key]}, "
-                f"but it is number {new_vocabulary.get(token)} of the new vocabulary"
-            )
 
 
 # Sentences
@@ -357,21 +350,17 @@ def masked(pair: Pair, text: str, old: Sequence[int], new: Sequence[int]) -> Sen
 
 
 def require_characters(pair: Pair, reduced: Path, text: str) -> None:
-    """Raise InputError where a new [UNK] comes from a character that could have been kept."""
+    """Raise InputError where a text with a new [UNK] has a character that could have been kept."""
     old, new = tokenizer_json.model_vocabulary(pair.old_description), pair.new.get_vocab()
     backend = pair.old.backend_tokenizer
     normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
-    words = [(normalized, None)]
-    if backend.pre_tokenizer:
-        words = backend.pre_tokenizer.pre_tokenize_str(normalized)
-    for word, _ in words:
-        bare = word.removeprefix(tokenizer_json.WORD_START)
-        unknown = pair.new.unk_token in pair.new.tokenize(bare)
-        for form in tokenizer_json.spell(pair.old_description, word) if unknown else ():
+    splitter = backend.pre_tokenizer
+    for word, _ in splitter.pre_tokenize_str(normalized) if splitter else [(normalized, None)]:
+        for form in tokenizer_json.spell(pair.old_description, word):
             if form in old and form not in new:
                 raise InputError(
-                    f"{reduced}: the character {form!r} was not kept, so that the word {word!r} "
-                    "became unknown; keep every character of the corpus in each of its forms"
+                    f"{reduced}: the character {form!r} of the word {word!r} was not kept; keep "
+                    "every character of the corpus in each of its forms"
                 )
 
 
@@ -432,28 +421,18 @@ def run_model(
     return run
 
 
-def check_rows(folder: Path, reduced: Path, before: Run, after: Run) -> None:
+def check_rows(reduced: Path, before: Run, after: Run) -> None:
     """Raise InputError that names the first token whose row is not its old one."""
     if before.logits is not None and after.logits is None:
         raise InputError(f"{reduced}: the old model has an MLM head, and this one has none")
     for name, old in before.rows.items():
         if name not in after.rows:
             raise InputError(f"{reduced}: tensor {name} of the old model is missing")
-        new = after.rows[name]
-        wrong = (new != old).reshape(len(old), -1).any(dim=1).nonzero()
+        wrong = (after.rows[name] != old).reshape(len(old), -1).any(dim=1).nonzero()
         if len(wrong):
-            first = int(wrong[0])
-            all_old = vocabulary_tensors(load_model(folder, torch.float32))[name]
-            same = (all_old == new[first]).reshape(len(all_old), -1).all(dim=1).nonzero()
-            whose = "of no token of the old model"
-            if len(same):
-                whose = (
-                    f"that of {load_fast_tokenizer(folder).convert_ids_to_tokens(int(same[0]))!r}"
-                )
-            part = "embedding" if "embed" in name else "output weight"
+            token = load_fast_tokenizer(reduced).convert_ids_to_tokens(int(wrong[0]))
             raise InputError(
-                f"{reduced}: {'output bias' if name.endswith('bias') else part} ({name}) of token "
-                f"{load_fast_tokenizer(reduced).convert_ids_to_tokens(first)!r} is {whose} "
+                f"{reduced}: {name}: the row of token {token!r} is not its old one "
                 f"({len(wrong):,} of {len(old):,} rows are wrong)"
             )
 
