@@ -65,7 +65,7 @@ def test_the_report(options, capsys):
 def test_files_that_do_not_belong_together_are_refused(options, tmp_path):
     (tmp_path / "other.csv").write_text("[PAD]\n")
     with pytest.raises(InputError, match="was reduced with"):
-        reports.measure(options.model_copy(update={"vocabulary": tmp_path / "other.csv"}))
+        reports.report(options.model_copy(update={"vocabulary": tmp_path / "other.csv"}))
 
 
 def test_token_coverage_counts_no_special_tokens(options):
@@ -79,7 +79,8 @@ def test_token_coverage_counts_no_special_tokens(options):
 def test_a_language_without_spaces(tmp_path):
     """Selection, reduction and report; between spaces there are phrases, not words."""
     options = prepare(tmp_path, "spaceless", SelectionRule(coverage=0.99))
-    result = reports.measure(options)
+    reports.report(options)
+    result = read_json(options.output)
     assert result["verification"]["texts"]["corpus"]["sentences_compared"] > 5
     corpus = result["texts"]["corpus"]
     assert corpus["words"] == 100

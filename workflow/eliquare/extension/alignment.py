@@ -113,29 +113,21 @@ class MaskAligner:
         all stay. All tokens of a drawn span are predicted. ``masked[length]`` and
         ``labels[length]`` are as ``Masking.draw`` gives them.
         """
-        numbers = np.arange(len(sequence.spans))
-        spans = np.repeat(numbers, sequence.spans)
-        teacher_spans = np.repeat(numbers, sequence.teacher_spans)
+        ids, teacher_ids, *sizes = sequence
+        spans, teacher_spans = (np.repeat(np.arange(len(each)), each) for each in sizes)
         places = np.flatnonzero(labels != IGNORE_INDEX)
         drawn, first = np.unique(spans[places], return_index=True)
-        places = places[first]
-        changes = masked[places] != sequence.input_ids[places]
-        tokens, changed = masked[places][changes], drawn[changes]
-        of_teacher = np.where(
-            tokens == self.masking.mask_id, self.teacher_mask_id, self.to_teacher[tokens]
+        tokens, ids = masked[places[first]], ids.astype(np.int64)
+        # What each span becomes; -1 where it stays.
+        new = np.full(len(sequence.spans), -1, dtype=np.int64)
+        new[drawn] = np.where(tokens != ids[places[first]], tokens, -1)
+        teacher_new = np.where(
+            new == self.masking.mask_id, self.teacher_mask_id, self.to_teacher[new]
         )
-
-        is_drawn = np.zeros(len(numbers), dtype=bool)
-        is_drawn[drawn] = True
-        # What each span becomes on either side; -1 where it stays.
-        new, teacher_new = np.full((2, len(numbers)), -1, dtype=np.int64)
-        new[changed], teacher_new[changed] = tokens, of_teacher
-        new, teacher_new = new[spans], teacher_new[teacher_spans]
-        ids = sequence.input_ids.astype(np.int64)
         return MaskedSequence(
-            np.where(new >= 0, new, ids),
-            np.where(is_drawn[spans], ids, IGNORE_INDEX),
-            np.where(teacher_new >= 0, teacher_new, sequence.teacher_input_ids.astype(np.int64)),
+            np.where(new[spans] >= 0, new[spans], ids),
+            np.where(np.isin(spans, drawn), ids, IGNORE_INDEX),
+            np.where(new[teacher_spans] >= 0, teacher_new[teacher_spans], teacher_ids),
             sequence.spans,
             sequence.teacher_spans,
             same_tokens(sequence, self.to_teacher),

@@ -143,9 +143,8 @@ def learn_vectors(
 
 
 def unit_rows(table: Array) -> Array:
-    """Return rows[n, dimensions] of length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    result: Array = table / np.where(lengths > 0, lengths, 1)
+    """Return rows[n, dimensions] of length 1."""
+    result: Array = table / np.linalg.norm(table, axis=1, keepdims=True)
     return result
 
 

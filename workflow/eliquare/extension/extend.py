@@ -140,13 +140,8 @@ def extend(options: ExtendOptions) -> None:
         write_json(partial / "provenance.json", provenance(rule, inputs))
         card = CARD.format(name=folder.resolve().name, new=num_new, **text)
         (partial / "README.md").write_text(card, encoding="utf-8")
-    logger.info(
-        "%s: %s new tokens, %.3f tokens per word became %.3f",
-        options.output,
-        f"{num_new:,}",
-        text["fertility_before"],
-        text["fertility_after"],
-    )
+    sizes = num_new, text["fertility_before"], text["fertility_after"]
+    logger.info("%s: %d new tokens, %.3f tokens per word became %.3f", options.output, *sizes)
 
 
 def base_tokenizer(old: Description, method: str) -> tuple[list[int], Description]:

@@ -255,10 +255,11 @@ def learn_tokens(
     ``num_tokens`` is None. ``min_frequency`` is how often a new token must occur. A token that is
     only part of longer new ones is neither counted nor added, except to BPE, whose merges need it.
     """
+    known = tokenizer_json.list_tokens(description)
     learner = MergeLearner(
         ((tokens, words.counts[word]) for word, tokens in words.segmentations.items()),
-        set(tokenizer_json.list_tokens(description)),
-        closed_tokens(description),
+        set(known),
+        {known[token_id] for token_id in tokenizer_json.protected_ids(description)},
         min_frequency,
         tokenizer_json.continuation_prefix(description),
     )
@@ -329,25 +330,17 @@ def thinned(curve: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # Adding tokens to a tokenizer
 
 
-def closed_tokens(description: Description) -> set[str]:
-    """Return the tokens that nothing is joined with: special, added, bytes, the unknown one."""
-    model = description["model"]
-    if model["type"] == "BPE" and not model.get("byte_fallback"):
-        # The 256 bytes of a byte-level tokenizer are protected, and are what it joins.
-        return {token["content"] for token in description["added_tokens"]}
-    tokens = tokenizer_json.list_tokens(description)
-    return {tokens[token_id] for token_id in tokenizer_json.protected_ids(description)}
-
-
 def missing_characters(description: Description) -> list[str]:
     """Return WordPiece's characters that occur inside words but are no token there, in order."""
     if tokenizer_json.kind_of(description) != "WordPiece":
         return []
     prefix = tokenizer_json.continuation_prefix(description)
     vocabulary = tokenizer_json.model_vocabulary(description)
+    protected = tokenizer_json.protected_ids(description)
     inside: set[str] = set()
-    for token in vocabulary.keys() - closed_tokens(description):
-        inside.update(token[len(prefix) if token.startswith(prefix) else 1 :])
+    for token, token_id in vocabulary.items():
+        if token_id not in protected:
+            inside.update(token[len(prefix) if token.startswith(prefix) else 1 :])
     return sorted(prefix + c for c in inside if prefix + c not in vocabulary)
 
 
@@ -398,9 +391,7 @@ def extend_tokenizer(
     else:
         model["vocab"] = {token: token_id for token_id, token in enumerate(everything)}
     if model["type"] == "BPE":
-        as_text = bool(model["merges"]) and isinstance(model["merges"][0], str)
-        new = [" ".join(pair) if as_text else list(pair) for pair in merges]
-        model["merges"] = [*model["merges"], *new]
+        model["merges"] = [*model["merges"], *map(list, merges)]
     return description | {"model": model}
 
 

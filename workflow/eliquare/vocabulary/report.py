@@ -50,15 +50,7 @@ class ReportOptions(MeasuredTexts):
 
 
 def report(options: ReportOptions) -> None:
-    """Measure, print tables and write the report."""
-    result = measure(options)
-    with atomic_write(options.output) as partial:
-        write_json(partial, result)
-    print(summary(result))
-
-
-def measure(options: ReportOptions) -> dict[str, Any]:
-    """Return the content of the report.
+    """Measure, print tables and write the report.
 
     Raises:
         InputError: files do not belong together, or the verification finds a difference.
@@ -75,7 +67,7 @@ def measure(options: ReportOptions) -> dict[str, Any]:
         )
     counts = read_counts(options.counts, tokens)
     specials = tokenizer_json.special_ids(options.model, description)
-    return {
+    result = {
         "tokens": {
             "selected": len(selected),
             "of": len(tokens),
@@ -92,6 +84,9 @@ def measure(options: ReportOptions) -> dict[str, Any]:
             options.model, options.reduced, options.documents, dict(options.tasks), SENTENCES
         ),
     }
+    with atomic_write(options.output) as partial:
+        write_json(partial, result)
+    print(summary(result))
 
 
 def token_coverage(counts: Counts, selected: Iterable[int], specials: Iterable[int]) -> float:

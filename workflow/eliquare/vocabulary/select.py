@@ -265,14 +265,17 @@ def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
 
 
 def complete(
-    selected: dict[int, str], description: tokenizer_json.Description, specials: Iterable[int] = ()
+    selected: Mapping[int, str],
+    description: tokenizer_json.Description,
+    specials: Iterable[int] = (),
 ) -> dict[int, str]:
     """Return the selected ids and those that they need beside them, each with its reason.
 
     These are the special tokens; and for BPE the alphabet and the routes of all selected tokens.
     """
-    selected = {index: "special" for index in specials} | selected
-    return dict(sorted((selected | tokenizer_json.closing_ids(description, selected)).items()))
+    completed = dict.fromkeys(specials, "special") | selected
+    completed |= tokenizer_json.closing_ids(description, completed)
+    return dict(sorted(completed.items()))
 
 
 def describe_reasons(reasons: Iterable[str]) -> str:

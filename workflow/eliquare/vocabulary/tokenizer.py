@@ -32,7 +32,6 @@ KINDS = ("WordPiece", "Unigram", "BPE")
 BYTE_TOKENS = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 WORD_START = "▁"
 PREFIX, SUFFIX = "continuing_subword_prefix", "end_of_word_suffix"
-SAVED_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 # Reading and saving
@@ -89,7 +88,7 @@ def backend_of(description: Description) -> Tokenizer:
 def save_tokenizer(
     tokenizer: "PreTrainedTokenizerFast", description: Description, folder: Path
 ) -> None:
-    """Save a tokenizer with this description instead of its own, without older files beside it.
+    """Save a tokenizer with this description instead of its own.
 
     Raises:
         InputError: the tokenizer's class makes something else of the result when it loads it: some
@@ -98,21 +97,11 @@ def save_tokenizer(
     from eliquare.models.loading import load_fast_tokenizer
 
     tokenizer.save_pretrained(folder)
-    for file in folder.iterdir():
-        if file.name not in SAVED_FILES:
-            file.unlink()
     write_json(folder / "tokenizer.json", description)
     settings = read_json(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" in settings:
-        ids = {token["content"]: token["id"] for token in description["added_tokens"]}
-        settings["added_tokens_decoder"] = {
-            str(ids[token["content"]]): token for token in settings["added_tokens_decoder"].values()
-        }
     if "unk_id" in description["model"] and "unk_id" in settings:
         settings["unk_id"] = description["model"]["unk_id"]
-    for name in ("vocab_file", "merges_file"):
-        settings.pop(name, None)
-    write_json(folder / "tokenizer_config.json", settings)
+        write_json(folder / "tokenizer_config.json", settings)
     loaded = describe(load_fast_tokenizer(folder))
     for part in ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"):
         if loaded[part] != description[part]:
@@ -251,14 +240,6 @@ def character_forms(description: Description, character: str) -> tuple[str, ...]
     return tuple(dict.fromkeys(forms))
 
 
-def spell(description: Description, word: str) -> list[str]:
-    """Return a word's characters in the forms that their places in the word ask for."""
-    if kind_of(description) == "BPE":
-        return Merges(description["model"]).characters(word)
-    prefix = continuation_prefix(description)
-    return [prefix + character if place else character for place, character in enumerate(word)]
-
-
 def characters_of(description: Description, token: str) -> str:
     """Return a token without the mark of its place in a word; nothing if it is made of bytes."""
     if works_on_bytes(description):
@@ -301,9 +282,9 @@ class Merges:
     def characters(self, token: str) -> list[str]:
         """Return the pieces that merging starts from; bytes for a character without a token."""
         word, first, last = token, "", ""
-        if self.prefix and len(word) > len(self.prefix) and word.startswith(self.prefix):
+        if len(word) > len(self.prefix) and word.startswith(self.prefix):
             word, first = word.removeprefix(self.prefix), self.prefix
-        if self.suffix and len(word) > len(self.suffix) and word.endswith(self.suffix):
+        if len(word) > len(self.suffix) and word.endswith(self.suffix):
             word, last = word.removesuffix(self.suffix), self.suffix
         pieces: list[str] = []
         for position, character in enumerate(word):

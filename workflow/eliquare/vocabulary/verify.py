@@ -241,7 +241,7 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
         tokenizer_json.configured_ids(load_config(each).to_dict()) for each in (folder, reduced)
     )
     named = [
-        (f"config.json: {key}", pair.old.convert_ids_to_tokens(old), new)
+        (f"config.json: {key}", str(pair.old.convert_ids_to_tokens(old)), new)
         for key, ids in old_ids.items()
         for old, new in zip_longest(ids, new_ids.get(key, []))
         if old in range(len(pair.old))
@@ -299,7 +299,7 @@ def take_sample(
             tokenizer(sentence, truncation=True, max_length=max_length)["input_ids"]
             for tokenizer in (pair.old, pair.new)
         )
-        if new_unknown is not None and unknown not in old and new_unknown in new:
+        if unknown not in old and new_unknown in new:
             newly_unknown += 1
             if name == CORPUS:
                 require_characters(pair, reduced, sentence)
@@ -351,16 +351,14 @@ def masked(pair: Pair, text: str, old: Sequence[int], new: Sequence[int]) -> Sen
 
 def require_characters(pair: Pair, reduced: Path, text: str) -> None:
     """Raise InputError where a text with a new [UNK] has a character that could have been kept."""
-    old, new = tokenizer_json.model_vocabulary(pair.old_description), pair.new.get_vocab()
-    backend = pair.old.backend_tokenizer
-    normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
-    splitter = backend.pre_tokenizer
-    for word, _ in splitter.pre_tokenize_str(normalized) if splitter else [(normalized, None)]:
-        for form in tokenizer_json.spell(pair.old_description, word):
+    old, new = pair.old.get_vocab(), pair.new.get_vocab()
+    normalizer = pair.old.backend_tokenizer.normalizer
+    for character in normalizer.normalize_str(text) if normalizer else text:
+        for form in tokenizer_json.character_forms(pair.old_description, character):
             if form in old and form not in new:
                 raise InputError(
-                    f"{reduced}: the character {form!r} of the word {word!r} was not kept; keep "
-                    "every character of the corpus in each of its forms"
+                    f"{reduced}: the character {form!r} was not kept, which {text[:60]!r} has; "
+                    "keep every character of the corpus in each of its forms"
                 )
 
 
