@@ -38,7 +38,11 @@ from transformers import (
 from transformers.convert_slow_tokenizer import generate_merges
 
 import worlds
+from eliquare.io import read_json
 from eliquare.models.tokenizer import as_wordpiece, learn_pieces
+from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.reduce import ReduceOptions, reduce
+from eliquare.vocabulary.select import write_vocabulary
 
 SIZE = 1200
 # The demo's Latin, Cyrillic and Devanagari languages; one without spaces, of two scripts.
@@ -274,3 +278,13 @@ def make_teacher(
     model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def reduce_model(folder, selected, output, sample=None, tasks=()):
+    """Reduce a model to ids, given with their reasons; return the findings of the verification."""
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    vocabulary = output.with_name(f"{output.name}.csv")
+    write_vocabulary(vocabulary, selected, tokens)
+    options = {"model": str(folder), "vocabulary": vocabulary, "sample": sample, "output": output}
+    reduce(ReduceOptions(**options, tasks=tasks))
+    return read_json(output / "verification.json") if sample else None

@@ -14,10 +14,10 @@ import worlds
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models.loading import load_fast_tokenizer
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.reduce import reduce_model, reduce_weights
+from eliquare.vocabulary.reduce import reduce_weights
 from eliquare.vocabulary.select import complete
 from eliquare.vocabulary.verify import check_merges, compare, match_vocabularies
-from families import LANGUAGES, byte_bpe, make_teacher, sentencepiece_bpe, sentences
+from families import LANGUAGES, byte_bpe, make_teacher, reduce_model, sentencepiece_bpe, sentences
 
 KINDS = {"roberta": lambda: byte_bpe(True), "mmbert": sentencepiece_bpe}
 

@@ -14,7 +14,7 @@ from transformers import (
 from eliquare.config.model import SelectionRule
 from eliquare.models.loading import parameter_count
 from eliquare.vocabulary import select as selection
-from eliquare.vocabulary.reduce import reduce_model
+from families import reduce_model
 from real_data import DATA, needs_data
 from tiny_project import PROJECT
 

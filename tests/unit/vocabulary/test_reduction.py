@@ -15,13 +15,13 @@ from eliquare.io import InputError, checksum, read_json, write_json
 from eliquare.models import loading
 from eliquare.vocabulary import select as selection
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.reduce import reduce_model
-from families import FAMILIES, LANGUAGES, SIZE, make_teacher, sentences
+from eliquare.vocabulary.reduce import ReduceOptions, reduce
+from families import FAMILIES, LANGUAGES, SIZE, make_teacher, reduce_model, sentences
 
 
-def reduced(folder, kept, output, sample=None, tasks=None):
+def reduced(folder, kept, output, sample=None):
     """Reduce a model to some ids; return the folder."""
-    reduce_model(folder, dict.fromkeys(sorted(kept), "listed"), output, sample, tasks)
+    reduce_model(folder, dict.fromkeys(sorted(kept), "listed"), output, sample)
     return output
 
 
@@ -322,8 +322,6 @@ def test_select_reduce_and_verify_on_plain_text(tmp_path, capsys):
 
 
 def test_a_plain_list_without_specials_gets_them(tmp_path, caplog):
-    from eliquare.vocabulary.reduce import ReduceOptions, reduce
-
     folder = make_teacher("bert", tmp_path / "teacher")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     lines = sentences("qaa")[:40]

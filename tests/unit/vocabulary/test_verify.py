@@ -9,9 +9,8 @@ from transformers import AutoModel, AutoTokenizer
 import worlds
 from eliquare.io import InputError, read_json, write_json
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.reduce import reduce_model
 from eliquare.vocabulary.verify import compare
-from families import make_teacher, sentences
+from families import make_teacher, reduce_model, sentences
 
 
 @pytest.fixture(scope="module")

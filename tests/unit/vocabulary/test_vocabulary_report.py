@@ -10,8 +10,7 @@ from eliquare.io import InputError, read_json
 from eliquare.vocabulary import report as reports
 from eliquare.vocabulary import select as selection
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.reduce import reduce_model
-from families import make_teacher, sentences
+from families import make_teacher, reduce_model, sentences
 
 
 def prepare(folder, language, rule):

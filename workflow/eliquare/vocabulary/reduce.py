@@ -67,55 +67,33 @@ class ReduceOptions(Options):
 
 
 def reduce(options: ReduceOptions) -> None:
-    """Reduce the model; with a sample, refuse to write a result that differs from the old model."""
-    folder = local_folder(options.model)
-    if options.tasks and options.sample is None:
-        raise InputError("--sample: give a documents folder or a text file to compare on")
-    if options.sample is None:
-        logger.warning("nothing proves this reduction: give --sample, some text to compare on")
-    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
-    selected = read_vocabulary(options.vocabulary, tokens)
-    settings = {"model": options.model, "vocabulary": checksum(options.vocabulary)}
-    reduce_model(folder, selected, options.output, options.sample, dict(options.tasks), settings)
-
-
-def reduce_model(
-    folder: Path,
-    selected: Mapping[int, str],
-    output: Path,
-    sample: Path | None = None,
-    tasks: Mapping[str, Path] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any] | None:
-    """Write a model reduced to the selected tokens; return the findings of its verification.
+    """Write a model reduced to the selected tokens, and those that they need beside them.
 
     For text whose tokens are all selected, the segmentation and the hidden states stay the same and
-    MLM logits equal the old ones at the selected rows.
-
-    Args:
-        folder: the model.
-        selected: reasons by id of the model's own tokenizer. Special tokens join them, and those on
-            the routes of BPE tokens.
-        output: the folder to make.
-        sample: documents folder or text file; the reduction is verified on it, and on the task
-            files, before it takes its place.
-        tasks: task files by name.
-        settings: recorded in provenance.json.
+    MLM logits equal the old ones at the selected rows. With a sample, that is verified on it and on
+    the task files before the result takes its place.
 
     Raises:
         InputError: model or tokenizer are of a kind that cannot be reduced, or the verification
             finds a difference.
     """
     quiet()
+    folder, output = local_folder(options.model), options.output
+    if options.tasks and options.sample is None:
+        raise InputError("--sample: give a documents folder or a text file to compare on")
+    if options.sample is None:
+        logger.warning("nothing proves this reduction: give --sample, some text to compare on")
     tokenizer = load_fast_tokenizer(folder)
     description = tokenizer_json.describe(tokenizer)
-    specials = tokenizer_json.special_ids(folder, description)
-    completed = complete(selected, description, specials)
-    if added := [reason for index, reason in completed.items() if index not in selected]:
-        reasons = describe_reasons(added)
-        logger.info("%s: %d tokens join the selected ones (%s)", output, len(added), reasons)
-    kept = list(completed)
     tokens = tokenizer_json.list_tokens(description)
+    selected = read_vocabulary(options.vocabulary, tokens)
+    completed = complete(selected, description, tokenizer_json.special_ids(folder, description))
+    if added := [reason for index, reason in completed.items() if index not in selected]:
+        text = "%s: %d tokens join the selected ones (%s)"
+        logger.info(text, options.vocabulary, len(added), describe_reasons(added))
+    kept = list(completed)
+    settings = {"tokens": len(kept), "of": len(tokens), "model": options.model}
+    settings["vocabulary"] = checksum(options.vocabulary)
     with atomic_dir(output) as partial:
         reduced = tokenizer_json.reduce(description, kept)
         tokenizer_json.save_tokenizer(tokenizer, reduced, partial)
@@ -123,14 +101,14 @@ def reduce_model(
         del tokenizer, description, reduced
         write_vocabulary(partial / "vocabulary.csv", completed, tokens)
         reduce_weights(folder, kept, partial)
-        findings = None
-        if sample is not None:
-            findings = compare(folder, partial, sample, tasks, SENTENCES)
+        if options.sample is None:
+            head = has_mlm_head(load_model(partial))
+        else:
+            findings = compare(folder, partial, options.sample, dict(options.tasks), SENTENCES)
             write_json(partial / "verification.json", findings)
-        head = findings["mlm_head"] if findings else has_mlm_head(load_model(partial))
-        sizes = {"tokens": len(kept), "of": len(tokens)}
-        record = provenance(sizes | dict(settings or {}), {"model": folder})
-        write_json(partial / "provenance.json", record)
+            head = findings["mlm_head"]
+            logger.info("%s: %s", output, describe_findings(findings))
+        write_json(partial / "provenance.json", provenance(settings, {"model": folder}))
         before, after = (parameter_count(load_config(model), head) for model in (folder, partial))
         (partial / "README.md").write_text(
             model_card(folder.resolve().name, f"{len(kept):,}", f"{len(tokens):,}", before, after),
@@ -140,9 +118,6 @@ def reduce_model(
         logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
     numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
     logger.info("%s: %s of %s tokens, %s of %s parameters", output, *numbers)
-    if findings is not None:
-        logger.info("%s: %s", output, describe_findings(findings))
-    return findings
 
 
 # Weights

@@ -273,7 +273,7 @@ def complete(
 
     These are the special tokens; and for BPE the alphabet and the routes of all selected tokens.
     """
-    completed = dict.fromkeys(specials, "special") | selected
+    completed = {**dict.fromkeys(specials, "special"), **selected}
     completed |= tokenizer_json.closing_ids(description, completed)
     return dict(sorted(completed.items()))
 

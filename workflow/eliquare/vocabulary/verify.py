@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from pydantic import BeforeValidator, Field
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from eliquare.cli import Options
@@ -306,28 +307,22 @@ def take_sample(
         if any(index not in new_ids for index in old) or (not unigram and unknown in old):
             continue
         if new != [new_ids[index] for index in old]:
-            old_tokens, new_tokens = (
-                " ".join(tokenizer.convert_ids_to_tokens(ids[:12]))
-                for tokenizer, ids in ((pair.old, old), (pair.new, new))
-            )
+            old_tokens, new_tokens = (each.tokenize(sentence) for each in (pair.old, pair.new))
             raise InputError(
-                f"{reduced}: segments {sentence[:60]!r} into {new_tokens}, "
-                f"the old tokenizer into {old_tokens}"
+                f"{reduced}: segments {sentence[:60]!r} into {new_tokens[:12]}, "
+                f"the old tokenizer into {old_tokens[:12]}"
             )
         sentences.append(masked(pair, sentence, old, new))
         if len(sentences) == max(wanted, SENTENCES):
             break
-    if not sentences:
-        message = (
-            f"{name}: none of {read:,} sentences is segmented into kept tokens only, so nothing "
-            "can be verified on it"
+    if not sentences and name == CORPUS:
+        raise InputError(
+            f"{name}: none of {read:,} sentences is segmented into kept tokens only; keep more "
+            "tokens, or give text of the right language"
         )
-        if name == CORPUS:
-            raise InputError(f"{message}; keep more tokens, or give text of the right language")
-        logger.warning("%s", message)
-    if newly_unknown:
-        text = "%s: %d of %d sentences have an %s that they have not with the full vocabulary"
-        logger.warning(text, name, newly_unknown, read, pair.new.unk_token)
+    if newly_unknown or not sentences:
+        text = "%s: of %d sentences, %d can be compared, and %d have an %s that is new"
+        logger.warning(text, name, read, len(sentences), newly_unknown, pair.new.unk_token)
     number = min(wanted, len(sentences))
     spread = [sentences[place * len(sentences) // number] for place in range(number)]
     return spread, {
@@ -405,9 +400,8 @@ def run_model(
     size = 1 if padding is None else SENTENCES_PER_BATCH
     for start in range(0, len(sentences), size):
         batch = sentences[start : start + size]
-        longest = max(map(len, batch))
-        ids = torch.tensor([[*s, *[padding or 0] * (longest - len(s))] for s in batch])
-        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in batch])
+        ids = pad_sequence([torch.tensor(s) for s in batch], True, padding or 0)
+        mask = pad_sequence([torch.ones(len(s), dtype=torch.long) for s in batch], True)
         output = model(input_ids=ids, attention_mask=mask)
         hidden = last.pop()
         for place, sentence in enumerate(batch):
