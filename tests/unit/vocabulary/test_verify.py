@@ -140,7 +140,7 @@ def test_a_character_of_a_task_that_the_corpus_lacks_is_counted(models, planted,
     )
     known = sentences("qaa")[0]
     (tmp_path / "task.txt").write_text(f"{known} {lacking}\n{known}\n", encoding="utf-8")
-    tasks = {"task": tmp_path / "task.txt"}
+    tasks = [("task", tmp_path / "task.txt")]
     texts = compare(folder / "old", planted, folder / "documents", tasks)["texts"]
     assert texts["task"]["sentences_newly_unknown"] == 1
     assert texts["corpus"]["sentences_newly_unknown"] == 0

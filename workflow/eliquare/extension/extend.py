@@ -78,11 +78,7 @@ def extend(options: ExtendOptions) -> None:
     old = tokenizer_json.describe(tokenizer)
     ids = {name: token_id for token_id, name in enumerate(tokenizer_json.list_tokens(old))}
     size = len(ids)
-    if model.config.vocab_size < size:
-        raise InputError(
-            f"{folder}: {size:,} tokens in the tokenizer, {model.config.vocab_size:,} rows in the "
-            "model"
-        )
+    tokenizer_json.require_rows(folder, size, model.config.vocab_size)
     texts = (document.text for document in read(options.documents))
     old_backend = backend_of(old)
     words = Words.read(old_backend, progress(texts, "words", unit="documents"))
@@ -174,12 +170,8 @@ def learn(options: ExtendOptions, words: Words, base: Description, replaced: int
             "the text; give more text, or lower --min-frequency or --min-gain"
         )
     if wanted is not None and len(learned.tokens) < wanted:
-        logger.warning(
-            "%d tokens fewer than asked for: others occur fewer than %d times, or do not shorten "
-            "the text",
-            wanted - len(learned.tokens),
-            options.min_frequency,
-        )
+        text = "%d tokens fewer than asked for; lower --min-frequency, or give more text"
+        logger.warning(text, wanted - len(learned.tokens))
     return learned
 
 

@@ -378,8 +378,7 @@ def extend_tokenizer(
     """
     names = tokenizer_json.list_tokens(description)
     everything = [*names, *tokens]
-    repeated = [token for token, uses in Counter(everything).items() if uses > 1]
-    if repeated:
+    if repeated := sorted(set(names).intersection(tokens)):
         raise InputError(f"the tokenizer has the token {repeated[0]!r} already")
     model = dict(description["model"])
     if model["type"] == "Unigram":

@@ -45,6 +45,27 @@ from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 # Enough to show a mistake, and two seconds for a model of mBERT's size.
 SENTENCES = 16
 GENERATION_CONFIG = "generation_config.json"
+CARD = """---
+library_name: transformers
+pipeline_tag: fill-mask
+base_model: {name}
+tags: [vocabulary-reduction]
+---
+
+# {name}, reduced to {tokens:,} tokens
+
+This is the masked language model {name} with {tokens:,} of its {total:,} tokens, and {after:,} of
+its {before:,} parameters. Nothing was trained. On text that the full model segments into these
+tokens, the hidden states are the same, and so are the logits of these tokens.
+
+```python
+from transformers import pipeline
+
+fill = pipeline("fill-mask", "path/of/this/folder")
+```
+
+`provenance.json` says what it was made from. The terms of {name} hold for this model too.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -104,16 +125,15 @@ def reduce(options: ReduceOptions) -> None:
         if options.sample is None:
             head = has_mlm_head(load_model(partial))
         else:
-            findings = compare(folder, partial, options.sample, dict(options.tasks), SENTENCES)
+            findings = compare(folder, partial, options.sample, options.tasks, SENTENCES)
             write_json(partial / "verification.json", findings)
             head = findings["mlm_head"]
             logger.info("%s: %s", output, describe_findings(findings))
         write_json(partial / "provenance.json", provenance(settings, {"model": folder}))
         before, after = (parameter_count(load_config(model), head) for model in (folder, partial))
-        (partial / "README.md").write_text(
-            model_card(folder.resolve().name, f"{len(kept):,}", f"{len(tokens):,}", before, after),
-            encoding="utf-8",
-        )
+        card = {"name": folder.resolve().name, "tokens": len(kept), "total": len(tokens)}
+        text = CARD.format(**card, before=before, after=after)
+        (partial / "README.md").write_text(text, encoding="utf-8")
     if not head:
         logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
     numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
@@ -133,11 +153,7 @@ def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> None:
     """
     config = load_config(folder)
     size, padding = config.vocab_size, config.pad_token_id
-    if kept[-1] >= size:
-        raise InputError(
-            f"{folder}: the tokenizer has more tokens than the model has rows ({size:,}): token "
-            f"{kept[-1]} has none; leave out those from {size:,} on"
-        )
+    tokenizer_json.require_rows(folder, kept[-1] + 1, size)
     empty = empty_model(config)
     if padding not in (None, -1) and counts_positions_from_padding(empty):
         new = list(kept).index(padding)
@@ -209,28 +225,3 @@ def renumbered(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]
         new = [old if old is None or old < 0 else new_ids.get(old) for old in ids]
         changes[key] = new if isinstance(config[key], list) else new[0]
     return changes
-
-
-def model_card(name: str, tokens: str, all_tokens: str, before: int, after: int) -> str:
-    """Return a short model card."""
-    return f"""---
-library_name: transformers
-pipeline_tag: fill-mask
-base_model: {name}
-tags: [vocabulary-reduction]
----
-
-# {name}, reduced to {tokens} tokens
-
-This is the masked language model {name} with {tokens} of its {all_tokens} tokens, and {after:,} of
-its {before:,} parameters. Nothing was trained. On text that the full model segments into these
-tokens, the hidden states are the same, and so are the logits of these tokens.
-
-```python
-from transformers import pipeline
-
-fill = pipeline("fill-mask", "path/of/this/folder")
-```
-
-`provenance.json` says what it was made from. The terms of {name} hold for this model too.
-"""

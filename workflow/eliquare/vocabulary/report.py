@@ -81,7 +81,7 @@ def report(options: ReportOptions) -> None:
         "token_coverage": token_coverage(counts, selected, specials),
         "texts": measure_all({"before": old, "after": new}, options),
         "verification": compare(
-            options.model, options.reduced, options.documents, dict(options.tasks), SENTENCES
+            options.model, options.reduced, options.documents, options.tasks, SENTENCES
         ),
     }
     with atomic_write(options.output) as partial:

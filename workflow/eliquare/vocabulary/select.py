@@ -23,6 +23,7 @@ from fontTools import unicodedata
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.checks import SELECTION_KEYS
 from eliquare.config.model import SelectionRule
 from eliquare.corpus.counts import Counts, TokenCounter, read_counts
 from eliquare.corpus.documents import read_lines
@@ -32,7 +33,6 @@ from eliquare.models.hub import local_folder
 from eliquare.vocabulary import tokenizer as tokenizer_json
 
 COLUMNS = ["id", "token", "reason"]
-RULES = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
 LINES_AT_ONCE = 1000
 
 logger = logging.getLogger(__name__)
@@ -109,10 +109,10 @@ def select_tokens(
         InputError: not exactly one rule is given, or it keeps nothing beyond special tokens and
             characters.
     """
-    given = [name for name in RULES if getattr(rule, name) is not None]
+    given = [name for name in SELECTION_KEYS if getattr(rule, name) is not None]
     if len(given) != 1:
         raise InputError(
-            f"vocabularies: expected exactly one of {', '.join(RULES)}; found "
+            f"vocabularies: expected exactly one of {', '.join(SELECTION_KEYS)}; found "
             f"{', '.join(given) or 'none'}"
         )
     name = given[0]

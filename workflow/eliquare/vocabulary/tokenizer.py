@@ -144,6 +144,15 @@ def list_tokens(description: Description) -> list[str]:
     return tokens
 
 
+def require_rows(folder: str | Path, tokens: int, rows: int) -> None:
+    """Raise InputError where a model has fewer rows than tokens that it is to have."""
+    if rows < tokens:
+        raise InputError(
+            f"{folder}: {tokens:,} tokens in the tokenizer, and only {rows:,} rows in the model; "
+            "leave out the tokens beyond them"
+        )
+
+
 def protected_ids(description: Description) -> set[int]:
     """Return the ids that every reduction keeps: added tokens, the unknown one, fallback bytes."""
     model = description["model"]

@@ -109,13 +109,8 @@ class Run(NamedTuple):
 
 def verify(options: VerifyOptions) -> None:
     """Compare the models and write the findings; a difference is an InputError."""
-    findings = compare(
-        local_folder(options.model),
-        options.reduced,
-        options.sample,
-        dict(options.tasks),
-        options.sentences,
-    )
+    folder = local_folder(options.model)
+    findings = compare(folder, options.reduced, options.sample, options.tasks, options.sentences)
     if options.output:
         with atomic_write(options.output) as partial:
             write_json(partial, findings)
@@ -126,13 +121,13 @@ def compare(
     folder: Path,
     reduced: Path,
     sample: Path,
-    tasks: Mapping[str, Path] | None = None,
+    tasks: Iterable[tuple[str, Path]] = (),
     sentences: int = SENTENCES,
 ) -> dict[str, Any]:
     """Compare a model with its reduced form and return the findings.
 
     Both are run, in float32 and one after the other, on so many ``sentences`` of the sample (a
-    documents folder or a text file) and of each task file. Raises InputError that says where the
+    documents folder or a text file) and of each task's file. Raises InputError that says where the
     models differ.
     """
     from eliquare.evaluation.readers import read_texts
@@ -144,7 +139,7 @@ def compare(
     samples = {
         CORPUS: take_sample(pair, reduced, CORPUS, sample_texts(sample, DOCUMENTS), sentences)
     }
-    for name, file in (tasks or {}).items():
+    for name, file in tasks:
         texts = islice(read_texts(file), TASK_TEXTS)
         samples[name] = take_sample(pair, reduced, name, texts, sentences)
     # Sentences of similar length share a batch.
@@ -176,10 +171,8 @@ def compare(
 def describe_findings(findings: Mapping[str, Any]) -> str:
     """Return the findings in one line."""
     texts = findings["texts"].values()
-    same, run = (
-        sum(text[f"sentences_{key}"] for text in texts)
-        for key in ("segmented_identically", "compared")
-    )
+    same = sum(text["sentences_segmented_identically"] for text in texts)
+    run = sum(text["sentences_compared"] for text in texts)
     difference = findings["largest_relative_logit_difference"]
     logits = "no MLM head to compare"
     if difference is not None:
@@ -248,10 +241,8 @@ def check_special_ids(folder: Path, reduced: Path, pair: Pair) -> None:
         if old in range(len(pair.old))
     ]
     # Tokenizer classes correct some of these when they load; other programs read the file as it is.
-    for part, token, holder, key in tokenizer_json.references(
-        tokenizer_json.read_description(reduced)
-    ):
-        named.append((f"tokenizer.json: {part}", token, holder[key]))
+    written = tokenizer_json.references(tokenizer_json.read_description(reduced))
+    named += [(f"tokenizer.json: {part}", name, holder[key]) for part, name, holder, key in written]
     vocabulary = pair.new.get_vocab()
     for place, token, number in named:
         if number != vocabulary.get(token):
@@ -278,8 +269,8 @@ def take_sample(
     is only reported.
 
     Returns:
-        ``wanted`` of these sentences at most, spread over them, with some tokens masked; and counts
-        for the findings.
+        ``wanted`` of these sentences at most, spread over them, with the mask in place of every
+        seventh token; and counts for the findings.
 
     Raises:
         InputError: such a sentence is segmented in another way; or, where ``name`` is CORPUS, a
@@ -290,6 +281,7 @@ def take_sample(
     max_length = min(MAX_LENGTH, pair.old.model_max_length)
     unigram = tokenizer_json.kind_of(pair.old_description) == "Unigram"
     unknown, new_unknown = pair.old.unk_token_id, pair.new.unk_token_id
+    mask_ids, specials = (pair.old.mask_token_id, pair.new.mask_token_id), pair.old.all_special_ids
     sentences: list[Sentence] = []
     read = newly_unknown = 0
     # "und": of no language that is known.
@@ -312,7 +304,11 @@ def take_sample(
                 f"{reduced}: segments {sentence[:60]!r} into {new_tokens[:12]}, "
                 f"the old tokenizer into {old_tokens[:12]}"
             )
-        sentences.append(masked(pair, sentence, old, new))
+        if mask_ids[0] is not None:
+            places = [place for place, index in enumerate(old) if index not in specials]
+            for place in places[3::MASK_EVERY]:
+                old[place], new[place] = mask_ids
+        sentences.append(Sentence(sentence, old, new))
         if len(sentences) == max(wanted, SENTENCES):
             break
     if not sentences and name == CORPUS:
@@ -331,17 +327,6 @@ def take_sample(
         "sentences_compared": number,
         "sentences_newly_unknown": newly_unknown,
     }
-
-
-def masked(pair: Pair, text: str, old: Sequence[int], new: Sequence[int]) -> Sentence:
-    """Return the sentence with the mask token in place of every seventh token."""
-    specials = set(pair.old.all_special_ids)
-    old_ids, new_ids = list(old), list(new)
-    if pair.old.mask_token_id is not None:
-        places = [place for place, index in enumerate(old) if index not in specials]
-        for place in places[3::MASK_EVERY]:
-            old_ids[place], new_ids[place] = pair.old.mask_token_id, pair.new.mask_token_id
-    return Sentence(text, old_ids, new_ids)
 
 
 def require_characters(pair: Pair, reduced: Path, text: str) -> None:
@@ -375,11 +360,7 @@ def run_model(
     """
     weights = map_weights(folder)
     model: Any = load_model(folder, torch.float32, weights.tensors)
-    if model.config.vocab_size <= max(kept):
-        raise InputError(
-            f"{folder}: {max(kept) + 1:,} tokens in the tokenizer, {model.config.vocab_size:,} "
-            "rows in the model"
-        )
+    tokenizer_json.require_rows(folder, max(kept) + 1, model.config.vocab_size)
     model = model if with_head else model.base_model
     columns = torch.tensor(kept)
     rows = {name: tensor[columns] for name, tensor in vocabulary_tensors(model).items()}
