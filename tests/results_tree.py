@@ -128,7 +128,7 @@ def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
     for student, language in paths.reductions():
         write(paths.verification(student, language), verification(language))
     for student, corpus in paths.distillations():
-        folder = paths.student(student, corpus, "distilled")
+        folder = paths.student(student, corpus)
         folder.mkdir(parents=True)
         (folder / "history.jsonl").write_text("".join(history(draw)))
         write(folder / "provenance.json", provenance())

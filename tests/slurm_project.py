@@ -15,7 +15,7 @@ from tiny_project import Project, tiny
 
 SCRIPT = Path(__file__).parent / "slurm" / "slurm-cluster"
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
-STUDENT = "results/students/pre/qaa/distilled"
+STUDENT = "results/students/pre/qaa/model"
 LOG = "logs/distill/pre-qaa.log"
 CHECKPOINTS = Path("results/students/pre/qaa/.distilled.checkpoints")
 # Polled often: what takes minutes on a real cluster takes seconds here.

@@ -22,7 +22,7 @@ from eliquare.config.model import Shape
 from eliquare.corpus import masking, sequences
 from eliquare.distillation.train import DistillOptions, distill
 from eliquare.io import read_json_lines
-from eliquare.models.loading import load_tokenizer, quiet
+from eliquare.models.loading import load_config, load_tokenizer, quiet
 from eliquare.models.pretrain import PretrainOptions, new_model, pretrain
 from eliquare.training import checkpoint
 
@@ -58,11 +58,14 @@ class World:
     student: Path
 
     def options(self, output: Path, **changes: Any) -> DistillOptions:
-        """Return the options of a distillation."""
-        inputs = {"teachers": [self.teacher], "student": self.student}
+        """Return the options of a distillation; ``student`` is a model that starts as it is."""
+        start = changes.pop("student", self.student)
+        layers = load_config(start).num_hidden_layers
+        shape = {"start_from": start, "num_hidden_layers": layers, "initialization": "first"}
         data = {"sequences": self.sequences, "masking": self.masking}
+        models = {"teachers": [self.teacher], **shape}
         return DistillOptions.model_validate(
-            {**inputs, **data, **BUDGET, "output": output, **changes}
+            {**models, **data, **BUDGET, "output": output, **changes}
         )
 
     def distill(self, output: Path, **changes: Any) -> Path:

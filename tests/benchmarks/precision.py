@@ -36,7 +36,6 @@ def train(paths: Paths, seed: int, precision: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = {
             "--teachers": paths.teacher_models(STUDENT, LANGUAGE)[0],
-            "--student": paths.student(STUDENT, LANGUAGE, "initial"),
             "--sequences": prepared / "sequences",
             "--masking": prepared / "masking",
             "--output": Path(folder) / "student",

@@ -34,9 +34,7 @@ def prepared(tmp_path_factory) -> Project:
     """A project in which everything but the distillation is made."""
     project = Project(tmp_path_factory.mktemp("prepared"))
     path = project.configure(one_language("faults"))
-    project.make(
-        path, "results/students/pre/qaa/initial", "results/corpora/qaa/teacher/full/masking"
-    )
+    project.make(path, "results/teachers/teacher/model", "results/corpora/qaa/teacher/full/masking")
     return project
 
 

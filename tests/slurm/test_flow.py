@@ -20,7 +20,6 @@ ON_CPU = {
     "select_vocabulary",
     "reduce_teacher",
     "vocabulary_report",
-    "initialize_student",
 }
 # A job's command in a network of its own, with nothing in it; its number is written down.
 NO_NETWORK = (

@@ -67,7 +67,7 @@ def test_one_more_seed_of_distillation(made):
         config["students"]["full"]["seeds"] = config["students"]["longer"]["seeds"] = [1]
 
     # A second seed has the size and the speed of the first.
-    new = {"initialize_student": 2, "distill": 2, "finetune": 2}
+    new = {"distill": 2, "finetune": 2}
     assert made.changed(change) == ALL_READ | new
 
 
@@ -93,7 +93,6 @@ OF_ONE_LANGUAGE = {
     "extend_teacher": 1,
     "vocabulary_report": 1,
     "extension_report": 1,
-    "initialize_student": 3,
     "distill": 2,
     "distill_extended": 1,
     "reduce_student": 1,
@@ -117,9 +116,7 @@ def test_another_dump_of_one_language(made):
     def change(config):
         config["languages"]["qab"]["corpus"]["date"] = "20260201"
 
-    # The student with the full vocabulary starts as the teacher, whatever the text.
-    again = OF_ONE_LANGUAGE | {"initialize_student": 2}
-    assert made.changed(change) == ALL_READ | again
+    assert made.changed(change) == ALL_READ | OF_ONE_LANGUAGE
 
 
 def test_a_task_file_with_other_content(made):
@@ -165,7 +162,7 @@ def test_a_deleted_intermediate_is_made_only_where_it_is_needed(made):
     finally:
         away.rename(folder)
     # The other student that learns with these masks is trained again with it.
-    new = {"initialize_student": 2, "distill": 3, "finetune": 3, "benchmark": 3}
+    new = {"distill": 3, "finetune": 3, "benchmark": 3}
     assert planned == ALL_READ | new | {"fix_masks": 1}
 
 

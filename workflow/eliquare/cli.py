@@ -71,17 +71,16 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("models.hub:fetch", 1, "fetch a model from a hub or a folder"),
         "tokenizer": Stage("models.tokenizer:train_tokenizer", 2, "train a tokenizer"),
         "pretrain": Stage("models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
-        "student": Stage("models.student:initialize", 1, "initialize a student"),
     },
     "distillation": {
-        "distill": Stage("distillation.train:distill", 5, "distil a student"),
+        "distill": Stage("distillation.train:distill", 6, "distil teachers into a student"),
     },
     "extension": {
         "extend": Stage("extension.extend:extend", 2, "add tokens for a language"),
         "tokenize": Stage("extension.alignment:tokenize", 1, "tokenize text twice"),
         "mask": Stage("extension.alignment:mask", 1, "masks for two tokenizers"),
         "report": Stage("extension.report:report", 1, "report what an extension changed"),
-        "distill": Stage("extension.distill:distill", 3, "distil across two tokenizers"),
+        "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
         "finetune": Stage("evaluation.finetune:finetune", 4, "fine-tune and score"),

@@ -94,9 +94,9 @@ class Paths:
 
     # Students
 
-    def student(self, student: str, corpus: str, part: str) -> Path:
-        """Return a part of a student: ``initial``, ``distilled`` or ``reduced``."""
-        return self.results / "students" / student / corpus / part
+    def student(self, student: str, corpus: str) -> Path:
+        """Return the model folder of a student: distilled, or reduced after its distillation."""
+        return self.results / "students" / student / corpus / "model"
 
     def corpus_of(self, student: str, language: str) -> str:
         """Return the corpus that a student is distilled on."""
@@ -138,11 +138,11 @@ class Paths:
         if not self.is_distilled(original) or not self.is_for(student, language):
             return None
         corpus = self.corpus_of(original, language)
-        return self.student(original, corpus, "distilled") / "history.jsonl"
+        return self.student(original, corpus) / "history.jsonl"
 
     def verification(self, student: str, language: str) -> Path:
         """Return the comparison of a student reduced after its distillation with its original."""
-        return self.student(student, language, "verification.json")
+        return self.student(student, language).with_name("verification.json")
 
     def training_languages(self, student: str, language: str) -> list[str]:
         """Return the languages whose text a student was distilled on."""
@@ -166,9 +166,8 @@ class Paths:
             return self.results / "systems" / system / "model"
         if entry.reduced_from:
             # One multilingual student can be reduced for each language.
-            return self.student(system, language, "reduced")
-        part = "distilled" if self.is_distilled(system) else "initial"
-        return self.student(system, self.corpus_of(system, language), part)
+            return self.student(system, language)
+        return self.student(system, self.corpus_of(system, language))
 
     def is_for(self, system: str, language: str) -> bool:
         """Return whether a system is meant for a language."""
@@ -225,7 +224,7 @@ class Paths:
         return [pair for pair in self.pairs(languages) if self.tasks([pair[0]])]
 
     def benchmarked(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
-        """Return (language, system) of every model measured: seeds change neither size nor speed."""
+        """Return (language, system) of every model measured: one seed of each student."""
         return [pair for pair in self.pairs(languages) if "@" not in pair[1]]
 
     def distillations(self) -> list[tuple[str, str]]:

@@ -221,11 +221,24 @@ def distillation_data(wildcards, part):
     return paths.prepared(wildcards.corpus, recipe(wildcards).teacher, vocabulary) / part
 
 
+def extended_teacher(wildcards):
+    """Return the model that a student with an extended vocabulary starts from."""
+    student = recipe(wildcards)
+    if student.extension is None:
+        return []
+    return paths.teacher(wildcards.corpus, student.teacher, student.extension)
+
+
+def start_of(input):
+    """Return the model that a student starts from; the student is no larger."""
+    return input.start or input.teachers[0]
+
+
 def original_student(wildcards):
     """Return the distilled student that a reduced one comes from."""
     original = paths.original_of(wildcards.student)
     corpus = paths.corpus_of(original, wildcards.language)
-    return paths.student(original, corpus, "distilled")
+    return paths.student(original, corpus)
 
 
 def students_that(have):

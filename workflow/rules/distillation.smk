@@ -4,17 +4,17 @@
 rule distill:
     input:
         teachers=lambda wc: paths.teacher_models(wc.student, wc.corpus),
-        student="<results>/students/{student}/{corpus}/initial",
+        start=extended_teacher,
         sequences=lambda wc: distillation_data(wc, "sequences"),
         masking=lambda wc: distillation_data(wc, "masking"),
     output:
-        directory("<results>/students/{student}/{corpus}/distilled"),
+        directory("<results>/students/{student}/{corpus}/model"),
     log:
         "<logs>/distill/{student}-{corpus}.log",
     benchmark:
         "<results>/costs/distill/{student}-{corpus}.tsv"
     wildcard_constraints:
-        student=one_of(students_that(lambda student: not student.extension)),
+        student=one_of(students_that(lambda each: not each.extension and not each.reduced_from)),
     conda:
         "../../envs/eliquare.yaml"
     threads: lambda wc: recipe(wc).training.threads * recipe(wc).training.gpus
@@ -22,17 +22,18 @@ rule distill:
         gpu=lambda wc: recipe(wc).training.gpus,
         nodes=1,
         mem_mb=lambda wc, input, attempt: training_memory(
-            attempt, recipe(wc).training, *input.teachers, input.student
+            attempt, recipe(wc).training, *input.teachers, start_of(input)
         ),
         runtime=lambda wc, input, attempt: training_minutes(
             attempt,
             recipe(wc).training,
             input.sequences,
-            [stored_parameters(model) for model in (*input.teachers, input.student)],
+            [stored_parameters(model) for model in (*input.teachers, start_of(input))],
         ),
     params:
         version=version("distillation", "distill"),
         room="distillation",
+        start=lambda wc, input: options.words({"start_from": input.start or None}),
         options=lambda wc: options.distillation(settings, wc.student),
         launcher=lambda wc: options.launcher(recipe(wc).training),
         threads=lambda wc, resources: recipe(wc).training.threads,
@@ -42,7 +43,7 @@ rule distill:
         "Distill {wildcards.student} on {wildcards.corpus}"
     shell:
         "OMP_NUM_THREADS={params.threads} {params.launcher} {params.room} distill"
-        " --teachers {input.teachers} --student {input.student} --sequences {input.sequences}"
+        " --teachers {input.teachers} {params.start} --sequences {input.sequences}"
         " --masking {input.masking} {params.options} {params.execution} --output {output}"
         " > {log} 2>&1 {params.requeue}"
 
@@ -66,7 +67,7 @@ use rule reduce_teacher as reduce_student with:
         ),
         documents="<results>/corpora/{language}/documents",
     output:
-        directory("<results>/students/{student}/{language}/reduced"),
+        directory("<results>/students/{student}/{language}/model"),
     log:
         "<logs>/reduce_student/{student}-{language}.log",
     benchmark:
@@ -81,7 +82,7 @@ use rule reduce_teacher as reduce_student with:
 rule verify_student:
     input:
         model=original_student,
-        reduced="<results>/students/{student}/{language}/reduced",
+        reduced="<results>/students/{student}/{language}/model",
         documents="<results>/corpora/{language}/documents",
         tasks=lambda wc: training_texts(wc.language).values(),
     output:

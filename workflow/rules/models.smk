@@ -1,4 +1,4 @@
-# Teachers, other systems, and students before their distillation.
+# Teachers and other systems.
 
 
 rule fetch_teacher:
@@ -134,31 +134,3 @@ use rule pretrain_teacher as adapt_teacher with:
         start=lambda wc, input: f"--model {input.model}",
     message:
         "Adapt {wildcards.teacher} to {wildcards.corpus}"
-
-
-rule initialize_student:
-    input:
-        lambda wc: paths.teacher(
-            wc.corpus,
-            settings.students[wc.student].teacher,
-            paths.vocabulary_of(wc.student),
-        ),
-    output:
-        directory("<results>/students/{student}/{corpus}/initial"),
-    log:
-        "<logs>/initialize_student/{student}-{corpus}.log",
-    benchmark:
-        "<results>/costs/initialize_student/{student}-{corpus}.tsv"
-    conda:
-        "../../envs/eliquare.yaml"
-    resources:
-        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 3, *input),
-        runtime=lambda wc, attempt: minutes(attempt, 30),
-    params:
-        version=version("models", "student"),
-        options=lambda wc: options.student(settings.students[wc.student]),
-    message:
-        "Initialize {wildcards.student} for {wildcards.corpus}"
-    shell:
-        "python -m eliquare models student --teacher {input} {params.options} --output {output}"
-        " > {log} 2>&1"

@@ -96,8 +96,8 @@ def test_two_papers_with_other_budgets_make_nothing_in_one_place(monkeypatch):
 def test_a_student_reduced_afterwards_is_not_trained_again(paths):
     assert [paths.original_of(name) for name in ("post", "post@2")] == ["full", "full@2"]
     assert paths.history("post", "sl") == paths.history("full", "sl")
-    assert paths.model("post", "sl") == Path("results/students/post/sl/reduced")
-    assert paths.model("full@2", "sl") == Path("results/students/full@2/sl/distilled")
+    assert paths.model("post", "sl") == Path("results/students/post/sl/model")
+    assert paths.model("full@2", "sl") == Path("results/students/full@2/sl/model")
     assert paths.reductions() == [
         (name, language) for language in ("sl", "sw") for name in ("post", "post@2", "many-post")
     ]
@@ -168,7 +168,7 @@ def test_an_extended_student_has_tokens_that_its_teacher_lacks(paths):
 
 
 def test_a_student_that_is_not_trained_is_as_it_starts(paths):
-    assert paths.model("scratch", "sl") == Path("results/students/scratch/sl/initial")
+    assert paths.model("scratch", "sl") == Path("results/students/scratch/sl/model")
     assert paths.history("scratch", "sl") is None
     assert ("scratch", "sl") not in paths.released()
 

@@ -84,13 +84,13 @@ CHANGES = {
         "students/full/objective",
         {"kl": {"temperature": 9.0}},
         "students.full",
-        "../students/full/sl/distilled",
+        "../students/full/sl/model",
     ),
     "gpus of a student": (
         "students/full/training/gpus",
         4,
         "students.full",
-        "../students/full/sl/distilled",
+        "../students/full/sl/model",
     ),
     "gpus of a teacher": (
         "teachers/big/training/gpus",

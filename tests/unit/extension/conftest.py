@@ -1,4 +1,4 @@
-"""A small world in two tokenizers: a teacher, the same with new tokens, a student, sequences."""
+"""A small world in two tokenizers: a teacher, the same with new tokens, sequences."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,9 @@ import torch
 import transformers
 
 import worlds
-from eliquare.config.model import StudentShape
 from eliquare.corpus.masking import MaskOptions
 from eliquare.extension import alignment
 from eliquare.extension.extend import ExtendOptions, extend
-from eliquare.models.student import StudentOptions, initialize
 
 MAX_LENGTH = 48
 
@@ -24,7 +22,6 @@ class World:
     documents: Path
     teacher: Path
     extended: Path
-    student: Path
     sequences: Path
     masking: Path
 
@@ -62,9 +59,6 @@ def world(request, tmp_path_factory) -> World:
     extended = folder / "extended"
     rule = {"num_tokens": 100, "min_frequency": 3}
     extend(ExtendOptions(model=str(teacher), documents=documents, output=extended, **rule))
-    student = folder / "student"
-    shape = StudentShape(num_hidden_layers=1, initialization="first")
-    initialize(StudentOptions(teacher=extended, output=student, **shape.model_dump()))
     options = {"documents": documents, "tokenizer": extended, "counts": folder / "counts"}
     options |= {"teacher_tokenizer": teacher, "max_length": MAX_LENGTH, "language": "uk"}
     sequences, masking = folder / "sequences", folder / "masking"
@@ -78,4 +72,4 @@ def world(request, tmp_path_factory) -> World:
             output=masking,
         )
     )
-    return World(documents, teacher, extended, student, sequences, masking)
+    return World(documents, teacher, extended, sequences, masking)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM
 
 from eliquare.config.model import StudentShape
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models.loading import load_masked_lm, max_sequence_length
-from eliquare.models.student import LAYER, StudentOptions, initialize, layer_map, student_config
+from eliquare.models.student import LAYER, layer_map, new_student, student_config
 from families import make_teacher
 
 
@@ -18,9 +18,10 @@ def teacher(request, tmp_path_factory):
     return make_teacher(request.param, tmp_path_factory.mktemp("teachers") / "it", layers=12)
 
 
-def make(teacher, output, layers, **shape):
+def make(teacher, output, layers, seed=1, **shape):
     """Write a student of a teacher."""
-    initialize(StudentOptions(teacher=teacher, output=output, num_hidden_layers=layers, **shape))
+    given = StudentShape(num_hidden_layers=layers, **shape)
+    new_student(load_masked_lm(teacher), given, seed).save_pretrained(output)
     return output
 
 
@@ -72,9 +73,6 @@ def test_a_student_starts_as_the_right_layers(teacher, tmp_path, initialization,
     assert model.config.num_hidden_layers == layers
     tied = model.get_output_embeddings().weight
     assert tied.data_ptr() == model.get_input_embeddings().weight.data_ptr()
-    vocabularies = [AutoTokenizer.from_pretrained(each).get_vocab() for each in (folder, teacher)]
-    assert vocabularies[0] == vocabularies[1]
-    assert str(teacher) not in (folder / "provenance.json").read_text()
 
 
 @pytest.mark.parametrize(

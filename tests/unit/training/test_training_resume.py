@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_not_loaded(world, tmp_path, damage):
     assert weights_of(world.distill(output, **SHORT)) == weights_of(straight)
 
 
-@pytest.mark.parametrize("what", ["objective", "learning_rate", "teacher", "student", "masking"])
+@pytest.mark.parametrize("what", ["objective", "learning_rate", "teacher", "start_from", "masking"])
 def test_another_objective_setting_or_input_starts_clean_and_says_so(world, tmp_path, caplog, what):
     caplog.set_level("INFO")
     output = tmp_path / "out"
@@ -189,7 +189,7 @@ def test_another_objective_setting_or_input_starts_clean_and_says_so(world, tmp_
         change = {what: tmp_path / "other"}
     else:
         other = write_model(world.tokenizer, tmp_path / "other", seed=5, num_hidden_layers=2)
-        change = {"teachers": [other]} if what == "teacher" else {what: other}
+        change = {"teachers": [other]} if what == "teacher" else {"student": other}
     caplog.clear()
     interrupt(world, output, **SHORT, **change)
     assert f"left by a training with other {what}; starting clean" in caplog.text

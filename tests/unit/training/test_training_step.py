@@ -25,9 +25,9 @@ def still(world, tmp_path_factory):
 def trainer_of(world, student_folder, output, objective, **split):
     """Return a trainer in float64, about to take its first step."""
     options = world.options(output, student=student_folder, objective=objective, **split)
-    student = load_masked_lm(options.student)
+    student = load_masked_lm(student_folder)
     teachers = [Teacher(load_masked_lm(world.teacher).double())]
-    data = load_data(options, student, load_tokenizer(options.student))
+    data = load_data(options, student, load_tokenizer(student_folder))
     torch.manual_seed(1)
     distillation = Distillation(student, teachers, options.objective)
     return MaskedTrainer(student.double(), distillation, data, options)

@@ -412,8 +412,7 @@ def system_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
     settings = paths.settings
     corpora = [*settings.languages, *settings.mixtures]
     for (name, student), corpus in product(settings.students.items(), corpora):
-        for part in ("initial", "distilled", "reduced"):
-            yield f"students.{name}", student, paths.student(name, corpus, part)
+        yield f"students.{name}", student, paths.student(name, corpus)
     for name, system in settings.systems.items():
         if system.model is not None:
             yield f"systems.{name}", system, paths.results / "systems" / name / "model"

@@ -15,7 +15,6 @@ from eliquare.config.model import (
     EXECUTION_KEYS,
     Configuration,
     Shape,
-    Student,
     StudentShape,
     TaskData,
     Teacher,
@@ -65,13 +64,8 @@ def pretraining(teacher: Teacher) -> str:
     return f"{shape} {budget(teacher.training)}".strip()
 
 
-def student(recipe: Student) -> str:
-    """Return the shape of a student and what it starts from."""
-    return f"{words(recipe, StudentShape)} {words({'seed': recipe.training.seed})}"
-
-
 def distillation(settings: Configuration, name: str) -> str:
-    """Return how a student is distilled."""
+    """Return the shape of a student, what it starts from and how it is distilled."""
     recipe = settings.students[name]
     weights = [recipe.teachers.get(each) for each in Paths(settings).teachers_of(name)]
     values = {
@@ -80,7 +74,7 @@ def distillation(settings: Configuration, name: str) -> str:
         "data_fraction": recipe.data_fraction,
         "teacher_weights": weights if recipe.teachers else None,
     }
-    return f"{words(values)} {budget(recipe.training)}"
+    return f"{words(recipe, StudentShape)} {words(values)} {budget(recipe.training)}"
 
 
 def budget(training: Training) -> str:

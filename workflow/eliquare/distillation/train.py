@@ -1,7 +1,7 @@
 r"""Distil one teacher or several into a student: the one expensive stage.
 
-    python -m eliquare distillation distill --teachers T --student S --sequences D --masking M \
-        --max-steps 20000 --output O
+    python -m eliquare distillation distill --teachers T --num-hidden-layers 6 --sequences D \
+        --masking M --max-steps 20000 --output O
 
 With several GPUs, ``torchrun --nproc-per-node 4 -m eliquare distillation distill …``; the workflow
 runs the same command. Start it again after a kill, and it resumes from its last checkpoint; what
@@ -20,6 +20,7 @@ from pydantic import Field
 from transformers import PreTrainedModel
 
 from eliquare.cli import version
+from eliquare.config.model import StudentShape
 from eliquare.config.objective import Objective
 from eliquare.distillation.objective import (
     Distillation,
@@ -29,31 +30,39 @@ from eliquare.distillation.objective import (
 )
 from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_tokenizer
+from eliquare.models.student import new_student
 from eliquare.training.data import load_data
 from eliquare.training.options import TrainingOptions, begin, locked_output
 from eliquare.training.trainer import MaskedTrainer
 
 
-class DistillOptions(TrainingOptions):
-    """Options of a distillation, beside those of every training."""
+class DistillOptions(TrainingOptions, StudentShape):
+    """Options of a distillation, beside those of every training: teachers and student."""
 
     teachers: list[Path] = Field(min_length=1, description="Model folders, of one vocabulary.")
     teacher_weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         [], description="Weight of each teacher in the terms, in their order; equal by default."
     )
-    student: Path = Field(description="Model folder of the student as it starts.")
+    start_from: Path | None = Field(
+        None, description="Model folder that the student starts from; the first teacher by default."
+    )
     objective: Objective = Field(Objective(), description="Preset, and terms that differ from it.")
     freeze: list[Literal["embeddings", "positions"]] = Field(
         [], description="Parts of the student that stay as they are."
     )
 
+    @property
+    def start(self) -> Path:
+        """The model folder that the student starts from."""
+        return self.start_from or self.teachers[0]
+
     def inputs(self) -> dict[str, Path]:
         """Return the folders whose content decides the result, by name."""
         names = ["teacher", *(f"teacher-{number}" for number in range(2, len(self.teachers) + 1))]
-        teachers = dict(zip(names, self.teachers, strict=True))
-        return teachers | {
-            name: getattr(self, name) for name in ("student", "sequences", "masking")
-        }
+        inputs = dict(zip(names, self.teachers, strict=True))
+        if self.start_from:
+            inputs["start_from"] = self.start_from
+        return inputs | {"sequences": self.sequences, "masking": self.masking}
 
 
 def distill(options: DistillOptions) -> None:
@@ -62,8 +71,9 @@ def distill(options: DistillOptions) -> None:
     origin = options.provenance(options.inputs(), version("distillation", "distill"))
 
     # Models and data: one tokenizer for all
-    student, tokenizer = load_masked_lm(options.student), load_tokenizer(options.student)
     teachers = load_teachers(options)
+    start = load_masked_lm(options.start_from) if options.start_from else teachers[0].model
+    student, tokenizer = new_student(start, options, options.seed), load_tokenizer(options.start)
     data = load_data(options, student, tokenizer)
 
     # Objective: projections are new parameters, whose seed shall not depend on what was loaded
@@ -93,12 +103,12 @@ def load_teachers(options: DistillOptions) -> list[Teacher]:
             f"--teacher-weights: {len(weights)} given for {len(options.teachers)} teachers; give "
             "one for each, in their order, or none"
         )
-    vocabulary = load_tokenizer(options.student).get_vocab()
+    vocabulary = load_tokenizer(options.start).get_vocab()
     for folder in options.teachers:
-        if load_tokenizer(folder).get_vocab() != vocabulary:
+        if folder != options.start and load_tokenizer(folder).get_vocab() != vocabulary:
             raise InputError(
-                f"{options.student} and {folder} have different tokens: a student and all its "
-                "teachers have one vocabulary; make the student from this teacher"
+                f"{options.start} and {folder} have different tokens: a student and all its "
+                "teachers have one vocabulary"
             )
     models = [load_masked_lm(folder) for folder in options.teachers]
     return [Teacher(model, weight) for model, weight in zip(models, weights, strict=True)]

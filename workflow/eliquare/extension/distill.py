@@ -1,10 +1,10 @@
 r"""Distil a teacher into a student that segments the text differently, as one with new tokens does.
 
-    python -m eliquare extension distill --teachers T --student S --sequences D --masking M \
-        --max-steps 20000 --output O
+    python -m eliquare extension distill --teachers T --start-from S --num-hidden-layers 6 \
+        --sequences D --masking M --max-steps 20000 --output O
 
-The lines of ``eliquare/distillation/train.py``, on sequences of ``extension tokenize`` and
-``extension mask``, with another objective:
+``S`` is the teacher with its tokenizer extended. The lines of ``eliquare/distillation/train.py``,
+on sequences of ``extension tokenize`` and ``extension mask``, with another objective:
 
 - **kl**: at the places where both have one and the same token over the same characters (special
   tokens too), the distributions over the tokens that both have, renormalised on both sides;
@@ -37,6 +37,7 @@ from eliquare.extension.alignment import Ints
 from eliquare.extension.data import load_data
 from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_tokenizer
+from eliquare.models.student import new_student
 from eliquare.training.options import begin, locked_output
 from eliquare.training.outputs import Batch, outputs_at, projection_of, unwrapped
 from eliquare.training.trainer import Losses, MaskedTrainer
@@ -46,11 +47,14 @@ def distill(options: DistillOptions) -> None:
     """Distil a teacher into a student that segments the text differently."""
     if len(options.teachers) > 1:
         raise InputError("--teachers: a student with another tokenizer has one teacher")
+    if options.start_from is None:
+        raise InputError("--start-from: missing; give the teacher with its tokenizer extended")
     begin(options)
     origin = options.provenance(options.inputs(), version("extension", "distill"))
 
     # Models and data, in two tokenizers
-    student, tokenizer = load_masked_lm(options.student), load_tokenizer(options.student)
+    start, tokenizer = load_masked_lm(options.start_from), load_tokenizer(options.start_from)
+    student = new_student(start, options, options.seed)
     (folder,) = options.teachers
     teacher, teacher_tokenizer = load_masked_lm(folder), load_tokenizer(folder)
     data, to_teacher = load_data(options, student, tokenizer, teacher, teacher_tokenizer)

@@ -1,1 +1,1 @@
-"""Load, fetch, initialize and pre-train models and tokenizers."""
+"""Load, fetch, shape and pre-train models and tokenizers."""

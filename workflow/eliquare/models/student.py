@@ -1,47 +1,30 @@
-"""Initialize a student: its shape, and which parts start as the teacher's.
-
-eliquare models student --teacher TEACHER --num-hidden-layers 6 --output FOLDER
-"""
+"""A student as it starts: its shape, and which parts start as the teacher's."""
 
 import re
-from pathlib import Path
 from typing import get_args
 
 import torch
 import transformers
-from pydantic import Field
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
-from eliquare.cli import Options
 from eliquare.config.model import Initialization, StudentShape
-from eliquare.io import InputError, atomic_dir, provenance, write_json
-from eliquare.models.loading import load_masked_lm, load_tokenizer, quiet
+from eliquare.io import InputError
 
 INITIALIZATIONS = get_args(Initialization)
 LAYER = re.compile(r"^(?P<before>.*\.layers?\.)(?P<index>\d+)(?P<after>\..*)$")
 
 
-class StudentOptions(Options, StudentShape):
-    """Options of ``models student``."""
+def new_student(teacher: PreTrainedModel, shape: StudentShape, seed: int) -> PreTrainedModel:
+    """Return a student of this shape; ``seed`` decides the weights that start at random.
 
-    teacher: Path = Field(description="Model folder of the teacher.")
-    seed: int = Field(1, ge=0, description="Seed of the weights that start at random.")
-    output: Path = Field(description="Folder to make.")
-
-
-def initialize(options: StudentOptions) -> None:
-    """Make the student and save it with the teacher's tokenizer."""
-    quiet()
-    teacher = load_masked_lm(options.teacher)
-    config = student_config(teacher.config, options)
-    transformers.set_seed(options.seed)
-    student = AutoModelForMaskedLM.from_config(config)
-    copy_weights(student, teacher, options.initialization)
-    settings = options.model_dump(mode="json", exclude={"teacher", "output"})
-    with atomic_dir(options.output) as partial:
-        student.save_pretrained(partial)
-        load_tokenizer(options.teacher).save_pretrained(partial)
-        write_json(partial / "provenance.json", provenance(settings, {"teacher": options.teacher}))
+    Raises:
+        InputError: no student of this shape can be made of this teacher.
+    """
+    config = student_config(teacher.config, shape)
+    transformers.set_seed(seed)
+    student: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
+    copy_weights(student, teacher, shape.initialization)
+    return student
 
 
 def student_config(teacher: PreTrainedConfig, shape: StudentShape) -> PreTrainedConfig:

@@ -34,7 +34,7 @@ def write_report(options: ReportOptions) -> None:
         sections.costs(experiment),
     )
     trained = [
-        read_json(experiment.paths.student(*names, "distilled") / "provenance.json")
+        read_json(experiment.paths.student(*names) / "provenance.json")
         for names in experiment.paths.distillations()
     ]
     written = render(

@@ -299,7 +299,7 @@ class Experiment:
 
     def history(self, student: str, corpus: str) -> list[dict[str, Any]]:
         """Return the rows of the history of a distillation."""
-        path = self.paths.student(student, corpus, "distilled") / "history.jsonl"
+        path = self.paths.student(student, corpus) / "history.jsonl"
         return read_json_lines(existing(path, "history of a distillation"))
 
     @cached_property
