@@ -114,7 +114,7 @@ def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
     """Write a whole tree of results; return the path of its settings."""
     values = settings(changes)
     paths = Paths(values, root)
-    write(paths.settings_file(), dump(values))
+    write(paths.settings_file, dump(values))
     draw = random.Random(0)
     for language, system in paths.pairs():
         tasks = {task: scores(values, system, task, draw) for task in paths.tasks([language])}
@@ -132,7 +132,7 @@ def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
         folder.mkdir(parents=True)
         (folder / "history.jsonl").write_text("".join(history(draw)))
         write(folder / "provenance.json", provenance())
-    return paths.settings_file()
+    return paths.settings_file
 
 
 def scores(values: Configuration, system: str, task: str, draw: random.Random) -> dict[str, Any]:

@@ -154,12 +154,8 @@ def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) ->
     )
     for name, field in model.model_fields.items():
         add_option(parser, name, field)
-    values = {
-        name: from_json(value) if takes_json(model.model_fields[name].annotation) else value
-        for name, value in vars(parser.parse_args(argv)).items()
-    }
     try:
-        return model.model_validate(values)
+        return model.model_validate(vars(parser.parse_args(argv)))
     except ValidationError as error:
         found = [(option_name(".".join(map(str, path))), said) for path, said in mistakes(error)]
         lines = [f"{name}: {said}" if name != "--" else said for name, said in found]
@@ -177,10 +173,16 @@ def add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> 
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     if default not in (None, "", [], {}):
         description = f"{description} Default: {default}".strip()
-    keywords: dict[str, Any] = {"metavar": "VALUE"}
-    if bool in parts(field.annotation):
+    types = parts(field.annotation)
+    origins = set(map(typing.get_origin, types))
+    # Mappings, and lists of them, are written as JSON.
+    as_json = dict in origins or any(
+        isinstance(t, type) and issubclass(t, BaseModel) for t in types
+    )
+    keywords: dict[str, Any] = {"metavar": "VALUE", "type": from_json if as_json else str}
+    if bool in types:
         keywords = {"action": argparse.BooleanOptionalAction}
-    elif {list, tuple} & set(map(typing.get_origin, parts(field.annotation))):
+    elif {list, tuple} & origins:
         keywords |= {"nargs": "+", "action": "extend"}
     keywords |= {"dest": name, "default": argparse.SUPPRESS, "required": field.is_required()}
     parser.add_argument(option_name(name), help=description, **keywords)
@@ -191,19 +193,9 @@ def parts(annotation: Any) -> list[Any]:
     return [annotation, *(part for inner in typing.get_args(annotation) for part in parts(inner))]
 
 
-def takes_json(annotation: Any) -> bool:
-    """Return whether values of this type are mappings or lists of them, written as JSON."""
-    return any(
-        typing.get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))
-        for part in parts(annotation)
-    )
-
-
-def from_json(value: Any) -> Any:
+def from_json(text: str) -> Any:
     """Return the value that JSON text stands for, or the text where it is none."""
-    if isinstance(value, list):
-        return [from_json(item) for item in value]
     try:
-        return json.loads(value)
+        return json.loads(text)
     except json.JSONDecodeError:
-        return value
+        return text

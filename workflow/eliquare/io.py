@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -204,8 +205,5 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) ->
 def processor_name() -> str:
     """Return the processor's name as the operating system gives it."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:(.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()

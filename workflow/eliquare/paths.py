@@ -16,11 +16,23 @@ FULL = "full"
 
 
 class Paths:
-    """The paths of one completed configuration."""
+    """The paths of one completed configuration.
+
+    Attributes:
+        results: The folder of all results.
+        store: The folder of all fine-tuned systems, which experiments share.
+        costs: The folder with the time and memory of every job.
+        experiment: The folder of scores, tables, figures, models and report.
+        settings_file: The file with the completed settings of the experiment.
+    """
 
     def __init__(self, settings: Configuration, results: str | Path = "results") -> None:
         self.settings = settings
         self.results = Path(results) / "smoke" if settings.smoke else Path(results)
+        self.store = self.results / "finetuned"
+        self.costs = self.results / "costs"
+        self.experiment = self.results / settings.name
+        self.settings_file = self.experiment / "settings.json"
 
     # Corpora
 
@@ -54,8 +66,9 @@ class Paths:
         return self.results / "corpora" / corpus / teacher / vocabulary / "vocabulary.json"
 
     def extended_from(self, vocabulary: str) -> str:
-        """Return the vocabulary that an extension adds tokens to."""
-        return self.settings.extensions[vocabulary].vocabulary or FULL
+        """Return the vocabulary that an extension adds tokens to; of another one, itself."""
+        extension = self.settings.extensions.get(vocabulary)
+        return (extension.vocabulary or FULL) if extension else vocabulary
 
     def vocabularies(self) -> list[tuple[str, str, str]]:
         """Return (corpus, teacher, vocabulary) of every reduced or extended teacher compared."""
@@ -107,12 +120,6 @@ class Paths:
         recipe = self.settings.students[student]
         return recipe.extension or (not recipe.reduced_from and recipe.vocabulary) or FULL
 
-    def teacher_vocabulary_of(self, student: str) -> str:
-        """Return the vocabulary of the teacher in a student's distillation."""
-        vocabulary = self.vocabulary_of(student)
-        extended = vocabulary in self.settings.extensions
-        return self.extended_from(vocabulary) if extended else vocabulary
-
     def teachers_of(self, student: str) -> list[str]:
         """Return the teachers of a student: its own, then the others by name."""
         recipe = self.settings.students[student]
@@ -121,7 +128,7 @@ class Paths:
 
     def teacher_models(self, student: str, corpus: str) -> list[Path]:
         """Return the model folders of a student's teachers, its own first."""
-        vocabulary = self.teacher_vocabulary_of(student)
+        vocabulary = self.extended_from(self.vocabulary_of(student))
         return [self.teacher(corpus, name, vocabulary) for name in self.teachers_of(student)]
 
     def original_of(self, student: str) -> str:
@@ -132,13 +139,10 @@ class Paths:
         """Return whether a student is trained at all."""
         return self.settings.students[student].training.max_steps != 0
 
-    def history(self, student: str, language: str) -> Path | None:
-        """Return the losses of a student's distillation; None if there is none for the language."""
+    def origin(self, student: str, language: str) -> tuple[str, str]:
+        """Return (student, corpus) of the distillation that a student comes from."""
         original = self.original_of(student)
-        if not self.is_distilled(original) or not self.is_for(student, language):
-            return None
-        corpus = self.corpus_of(original, language)
-        return self.student(original, corpus) / "history.jsonl"
+        return original, self.corpus_of(original, language)
 
     def verification(self, student: str, language: str) -> Path:
         """Return the comparison of a student reduced after its distillation with its original."""
@@ -146,7 +150,7 @@ class Paths:
 
     def training_languages(self, student: str, language: str) -> list[str]:
         """Return the languages whose text a student was distilled on."""
-        corpus = self.corpus_of(self.original_of(student), language)
+        _, corpus = self.origin(student, language)
         return list(self.settings.mixtures.get(corpus, [corpus]))
 
     # Any system
@@ -174,31 +178,15 @@ class Paths:
         entry = self.entry(system)
         return entry is None or language in entry.languages
 
-    def store(self) -> Path:
-        """Return the folder of all fine-tuned systems, which experiments share."""
-        return self.results / "finetuned"
-
     def benchmark(self, language: str, system: str) -> Path:
         """Return the sizes and speeds of a system."""
         return self.results / "benchmarks" / language / f"{system}.json"
 
     # The experiment
 
-    def experiment(self) -> Path:
-        """Return the folder of scores, tables, figures, models and report."""
-        return self.results / self.settings.name
-
-    def settings_file(self) -> Path:
-        """Return the file with the completed settings of the experiment."""
-        return self.experiment() / "settings.json"
-
     def scores(self, language: str, system: str) -> Path:
         """Return the scores of a system on the experiment's tasks in a language."""
-        return self.experiment() / "scores" / language / f"{system}.json"
-
-    def costs(self) -> Path:
-        """Return the folder with the time and memory of every job."""
-        return self.results / "costs"
+        return self.experiment / "scores" / language / f"{system}.json"
 
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks of the experiment, or of some languages."""
@@ -227,14 +215,13 @@ class Paths:
         """Return (language, system) of every model measured: one seed of each student."""
         return [pair for pair in self.pairs(languages) if "@" not in pair[1]]
 
-    def distillations(self) -> list[tuple[str, str]]:
-        """Return (student, corpus) of every distillation, each once."""
-        found = []
+    def distillations(self) -> dict[tuple[str, str], list[str]]:
+        """Return (student, corpus) of every distillation, each with the systems that come of it."""
+        found: dict[tuple[str, str], list[str]] = {}
         for language, name in self.pairs():
             if name in self.settings.students and self.is_distilled(self.original_of(name)):
-                original = self.original_of(name)
-                found.append((original, self.corpus_of(original, language)))
-        return list(dict.fromkeys(found))
+                found.setdefault(self.origin(name, language), []).append(name)
+        return found
 
     def reductions(self) -> list[tuple[str, str]]:
         """Return (student, language) of every student reduced after its distillation."""

@@ -4,7 +4,6 @@ The figures were measured on the demo and on a model of mBERT's size, and are tw
 large. Each retry (``attempt`` 2, 3, ...) asks for as much again. A profile can replace any of them.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,13 +20,9 @@ MBERT_MEGABYTES = 700
 
 def megabytes(*paths: str | Path) -> float:
     """Return the size of files and folders; raise FileNotFoundError where one is not there yet."""
-    return sum(_size(os.fspath(path)) for path in paths) / MEGABYTE
-
-
-def _size(path: str) -> int:
-    if not os.path.isdir(path):
-        return os.stat(path).st_size
-    return sum(_size(entry.path) for entry in os.scandir(path))
+    inside = [Path(path).rglob("*") if Path(path).is_dir() else [Path(path)] for path in paths]
+    files = (file for found in inside for file in found if not file.is_dir())
+    return sum(file.stat().st_size for file in files) / MEGABYTE
 
 
 def memory(attempt: int, fixed: float, per_megabyte: float = 0, *inputs: str | Path) -> int:

@@ -236,9 +236,7 @@ def start_of(input):
 
 def original_student(wildcards):
     """Return the distilled student that a reduced one comes from."""
-    original = paths.original_of(wildcards.student)
-    corpus = paths.corpus_of(original, wildcards.language)
-    return paths.student(original, corpus)
+    return paths.student(*paths.origin(wildcards.student, wildcards.language))
 
 
 def students_that(have):

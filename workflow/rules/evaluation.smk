@@ -22,7 +22,7 @@ rule finetune:
         version=version("evaluation", "finetune"),
         tasks=lambda wc: options.tasks(settings, wc.language),
         seeds=settings.experiment.seeds,
-        store=str(paths.store()),
+        store=str(paths.store),
     message:
         "Fine-tune {wildcards.system} on the tasks in {wildcards.language}"
     # A result there with the same settings and inputs is taken over: a new seed or task costs itself.

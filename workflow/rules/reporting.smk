@@ -3,7 +3,7 @@
 
 rule freeze_config:
     output:
-        paths.settings_file(),
+        paths.settings_file,
     log:
         f"<logs>/freeze_config/{settings.name}.log",
     localrule: True
@@ -17,7 +17,7 @@ rule freeze_config:
 
 rule tables:
     input:
-        settings=paths.settings_file(),
+        settings=paths.settings_file,
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
@@ -45,7 +45,7 @@ rule tables:
 
 rule figures:
     input:
-        settings=paths.settings_file(),
+        settings=paths.settings_file,
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         models=[paths.model(system, language) for language, system in paths.pairs()],
@@ -73,7 +73,7 @@ rule figures:
 
 rule release:
     input:
-        settings=paths.settings_file(),
+        settings=paths.settings_file,
         model=lambda wc: paths.model(wc.student, wc.language),
         scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
@@ -97,7 +97,7 @@ rule release:
 
 rule report:
     input:
-        settings=paths.settings_file(),
+        settings=paths.settings_file,
         tables=f"<results>/{settings.name}/tables",
         figures=f"<results>/{settings.name}/figures",
         documents=[paths.documents(code) for code in settings.experiment.languages],

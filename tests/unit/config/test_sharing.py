@@ -27,7 +27,7 @@ def raw(small) -> dict:
 def make(results: Path, raw: dict, *made: Path) -> None:
     """Write the settings of an experiment, and results at some of its paths."""
     settings = complete(raw)
-    file = Paths(settings, results).settings_file()
+    file = Paths(settings, results).settings_file
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(dump(settings)))
     for path in made:
@@ -191,7 +191,7 @@ def test_every_shared_folder_of_an_experiment_belongs_to_a_name(raw):
     wanted = [paths.model(system, language) for language, system in paths.pairs()]
     wanted += [paths.benchmark(*pair) for pair in paths.pairs()]
     runs = [(task, name) for code, name in paths.evaluations() for task in paths.tasks([code])]
-    wanted += [paths.store() / task / name for task, name in runs]
+    wanted += [paths.store / task / name for task, name in runs]
     wanted += [paths.prepared("sl", "big", FULL) / part for part in ("sequences", "masking")]
     wanted += [paths.documents(corpus) for corpus in ("sl", "sw", "both")]
     assert all(path in made or path.parent in made for path in wanted)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 import worlds
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import encoding
-from eliquare.evaluation.readers import Sentence, Text
+from eliquare.evaluation.readers import Example
 from eliquare.io import InputError
 
 SENTENCES = [text.split()[:40] for text in worlds.texts()[:60]]
@@ -86,8 +86,8 @@ def test_no_room_beside_the_special_tokens_is_refused(tokenizer):
 
 def test_texts_are_truncated_and_counted(tokenizer):
     short, long = "a b", " ".join(SENTENCES[0])
-    texts = [Text(short, None, "x", "f", 1), Text(long, None, "y", "f", 2)]
-    encoded = encoding.encode(tokenizer, texts, ["x", "y"], 12)
+    texts = [Example((short,), ("x",), "f", (1,)), Example((long,), ("y",), "f", (2,))]
+    encoded = encoding.encode(tokenizer, "classification", texts, ["x", "y"], 12)
     # Inputs are longest first, answers in the order of the texts.
     assert [len(feature["input_ids"]) <= 12 for feature in encoded.features] == [True, True]
     assert [feature["labels"] for feature in encoded.features] == [1, 0]
@@ -100,10 +100,10 @@ def test_texts_are_truncated_and_counted(tokenizer):
 def test_answers_of_windows_become_the_tags_of_sentences(tokenizer):
     labels = ["NOUN", "VERB"]
     sentences = [
-        Sentence(tuple(words), tuple(labels[n % 2] for n in range(len(words))), "f", ())
+        Example(tuple(words), tuple(labels[n % 2] for n in range(len(words))), "f", ())
         for words in SENTENCES[:5]
     ]
-    encoded = encoding.encode(tokenizer, sentences, labels, 12)
+    encoded = encoding.encode(tokenizer, "upos", sentences, labels, 12)
     assert encoded.long_share > 0
     assert len(encoded.features) > len(sentences)
     lengths = [len(feature["input_ids"]) for feature in encoded.features]

@@ -3,6 +3,7 @@
 import pytest
 
 from eliquare.evaluation import trainer as metrics
+from eliquare.evaluation.data import MAIN_METRIC
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O"]]
 
@@ -44,7 +45,7 @@ def test_every_class_weighs_the_same(kind):
     assert scores == {"accuracy": 0.75, "macro_f1": pytest.approx((4 / 5 + 2 / 3) / 2)}
 
 
-@pytest.mark.parametrize("kind", metrics.MAIN_METRIC)
+@pytest.mark.parametrize("kind", MAIN_METRIC)
 def test_the_main_metric_is_among_the_scores(kind):
     gold = [["O", "B-X"]] if kind == "ner" else [["NOUN"]] if kind == "upos" else ["a"]
-    assert metrics.score(kind, gold, gold)[metrics.MAIN_METRIC[kind]] == 1
+    assert metrics.score(kind, gold, gold)[MAIN_METRIC[kind]] == 1

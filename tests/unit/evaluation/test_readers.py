@@ -42,10 +42,10 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 def test_conllu_gives_the_syntactic_words(tmp_path):
     first, second = readers.read("upos", write(tmp_path, "a.conllu", TREEBANK))
-    assert first.words == ("vamos", "nos", "a", "el", "mar")
+    assert first.texts == ("vamos", "nos", "a", "el", "mar")
     assert first.labels == ("VERB", "PRON", "ADP", "DET", "NOUN")
     assert first.lines == (3, 4, 7, 8, 9)
-    assert second.words == ("10 000",)
+    assert second.texts == ("10 000",)
 
 
 def test_compression_windows_line_ends_and_byte_order_mark_change_nothing(tmp_path):
@@ -54,7 +54,7 @@ def test_compression_windows_line_ends_and_byte_order_mark_change_nothing(tmp_pa
     compressors = {"gz": gzip.compress, "bz2": bz2.compress, "zst": zstandard.compress}
     for suffix, compress in compressors.items():
         packed = readers.read("upos", write(tmp_path, f"a.conllu.{suffix}", compress(other)))
-        assert [s.words for s in packed] == [s.words for s in plain]
+        assert [s.texts for s in packed] == [s.texts for s in plain]
         assert [s.lines for s in packed] == [s.lines for s in plain]
 
 
@@ -86,14 +86,14 @@ def test_every_scheme_becomes_iob2(tags, expected):
 )
 def test_columns_of_entities(tmp_path, content):
     first, second = readers.read("ner", write(tmp_path, "a.txt", content))
-    assert (first.words, first.labels) == (("Ana", "ide"), ("B-PER", "O"))
-    assert (second.words, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
+    assert (first.texts, first.labels) == (("Ana", "ide"), ("B-PER", "O"))
+    assert (second.texts, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
 
 
 def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
     content = "10\u00a0000\tO\nA\u2028B\tB-PER\n"
     (sentence,) = readers.read("ner", write(tmp_path, "a.tsv", content))
-    assert sentence.words == ("10\u00a0000", "A\u2028B")
+    assert sentence.texts == ("10\u00a0000", "A\u2028B")
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
 )
 def test_tables_keep_quoted_text(tmp_path, name, content):
     rows = readers.read("classification", write(tmp_path, name, content))
-    assert [(row.text, row.label) for row in rows] == [('a "b",\r\nc', "yes"), ("d", "no")]
+    assert [row.texts + row.labels for row in rows] == [('a "b",\r\nc', "yes"), ("d", "no")]
 
 
 def test_pairs_have_two_texts(tmp_path):
     path = write(tmp_path, "a.tsv", "premise\thypothesis\tgold\na\tb\t1\n")
     (row,) = readers.read("pair", path, "premise", "gold", "hypothesis")
-    assert (row.text, row.text_pair, row.label) == ("a", "b", "1")
+    assert (row.texts, row.labels) == (("a", "b"), ("1",))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     rows = table_of(tmp_path, ["yes", "no"] * 50)
     parts = data.split("classification", rows)
     assert [len(part) for part in parts] == [80, 10, 10]
-    assert sorted(row.text for part in parts for row in part) == sorted(row.text for row in rows)
+    assert sorted(row.texts for part in parts for row in part) == sorted(row.texts for row in rows)
     assert parts == data.split("classification", rows)
     with_test = data.split("classification", rows, test=rows[:3])
     assert [len(part) for part in with_test] == [90, 10, 3]
@@ -212,7 +212,7 @@ def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
 def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     rows = table_of(tmp_path, [f"rare{n}" for n in range(40)] + ["common"] * 60)
     parts = data.split("classification", rows)
-    assert {row.label for row in parts.train} == {row.label for row in rows}
+    assert {row.labels for row in parts.train} == {row.labels for row in rows}
     assert sum(map(len, parts)) == 100
 
 
@@ -294,9 +294,9 @@ def test_every_real_tagging_file_reads():
     for path in sorted([*TASKS.glob("*/upos/*"), *TASKS.glob("*/ner/*")]):
         language, kind = path.parts[-3:-1]
         sentences = readers.read(kind, path)
-        assert all(sentence.words and all(sentence.words) for sentence in sentences), path
+        assert all(sentence.texts and all(sentence.texts) for sentence in sentences), path
         count, names = found.get((language, kind), (0, ""))
-        count += sum(len(sentence.words) for sentence in sentences)
+        count += sum(len(sentence.texts) for sentence in sentences)
         found[language, kind] = (count, f"{names} {path.stem}".strip())
     for task, expected in WORDS.items():
         assert found[task] == expected, task

@@ -422,8 +422,8 @@ def system_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
                 yield "benchmark", settings.benchmark, paths.benchmark(code, name)
                 yield f"{section}.{name}", entry, paths.benchmark(code, name)
             for task_name, task in settings.tasks.items():
-                yield f"tasks.{task_name}", task, paths.store() / task_name / name
-                yield f"{section}.{name}", entry, paths.store() / task_name / name
+                yield f"tasks.{task_name}", task, paths.store / task_name / name
+                yield f"{section}.{name}", entry, paths.store / task_name / name
 
 
 # Keys that people read, and that say how else an entry was written.

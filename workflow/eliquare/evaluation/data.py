@@ -1,15 +1,22 @@
 """The data of a task: its three splits, as given or cut from train, and its labels."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from eliquare.config.model import TaskData
 from eliquare.evaluation import readers
-from eliquare.evaluation.readers import UPOS_TAGS, Examples, Sentence, Text
+from eliquare.evaluation.readers import UPOS_TAGS, Example
 from eliquare.io import InputError
 
 WORD_KINDS = ("upos", "ner")
+# The metric by which the best epoch of a task is chosen, and systems are compared.
+MAIN_METRIC = {
+    "upos": "accuracy",
+    "ner": "entity_f1",
+    "classification": "macro_f1",
+    "pair": "accuracy",
+}
 SPLIT_SEED = 0
 HELD_OUT_SHARE = 0.1
 
@@ -17,9 +24,9 @@ HELD_OUT_SHARE = 0.1
 class Splits(NamedTuple):
     """The three parts of a task's data."""
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
 
 
 class LoadedTask(NamedTuple):
@@ -39,7 +46,7 @@ def load(task: TaskData, max_train_samples: int | None = None) -> LoadedTask:
         raise InputError(f"{task.train}: a task of kind pair needs its text_pair_column")
     columns = (task.text_column, task.label_column, task.text_pair_column)
     given = [
-        readers.read(task.kind, path, *columns) if path else ()
+        readers.read(task.kind, path, *columns) if path else []
         for path in (task.train, task.validation, task.test)
     ]
     splits = split(task.kind, *given)
@@ -53,7 +60,12 @@ def load(task: TaskData, max_train_samples: int | None = None) -> LoadedTask:
     return LoadedTask(splits._replace(train=train), labels)
 
 
-def split(kind: str, train: Examples, validation: Examples = (), test: Examples = ()) -> Splits:
+def split(
+    kind: str,
+    train: Sequence[Example],
+    validation: Sequence[Example] = (),
+    test: Sequence[Example] = (),
+) -> Splits:
     """Return the splits that are given, with each missing one, a tenth, cut from train.
 
     The cut is random with a fixed seed, whatever the seed of the training: all runs of a task are
@@ -74,7 +86,7 @@ def split(kind: str, train: Examples, validation: Examples = (), test: Examples 
     rest = order[size * len(missing) :]
     known = frozenset(label_inventory(kind, [train[n] for n in rest]))
     for name, numbers in drawn.items():
-        back = [n for n in numbers if any(label not in known for label, _ in labels_of(train[n]))]
+        back = [n for n in numbers if not known.issuperset(train[n].labels)]
         rest += back
         drawn[name] = sorted(set(numbers) - set(back))
     return Splits(
@@ -84,13 +96,13 @@ def split(kind: str, train: Examples, validation: Examples = (), test: Examples 
     )
 
 
-def label_inventory(kind: str, train: Iterable[Sentence | Text]) -> list[str]:
+def label_inventory(kind: str, train: Iterable[Example]) -> list[str]:
     """Return the labels of a task in the order of their ids.
 
     upos: the universal tags that occur in train, in their usual order. ner: O, then B- and I- of
     each entity type in train. Otherwise the labels of train, sorted.
     """
-    seen = {label for example in train for label, _ in labels_of(example)}
+    seen = {label for example in train for label in example.labels}
     if kind == "upos":
         return [tag for tag in UPOS_TAGS if tag in seen]
     if kind == "ner":
@@ -99,19 +111,11 @@ def label_inventory(kind: str, train: Iterable[Sentence | Text]) -> list[str]:
     return sorted(seen)
 
 
-def labels_of(example: Sentence | Text) -> Iterator[tuple[str, int]]:
-    """Yield each label of an example with its line."""
-    if isinstance(example, Text):
-        yield example.label, example.line
-    else:
-        yield from zip(example.labels, example.lines, strict=True)
-
-
-def check_labels(labels: Sequence[str], examples: Examples) -> None:
+def check_labels(labels: Sequence[str], examples: Iterable[Example]) -> None:
     """Raise InputError naming each label that train never had, where it first occurs."""
     first: dict[str, str] = {}
     for example in examples:
-        for label, line in labels_of(example):
+        for label, line in zip(example.labels, example.lines, strict=True):
             first.setdefault(label, f"{example.file}, line {line}")
     unknown = [
         f"{where}: the label {label!r} never occurs in the training data; add examples of it "

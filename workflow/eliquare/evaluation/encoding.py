@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.corpus.tokenization import SpecialTokens
-from eliquare.evaluation.readers import Examples, Sentence, Text
+from eliquare.evaluation.data import WORD_KINDS
+from eliquare.evaluation.readers import Example
 from eliquare.io import InputError
 
 Word = Sequence[int]  # the token ids of one word
@@ -66,7 +67,11 @@ class Encoded:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, examples: Examples, labels: Sequence[str], max_length: int
+    tokenizer: PreTrainedTokenizerFast,
+    kind: str,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    max_length: int,
 ) -> Encoded:
     """Encode the examples of one split: sentences in windows, texts truncated.
 
@@ -74,12 +79,9 @@ def encode(
     """
     ids = {label: number for number, label in enumerate(labels)}
     features: list[dict[str, Any]] = []
-    pair = False
-    gold: list[Any]
-    if isinstance(examples[0], Sentence):
-        sentences = cast(Sequence[Sentence], examples)
-        gold = [list(sentence.labels) for sentence in sentences]
-        words = encode_words(tokenizer, [sentence.words for sentence in sentences])
+    gold: list[Any] = [list(example.labels) for example in examples]
+    if kind in WORD_KINDS:
+        words = encode_words(tokenizer, [example.texts for example in examples])
         tokens = [list(chain.from_iterable(sentence)) for sentence in words]
         windows = cut(tokenizer, words, max_length)
         for window in windows:
@@ -88,10 +90,8 @@ def encode(
                 targets[position] = ids[gold[window.example][word]]
             features.append({"input_ids": window.input_ids, "labels": targets})
     else:
-        texts = cast(Sequence[Text], examples)
-        gold = [text.label for text in texts]
-        pair = texts[0].text_pair is not None
-        columns = [[text.text for text in texts], [text.text_pair for text in texts]][: 1 + pair]
+        gold = [label for (label,) in gold]
+        columns = [list(texts) for texts in zip(*(each.texts for each in examples), strict=True)]
         tokens = tokenizer(*columns, add_special_tokens=False, verbose=False)["input_ids"]
         inputs = tokenizer(*columns, truncation="longest_first", max_length=max_length)
         windows = [Window(n, input_ids, [], []) for n, input_ids in enumerate(inputs["input_ids"])]
@@ -99,7 +99,7 @@ def encode(
             features.append(
                 {name: inputs[name][number] for name in inputs} | {"labels": ids[label]}
             )
-    capacity = max_length - tokenizer.num_special_tokens_to_add(pair)
+    capacity = max_length - tokenizer.num_special_tokens_to_add(kind == "pair")
     order = sorted(range(len(windows)), key=lambda number: -len(windows[number].input_ids))
     unknown = sum(example.count(cast(int, tokenizer.unk_token_id)) for example in tokens)
     return Encoded(

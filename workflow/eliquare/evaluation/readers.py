@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xopen import xopen
 
@@ -43,26 +43,16 @@ Row = tuple[int, list[str]]  # a line's number from 1, and its columns
 TableRow = tuple[int, list[str], list[str] | None]  # where a row begins, its columns, its cells
 
 
-class Sentence(NamedTuple):
-    """A sentence with one tag per word; ``lines`` holds the line number of each word."""
+class Example(NamedTuple):
+    """A sentence with one tag per word, or a text or a pair of texts with one label.
 
-    words: tuple[str, ...]
+    ``texts`` holds the words, or the texts; ``lines`` where each word, or the row, begins.
+    """
+
+    texts: tuple[str, ...]
     labels: tuple[str, ...]
     file: str
     lines: tuple[int, ...]
-
-
-class Text(NamedTuple):
-    """A text, or a pair of texts, with its label; ``line`` is where its row begins."""
-
-    text: str
-    text_pair: str | None
-    label: str
-    file: str
-    line: int
-
-
-Examples = Sequence[Sentence | Text]
 
 
 def read(
@@ -71,13 +61,12 @@ def read(
     text_column: str = "text",
     label_column: str = "label",
     text_pair_column: str | None = None,
-) -> Examples:
+) -> list[Example]:
     """Return the examples of a file in its order, read as the kind of task wants.
 
     The columns are used for ``classification`` (text, label) and ``pair`` (all three). Raises
     InputError for a file that cannot be read, and for one without an example.
     """
-    examples: Examples
     with reported_together(path) as report:
         if kind == "upos":
             examples = list(read_conllu(path, report))
@@ -109,7 +98,7 @@ def read_texts(path: str | Path) -> Iterator[str]:
                 longer = [cell for cell in cells if " " in cell.strip()]
                 yield from longer or [max(cells, key=len, default="")]
         elif mostly_tagged(path):
-            yield from (" ".join(sentence.words) for sentence in read_iob(path, report))
+            yield from (" ".join(sentence.texts) for sentence in read_iob(path, report))
         else:
             yield from (line for _, line in numbered_lines(path) if line.strip())
 
@@ -130,7 +119,7 @@ def reported_together(path: str | Path) -> Iterator[Report]:
 # --- CoNLL-U (https://universaldependencies.org/format.html)
 
 
-def read_conllu(path: str | Path, report: Report) -> Iterator[Sentence]:
+def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U file: syntactic words and universal part-of-speech tags.
 
     Multiword tokens (``3-4``) and empty nodes (``5.1``) are not words and are left out.
@@ -143,7 +132,7 @@ def read_conllu(path: str | Path, report: Report) -> Iterator[Sentence]:
                 report(line, f"{label!r} is no UPOS tag; expected one of {', '.join(UPOS_TAGS)}")
         if words:
             forms = tuple(columns[1] for _, columns in words)
-            yield Sentence(forms, labels, str(path), tuple(line for line, _ in words))
+            yield Example(forms, labels, str(path), tuple(line for line, _ in words))
 
 
 def conllu_sentences(path: str | Path, report: Report) -> Iterator[list[Row]]:
@@ -183,7 +172,7 @@ def surface_tokens(sentence: Iterable[Row]) -> Iterator[str]:
 # --- Named entities: one token per line, its tag in the last column
 
 
-def read_iob(path: str | Path, report: Report) -> Iterator[Sentence]:
+def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
     """Yield the sentences of a file of "token TAG", "index token TAG" or "token ... TAG" lines.
 
     Tags of IOB, IOB2 and BIOES (also called BILOU) become IOB2 (Tjong Kim Sang and Veenstra 1999,
@@ -219,7 +208,7 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Sentence]:
         if not mistaken:
             words = tuple(columns[token] for _, columns in rows)
             labels = to_iob2([columns[-1] for _, columns in rows])
-            yield Sentence(words, tuple(labels), str(path), tuple(line for line, _ in rows))
+            yield Example(words, tuple(labels), str(path), tuple(line for line, _ in rows))
 
 
 def mostly_tagged(path: str | Path) -> bool:
@@ -252,15 +241,14 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 def read_table(
     path: str | Path, report: Report, text_column: str, label_column: str, pair_column: str | None
-) -> Iterator[Text]:
+) -> Iterator[Example]:
     """Yield the rows of a table as labelled texts, or pairs of texts."""
-    columns = [text_column, label_column, *([pair_column] if pair_column else [])]
-    for line, row in table_rows(path, report, columns):
+    columns = [text_column, pair_column] if pair_column else [text_column]
+    for line, row in table_rows(path, report, [*columns, label_column]):
         label = row[label_column].strip()
         if not label:
             report(line, f"the label (column {label_column!r}) is empty; add it or remove the row")
-        text_pair = row[pair_column] if pair_column else None
-        yield Text(row[text_column], text_pair, label, str(path), line)
+        yield Example(tuple(row[column] for column in columns), (label,), str(path), (line,))
 
 
 def table_rows(
@@ -293,17 +281,15 @@ def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
     for line, text in numbered_lines(path):
         if not text.strip():
             continue
-        try:
+        row: Any = None
+        with contextlib.suppress(json.JSONDecodeError):
             row = json.loads(text)
-        except json.JSONDecodeError as error:
-            report(line, f"not JSON ({error.msg})")
+        if not isinstance(row, dict):
+            report(line, "not JSON with one object per line")
             continue
-        if isinstance(row, dict):
-            texts = ("" if value is None else value for value in row.values())
-            cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
-            yield line, list(row), cells
-        else:
-            report(line, "expected one JSON object per line")
+        texts = ("" if value is None else value for value in row.values())
+        cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
+        yield line, list(row), cells
 
 
 def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator[TableRow]:

@@ -18,17 +18,10 @@ import transformers
 from torch.utils.data import Sampler, SequentialSampler
 
 from eliquare.config.model import Finetuning
-from eliquare.evaluation.data import WORD_KINDS, LoadedTask
+from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, LoadedTask
 from eliquare.evaluation.encoding import Encoded, encode
 from eliquare.io import Failure, InputError
 from eliquare.models import loading
-
-MAIN_METRIC = {
-    "upos": "accuracy",
-    "ner": "entity_f1",
-    "classification": "macro_f1",
-    "pair": "accuracy",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +63,7 @@ class System:
         if max_length < finetuning.max_length:
             logger.warning("%s: max_length is lowered to its model's %d", self.folder, max_length)
         encoded = {
-            name: encode(self.tokenizer, part, task.labels, max_length)
+            name: encode(self.tokenizer, kind, part, task.labels, max_length)
             for name, part in task.splits._asdict().items()
         }
         return Prepared(kind, finetuning.model_copy(update={"max_length": max_length}), encoded)
@@ -163,16 +156,12 @@ class TaskTrainer(transformers.Trainer):
             eval_dataset=self.encoded["validation"].features,
             preprocess_logits_for_metrics=best_labels,
         )
+        self.remove_callback(transformers.PrinterCallback)
         self.metric = MAIN_METRIC[self.kind]
-        self.logs: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self.best = (-math.inf, 0.0)
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep the loss of an epoch for its entry in the history, rather than print it."""
-        self.logs = logs
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the epoch that ends on the validation split, and keep its weights if it is best.
@@ -180,14 +169,15 @@ class TaskTrainer(transformers.Trainer):
         Raises Failure for a loss that is no number.
         """
         epoch = len(self.history) + 1
-        loss = self.logs["loss"]
+        logs = self.state.log_history[-1]
+        loss = logs["loss"]
         if not math.isfinite(loss):
             raise Failure(f"epoch {epoch}: the loss is {loss}; lower finetuning's learning_rate")
         validation = self.encoded["validation"]
         predicted, validation_loss = self.answers(validation)
         scores = score(self.kind, validation.gold, predicted)
         entry: dict[str, Any] = {"epoch": epoch, "step": self.state.global_step}
-        entry |= {name: self.logs[name] for name in ("learning_rate", "grad_norm", "loss")}
+        entry |= {name: logs[name] for name in ("learning_rate", "grad_norm", "loss")}
         entry |= {"validation_loss": validation_loss}
         self.history.append(entry | {f"validation_{name}": scores[name] for name in scores})
         value = (scores[self.metric], -validation_loss)

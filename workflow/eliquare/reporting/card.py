@@ -97,11 +97,8 @@ def card(experiment: Experiment, student: str, language: str) -> str:
     name = base_name(student)
     teacher, tasks = experiment.teacher(name), paths.tasks([language])
     root = experiment.settings.teachers[paths.root_teacher(teacher)]
-    original = paths.original_of(student)
-    tokens = None
-    if paths.is_distilled(original):
-        history = experiment.history(original, paths.corpus_of(original, language))
-        tokens = max((row.get("tokens", 0) for row in history), default=None)
+    origin = paths.origin(student, language)
+    history = experiment.history(*origin) if paths.is_distilled(origin[0]) else []
     benchmarks = experiment.benchmarks_of((name, teacher), [language])
     return render(
         "card.md.j2",
@@ -114,7 +111,7 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         scores=scores(experiment, tasks) if tasks else None,
         sizes=sizes(experiment, benchmarks),
         speed=speed(experiment, benchmarks),
-        tokens=tokens,
+        tokens=max((row.get("tokens", 0) for row in history), default=None),
         recipe=recipe(experiment, name),
     )
 

@@ -12,7 +12,15 @@ from importlib import resources
 
 from eliquare.config.model import PublishedTable
 
-NOT_SCORES = ("efficiency", "delta")
+# The metric of ours that the printed scores of a kind of task are compared with. Rows of any other
+# kind are no scores.
+COMPARABLE = {
+    "upos": "accuracy",
+    "ner": "entity_f1",
+    "nli": "accuracy",
+    "sentiment": "accuracy",
+    "topic": "macro_f1",
+}
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,13 @@ class Published:
     flag: str
 
     @property
-    def comparable(self) -> str | None:
-        """Our metric to compare with: the probable one, else as labelled; None if there is none."""
-        return metric_named(self.metric_probable or self.metric, self.task_kind)
-
-    @property
     def note(self) -> str:
         """A remark where label and value of the metric disagree."""
-        labelled = metric_named(self.metric)
-        if not self.metric_probable or labelled == self.comparable:
+        label, probable = short(self.metric), short(self.metric_probable)
+        if probable in ("", label):
             return ""
-        label = f"labelled {short(self.metric)}" if labelled else "averaging not stated"
-        return f"{label}; most probably {short(self.metric_probable)}"
+        words = "averaging not stated" if "not stated" in label else f"labelled {label}"
+        return f"{words}; most probably {probable}"
 
 
 def read() -> list[Published]:
@@ -67,22 +70,11 @@ def find(
     found = [
         row
         for row in rows
-        if row.task_kind not in NOT_SCORES
+        if row.task_kind in COMPARABLE
         and row.paper in {paper for paper, _ in asked}
         and (row.system, row.language, row.task) == (system, language, task)
     ]
     return [row for row in found if (row.paper, row.table) in asked] or found[:1]
-
-
-def metric_named(label: str, task_kind: str = "") -> str | None:
-    """Return our name of the metric in a label; None if the label leaves the averaging open."""
-    if "macro-F1" in label and "NOT" not in label and "accuracy" not in label:
-        return "macro_f1"
-    if "accuracy" in label:
-        return "accuracy"
-    if "entity" in label or (label == "F1" and task_kind == "ner"):
-        return "entity_f1"
-    return None
 
 
 def short(label: str) -> str:

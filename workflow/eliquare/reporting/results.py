@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config import load
 from eliquare.config.model import Configuration, Student, System, Teacher
+from eliquare.evaluation.data import MAIN_METRIC
 from eliquare.io import InputError, existing, read_json, read_json_lines
 from eliquare.paths import Paths
 
@@ -26,16 +28,17 @@ from eliquare.paths import Paths
 STEADY = 1.5
 METRICS = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "entity_f1": "entity F1"}
 Entry = Student | Teacher | System
+Run = tuple[str, int]  # a distilled model, and a fine-tuning seed
 # For each (system, language): its sizes and speeds.
 Benchmarks = dict[tuple[str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one system, a value for each (distilled model, fine-tuning seed)."""
+    """One metric of one system, a value for each run."""
 
     metric: str
-    runs: dict[tuple[str, int], float]
+    runs: dict[Run, float]
 
     @property
     def n(self) -> int:
@@ -192,18 +195,18 @@ class Experiment:
         student = self.settings.students.get(system)
         return (student and student.teacher) or ""
 
-    def finetuned(self, system: str, task: str) -> dict[str, dict[str, Any]]:
-        """Return the results of a task for each model of a system; empty if it is not for it."""
+    def runs(self, system: str, task: str, split: str) -> dict[Run, dict[str, float]]:
+        """Return the metrics of each run of a system on a task; none if it is not for the task."""
         language = self.settings.tasks[task].language
         if not self.paths.is_for(system, language):
             return {}
         found = {}
-        for member in self.members[system]:
+        for member, seed in product(self.members[system], self.settings.experiment.seeds):
             path = self.paths.scores(language, member)
-            found[member] = self._read(path)["tasks"].get(task, {"seeds": {}})
-            for seed in self.settings.experiment.seeds:
-                if str(seed) not in found[member]["seeds"]:
-                    raise InputError(f"{path}: no scores of {task} with seed {seed}")
+            seeds = self._read(path)["tasks"].get(task, {"seeds": {}})["seeds"]
+            if str(seed) not in seeds:
+                raise InputError(f"{path}: no scores of {task} with seed {seed}")
+            found[member, seed] = seeds[str(seed)][split]
         return found
 
     def score(
@@ -213,26 +216,14 @@ class Experiment:
 
         None if the system is not for the task's language, or has no such metric.
         """
-        found = self.finetuned(system, task)
-        metric = metric or next((results["metric"] for results in found.values()), "")
-        runs = {
-            (member, seed): results["seeds"][str(seed)][split].get(metric)
-            for member, results in found.items()
-            for seed in self.settings.experiment.seeds
-        }
-        return Score(metric, runs) if runs and None not in runs.values() else None
-
-    def metrics_of(self, system: str, task: str) -> list[str]:
-        """Return the names of all numeric metrics of a system on a task."""
-        for results in self.finetuned(system, task).values():
-            values = results["seeds"][str(self.settings.experiment.seeds[0])]["test"]
-            return [name for name, value in values.items() if isinstance(value, int | float)]
-        return []
+        name = metric or self.metric(task)
+        runs = self.runs(system, task, split)
+        found = {run: values[name] for run, values in runs.items() if name in values}
+        return Score(name, found) if found else None
 
     def metric(self, task: str) -> str:
         """Return the name of a task's main metric."""
-        found = (self.finetuned(system, task) for system in self.systems)
-        return str(next(each["metric"] for results in found for each in results.values()))
+        return MAIN_METRIC[self.settings.tasks[task].kind]
 
     def mean_score(self, system: str, tasks: list[str], split: str = "test") -> Score | None:
         """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
@@ -286,15 +277,9 @@ class Experiment:
     @cached_property
     def curves(self) -> list[Curve]:
         """The history of each distillation that a student of the experiment comes from."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for language, member in self.paths.pairs():
-            if member in self.settings.students and self.paths.history(member, language):
-                original = self.paths.original_of(member)
-                origin = original, self.paths.corpus_of(original, language)
-                found.setdefault(origin, []).append(load.base_name(member))
         return [
-            Curve(student, corpus, tuple(dict.fromkeys(names)), self.history(student, corpus))
-            for (student, corpus), names in found.items()
+            Curve(*origin, tuple(dict.fromkeys(map(load.base_name, of_it))), self.history(*origin))
+            for origin, of_it in self.paths.distillations().items()
         ]
 
     def history(self, student: str, corpus: str) -> list[dict[str, Any]]:

@@ -223,7 +223,7 @@ def jobs(experiment: Experiment) -> pd.DataFrame:
     names = "|".join(map(re.escape, sorted(names_of(experiment), key=len, reverse=True)))
     own = re.compile(rf"({names})(-({names}))*")
     rows = []
-    for file in sorted(experiment.paths.costs().glob("*/*.tsv")):
+    for file in sorted(experiment.paths.costs.glob("*/*.tsv")):
         if own.fullmatch(file.stem):
             job = pd.read_csv(file, sep="\t", na_values=["-", "NA"]).iloc[-1].to_dict()
             gpus = gpus_of(experiment, file.parent.name, file.stem)

@@ -29,16 +29,8 @@ CONDITION = ("device", "threads", "precision", "sequence_length")
 
 def write_tables(options: OutputOptions) -> None:
     """Write the tables of an experiment as CSV, Markdown and LaTeX."""
-    made = tables(results.read(options))
-    with atomic_dir(options.output) as folder:
-        for table in made:
-            write(table, folder)
-        write_json(folder / "tables.json", [asdict(table) for table in made])
-
-
-def tables(experiment: Experiment) -> list[Table]:
-    """Return every table of the experiment that has rows, in the order of the report."""
-    made = [
+    experiment = results.read(options)
+    made = (
         scores(experiment, experiment.tasks),
         all_metrics(experiment),
         sizes(experiment, experiment.benchmarks),
@@ -47,8 +39,12 @@ def tables(experiment: Experiment) -> list[Table]:
         against_baseline(experiment),
         significance(experiment),
         by_vocabulary(experiment),
-    ]
-    return [table for table in made if table.rows]
+    )
+    with_rows = [table for table in made if table.rows]
+    with atomic_dir(options.output) as folder:
+        for table in with_rows:
+            write(table, folder)
+        write_json(folder / "tables.json", [asdict(table) for table in with_rows])
 
 
 # Scores
@@ -119,7 +115,7 @@ def all_metrics(experiment: Experiment) -> Table:
         }
         for task in experiment.tasks
         for system in experiment.systems
-        for metric in experiment.metrics_of(system, task)
+        for metric in next(iter(experiment.runs(system, task, "test").values()), ())
         if (score := experiment.score(system, task, metric))
     ]
     return tabulate(experiment, "scores_all_metrics", records)
@@ -194,17 +190,14 @@ def against_published(experiment: Experiment) -> Table:
     numbers, papers = published.read(), experiment.settings.experiment.papers
     records = []
     for task, system in product(experiment.tasks, experiment.systems):
-        printed, language = (
-            experiment.settings.tasks[task].published_as,
-            experiment.settings.tasks[task].language,
-        )
+        language = experiment.settings.tasks[task].language
+        printed = experiment.settings.tasks[task].published_as
         known_as = experiment.entries[system].published_as
         if not printed or not known_as or not experiment.paths.is_for(system, language):
             continue
         names = (known_as, printed.language or language, printed.task)
         for row in published.find(numbers, *names, papers):
-            metric = row.comparable
-            ours = experiment.score(system, task, metric) if metric else None
+            ours = experiment.score(system, task, published.COMPARABLE[row.task_kind])
             records.append(
                 {
                     "system": system,
