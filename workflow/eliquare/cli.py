@@ -174,7 +174,7 @@ def add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> 
     if default not in (None, "", [], {}):
         description = f"{description} Default: {default}".strip()
     types = parts(field.annotation)
-    origins = set(map(typing.get_origin, types))
+    origins: set[Any] = set(map(typing.get_origin, types))
     # Mappings, and lists of them, are written as JSON.
     as_json = dict in origins or any(
         isinstance(t, type) and issubclass(t, BaseModel) for t in types
