@@ -119,12 +119,11 @@ def benchmark(options: BenchmarkOptions) -> None:
 
 def count_parameters(model: PreTrainedModel) -> dict[str, int]:
     """Count parameters, each once; the head's without the matrix that it shares with embeddings."""
-
-    def count(module: Any) -> int:
-        return sum(parameter.numel() for parameter in module.parameters())
-
     body: Any = model.base_model
-    total, encoder, embeddings = count(model), count(body), count(body.embeddings)
+    total, encoder, embeddings = (
+        sum(parameter.numel() for parameter in part.parameters())
+        for part in (model, body, body.embeddings)
+    )
     return {
         "total": total,
         "embeddings": embeddings,
@@ -138,11 +137,7 @@ def latency(step: Step, repeats: int, device: torch.device) -> dict[str, float]:
 
     Over ``repeats`` steps, or more if these take less than half a second.
     """
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
+    wait = functools.partial(torch.get_device_module(device).synchronize, device)
     for _ in range(WARM_UP_BATCHES):
         step()
     milliseconds: list[float] = []
@@ -153,11 +148,8 @@ def latency(step: Step, repeats: int, device: torch.device) -> dict[str, float]:
         wait()
         milliseconds.append((time.perf_counter() - started) * 1000)
     lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
-    return {
-        "median": round(median, 3),
-        "lower_quartile": round(lower, 3),
-        "upper_quartile": round(upper, 3),
-    }
+    quartiles = {"median": median, "lower_quartile": lower, "upper_quartile": upper}
+    return {name: round(value, 3) for name, value in quartiles.items()}
 
 
 def peak_memory(step: Step, device: torch.device) -> tuple[float, str]:

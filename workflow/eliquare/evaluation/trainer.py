@@ -105,15 +105,14 @@ class System:
         model.load_state_dict(trainer.best_weights)
         predicted, _ = trainer.answers(test)
         scores = score(kind, test.gold, predicted)
-        metric, epoch = trainer.metric, trainer.best_epoch
-        logger.info("test %s %.4f (epoch %d)", metric, scores[metric], epoch)
-        chosen = trainer.history[epoch - 1]
+        metric, chosen = trainer.metric, trainer.best_epoch()
+        logger.info("test %s %.4f (epoch %d)", metric, scores[metric], chosen["epoch"])
         metrics = {
             "kind": kind,
             "metric": metric,
             "test": scores,
             "validation": {name: chosen[f"validation_{name}"] for name in scores},
-            "best_epoch": epoch,
+            "best_epoch": chosen["epoch"],
             "num_train_epochs": finetuning.num_train_epochs,
             "steps": steps,
             "warmup_steps": warmup_steps,
@@ -159,8 +158,6 @@ class TaskTrainer(transformers.Trainer):
         self.remove_callback(transformers.PrinterCallback)
         self.metric = MAIN_METRIC[self.kind]
         self.history: list[dict[str, Any]] = []
-        self.best = (-math.inf, 0.0)
-        self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -170,9 +167,10 @@ class TaskTrainer(transformers.Trainer):
         """
         epoch = len(self.history) + 1
         logs = self.state.log_history[-1]
-        loss = logs["loss"]
-        if not math.isfinite(loss):
-            raise Failure(f"epoch {epoch}: the loss is {loss}; lower finetuning's learning_rate")
+        if not math.isfinite(logs["loss"]):
+            raise Failure(
+                f"epoch {epoch}: the loss is {logs['loss']}; lower finetuning's learning_rate"
+            )
         validation = self.encoded["validation"]
         predicted, validation_loss = self.answers(validation)
         scores = score(self.kind, validation.gold, predicted)
@@ -180,17 +178,20 @@ class TaskTrainer(transformers.Trainer):
         entry |= {name: logs[name] for name in ("learning_rate", "grad_norm", "loss")}
         entry |= {"validation_loss": validation_loss}
         self.history.append(entry | {f"validation_{name}": scores[name] for name in scores})
-        value = (scores[self.metric], -validation_loss)
-        epochs = self.args.num_train_epochs
+        found = (logs["loss"], self.metric, scores[self.metric])
         line = "epoch %d of %d: loss %.4f, validation %s %.4f"
-        logger.info(line, epoch, epochs, loss, self.metric, value[0])
-        if value > self.best:
-            self.best, self.best_epoch = value, epoch
+        logger.info(line, epoch, self.args.num_train_epochs, *found)
+        if self.best_epoch() is self.history[-1]:
             weights = cast(torch.nn.Module, self.model).state_dict()
             self.best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()
             }
         return scores
+
+    def best_epoch(self) -> dict[str, Any]:
+        """Return the entry of the best epoch so far in the history, the first of equal ones."""
+        name = f"validation_{self.metric}"
+        return max(self.history, key=lambda entry: (entry[name], -entry["validation_loss"]))
 
     def answers(self, split: Encoded) -> tuple[list[Any], float]:
         """Return the model's labels of texts, or tags of sentences, in order, and the loss."""

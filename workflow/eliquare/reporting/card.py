@@ -60,8 +60,8 @@ def release(options: ReleaseOptions) -> None:
     check_loads(model)
     origin = model / "provenance.json"
     made = read_json(origin) if origin.exists() else provenance({}, {})
-    named = {"experiment": experiment.settings.name}
-    named |= options.model_dump(include={"system", "language"})
+    of_what = options.model_dump(include={"system", "language"})
+    named = {"experiment": experiment.settings.name, **of_what}
     with atomic_dir(options.output) as folder:
         for file in sorted(model.iterdir()):
             if file.is_file() and not file.name.startswith(".") and file.name not in WRITTEN_HERE:
@@ -72,16 +72,14 @@ def release(options: ReleaseOptions) -> None:
 
 def check_loads(folder: Path) -> None:
     """Raise InputError unless transformers alone loads the folder and fills a mask with it."""
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+    from transformers import pipeline
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForMaskedLM.from_pretrained(folder)
-        fill = pipeline("fill-mask", model=model, tokenizer=tokenizer, device="cpu")
-        fill(tokenizer.mask_token)
+        fill = pipeline("fill-mask", model=str(folder), device="cpu")
+        fill(fill.tokenizer.mask_token)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: transformers cannot fill a mask with it ({reason})") from error
