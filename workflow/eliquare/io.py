@@ -58,35 +58,33 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        yield partial
-        fsync(partial)
-        os.replace(partial, path)
-        fsync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path``, synced and renamed to it if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    remove(partial)
     try:
         yield partial
         make_readable(partial)
         for file in [*partial.rglob("*"), partial]:
             fsync(file)
-        if path.exists():
-            shutil.rmtree(path)
+        if partial.is_dir():
+            remove(path)
         os.replace(partial, path)
         fsync(path.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
+
+
+@contextlib.contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, synced and renamed to it if the block succeeds."""
+    with atomic_write(path) as partial:
+        partial.mkdir()
+        yield partial
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:
@@ -124,14 +122,12 @@ def locked(path: str | Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s: another process works on this %s; waiting for it", path, what)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def write_json(path: str | Path, value: Any) -> None:

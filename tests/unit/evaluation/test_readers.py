@@ -114,7 +114,7 @@ def test_tables_keep_quoted_text(tmp_path, name, content):
 
 def test_pairs_have_two_texts(tmp_path):
     path = write(tmp_path, "a.tsv", "premise\thypothesis\tgold\na\tb\t1\n")
-    (row,) = readers.read("pair", path, "premise", "gold", "hypothesis")
+    (row,) = readers.read("pair", path, ("gold", "premise", "hypothesis"))
     assert (row.texts, row.labels) == (("a", "b"), ("1",))
 
 
@@ -202,18 +202,20 @@ def table_of(folder: Path, given: list[str], name: str = "a.csv"):
 def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     rows = table_of(tmp_path, ["yes", "no"] * 50)
     parts = data.split("classification", rows)
-    assert [len(part) for part in parts] == [80, 10, 10]
-    assert sorted(row.texts for part in parts for row in part) == sorted(row.texts for row in rows)
+    assert [len(part) for part in parts[:3]] == [80, 10, 10]
+    assert sorted(row.texts for part in parts[:3] for row in part) == sorted(
+        row.texts for row in rows
+    )
     assert parts == data.split("classification", rows)
     with_test = data.split("classification", rows, test=rows[:3])
-    assert [len(part) for part in with_test] == [90, 10, 3]
+    assert [len(part) for part in with_test[:3]] == [90, 10, 3]
 
 
 def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     rows = table_of(tmp_path, [f"rare{n}" for n in range(40)] + ["common"] * 60)
     parts = data.split("classification", rows)
     assert {row.labels for row in parts.train} == {row.labels for row in rows}
-    assert sum(map(len, parts)) == 100
+    assert sum(map(len, parts[:3])) == 100
 
 
 def test_a_label_that_train_never_had_is_named(tmp_path):
@@ -264,7 +266,7 @@ def test_a_task_is_loaded_with_its_labels(tmp_path):
     task = TaskData(kind="classification", language="qaa", train=str(train))
     loaded = data.load(task, max_train_samples=30)
     assert loaded.labels == ["x", "y"]
-    assert [len(part) for part in loaded.splits] == [30, 10, 10]
+    assert [len(part) for part in loaded[:3]] == [30, 10, 10]
     with pytest.raises(InputError, match="text_pair_column"):
         data.load(TaskData(kind="pair", language="qaa", train=str(train)))
 
@@ -310,16 +312,16 @@ def test_every_real_table_reads():
         if task.endswith("ner"):
             continue
         label = "category" if task.endswith(("topic", "news")) else "label"
-        columns = (COLUMNS.get(task, "text"), label)
+        columns = (label, COLUMNS.get(task, "text"))
         if task == "tl/hatespeech":
             with pytest.raises(InputError, match="is empty") as error:
-                readers.read("classification", path, *columns)
+                readers.read("classification", path, columns)
             line = int(re.search(r"line (\d+)", str(error.value))[1])
             raw = path.read_bytes().split(b"\n")
             # The row may begin on this line and end on a later one.
             assert re.search(rb",\r?\n", b"\n".join(raw[line - 1 : line + 30]) + b"\n")
             continue
-        rows = readers.read("classification", path, *columns)
+        rows = readers.read("classification", path, columns)
         found[task] += len(rows)
     for task, expected in found.items():
         assert expected == (1004 if task.endswith("topic") else ROWS[task]), task

@@ -22,42 +22,36 @@ HELD_OUT_SHARE = 0.1
 
 
 class Splits(NamedTuple):
-    """The three parts of a task's data."""
+    """The three parts of a task's data, and its labels in the order of their ids."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
-
-
-class LoadedTask(NamedTuple):
-    """A task's splits, and its labels in the order of their ids."""
-
-    splits: Splits
     labels: list[str]
 
 
-def load(task: TaskData, max_train_samples: int | None = None) -> LoadedTask:
+def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
     """Read a task's files, cut the splits that are missing, and check the labels.
 
     Of train, at most ``max_train_samples`` are drawn, with a fixed seed. Raises InputError, with
     file and line, for what cannot be read or cannot be learned.
     """
-    if task.kind == "pair" and not task.text_pair_column:
-        raise InputError(f"{task.train}: a task of kind pair needs its text_pair_column")
-    columns = (task.text_column, task.label_column, task.text_pair_column)
+    columns = [task.label_column, task.text_column]
+    if task.kind == "pair":
+        if not task.text_pair_column:
+            raise InputError(f"{task.train}: a task of kind pair needs its text_pair_column")
+        columns.append(task.text_pair_column)
     given = [
-        readers.read(task.kind, path, *columns) if path else []
+        readers.read(task.kind, path, columns) if path else []
         for path in (task.train, task.validation, task.test)
     ]
     splits = split(task.kind, *given)
-    labels = label_inventory(task.kind, splits.train)
-    for part in splits:
-        check_labels(labels, part)
+    check_labels(splits.labels, [*splits.validation, *splits.test])
     train = splits.train
     if max_train_samples is not None and len(train) > max_train_samples:
         chosen = random.Random(SPLIT_SEED).sample(range(len(train)), max_train_samples)
         train = [train[n] for n in sorted(chosen)]
-    return LoadedTask(splits._replace(train=train), labels)
+    return splits._replace(train=train)
 
 
 def split(
@@ -89,10 +83,12 @@ def split(
         back = [n for n in numbers if not known.issuperset(train[n].labels)]
         rest += back
         drawn[name] = sorted(set(numbers) - set(back))
+    stays = [train[n] for n in sorted(rest)]
     return Splits(
-        [train[n] for n in sorted(rest)],
+        stays,
         validation or [train[n] for n in drawn["validation"]],
         test or [train[n] for n in drawn["test"]],
+        label_inventory(kind, stays),
     )
 
 

@@ -32,7 +32,6 @@ UPOS_TAGS = (
 # fmt: on
 # Universal Dependencies 1 had CONJ where version 2 has CCONJ; treebanks of both are in use.
 RENAMED_TAGS = {"CONJ": "CCONJ"}
-CONLLU_COLUMNS = 10
 NO_WORD = re.compile(r"\d+[-.]\d+")  # the number of a multiword token, or an empty node
 IOB_TAG = re.compile(r"O|[BIESLU]-\S+")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -55,17 +54,11 @@ class Example(NamedTuple):
     lines: tuple[int, ...]
 
 
-def read(
-    kind: str,
-    path: str | Path,
-    text_column: str = "text",
-    label_column: str = "label",
-    text_pair_column: str | None = None,
-) -> list[Example]:
+def read(kind: str, path: str | Path, columns: Sequence[str] = ("label", "text")) -> list[Example]:
     """Return the examples of a file in its order, read as the kind of task wants.
 
-    The columns are used for ``classification`` (text, label) and ``pair`` (all three). Raises
-    InputError for a file that cannot be read, and for one without an example.
+    Of tables, ``columns`` names the column of the label, and that of each text. Raises InputError
+    for a file that cannot be read, and for one without an example.
     """
     with reported_together(path) as report:
         if kind == "upos":
@@ -73,8 +66,7 @@ def read(
         elif kind == "ner":
             examples = list(read_iob(path, report))
         else:
-            pair = text_pair_column if kind == "pair" else None
-            examples = list(read_table(path, report, text_column, label_column, pair))
+            examples = list(read_table(path, report, columns))
     if not examples:
         raise InputError(f"{path}: no example in it; expected a file for a task of kind {kind}")
     return examples
@@ -139,22 +131,16 @@ def conllu_sentences(path: str | Path, report: Report) -> Iterator[list[Row]]:
     """Yield the rows of each sentence, those of multiword tokens and empty nodes too."""
     for lines in line_groups(path, comment="#"):
         rows = [(line, text.split("\t")) for line, text in lines]
-        wrong = [row for row in rows if len(row[1]) != CONLLU_COLUMNS]
-        for line, columns in wrong:
-            report(
-                line, f"{len(columns)} columns, expected {CONLLU_COLUMNS} with tabs between them"
-            )
+        wrong = [(line, len(columns)) for line, columns in rows if len(columns) != 10]
+        for line, number in wrong:
+            report(line, f"{number} columns, expected 10 with tabs between them")
         if wrong:
             continue
         yield rows
         words = [(line, columns[0]) for line, columns in rows if not NO_WORD.fullmatch(columns[0])]
-        for expected, (line, number) in enumerate(words, start=1):
-            if number != str(expected):
-                report(
-                    line,
-                    f"the word's number is {number!r}, expected {expected}; words are numbered "
-                    f"from 1, and an empty line separates sentences",
-                )
+        for expected, (line, found) in enumerate(words, start=1):
+            if found != str(expected):
+                report(line, f"word {found!r}, expected {expected}; an empty line ends a sentence")
                 break
 
 
@@ -239,16 +225,13 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 # --- Tables: csv and tsv with the quoting of RFC 4180, and JSON lines
 
 
-def read_table(
-    path: str | Path, report: Report, text_column: str, label_column: str, pair_column: str | None
-) -> Iterator[Example]:
-    """Yield the rows of a table as labelled texts, or pairs of texts."""
-    columns = [text_column, pair_column] if pair_column else [text_column]
-    for line, row in table_rows(path, report, [*columns, label_column]):
-        label = row[label_column].strip()
-        if not label:
-            report(line, f"the label (column {label_column!r}) is empty; add it or remove the row")
-        yield Example(tuple(row[column] for column in columns), (label,), str(path), (line,))
+def read_table(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
+    """Yield the rows of a table, each with its label and one or two texts."""
+    for line, row in table_rows(path, report, columns):
+        label, *texts = (row[column] for column in columns)
+        if not label.strip():
+            report(line, f"the label (column {columns[0]!r}) is empty; add it or remove the row")
+        yield Example(tuple(texts), (label.strip(),), str(path), (line,))
 
 
 def table_rows(

@@ -18,7 +18,7 @@ import transformers
 from torch.utils.data import Sampler, SequentialSampler
 
 from eliquare.config.model import Finetuning
-from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, LoadedTask
+from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits
 from eliquare.evaluation.encoding import Encoded, encode
 from eliquare.io import Failure, InputError
 from eliquare.models import loading
@@ -57,14 +57,14 @@ class System:
             loading.empty_model(loading.load_config(folder))
         )
 
-    def prepare(self, kind: str, task: LoadedTask, finetuning: Finetuning) -> Prepared:
+    def prepare(self, kind: str, splits: Splits, finetuning: Finetuning) -> Prepared:
         """Encode a task, once for all its seeds."""
         max_length = min(finetuning.max_length, self.max_length)
         if max_length < finetuning.max_length:
             logger.warning("%s: max_length is lowered to its model's %d", self.folder, max_length)
         encoded = {
-            name: encode(self.tokenizer, kind, part, task.labels, max_length)
-            for name, part in task.splits._asdict().items()
+            name: encode(self.tokenizer, kind, getattr(splits, name), splits.labels, max_length)
+            for name in ("train", "validation", "test")
         }
         return Prepared(kind, finetuning.model_copy(update={"max_length": max_length}), encoded)
 

@@ -5,6 +5,7 @@ The files are hard links where the file system allows it, so that a release take
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -78,7 +79,7 @@ def check_loads(folder: Path) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        fill = pipeline("fill-mask", model=str(folder), device="cpu")
+        fill: Any = pipeline("fill-mask", model=str(folder), device="cpu")
         fill(fill.tokenizer.mask_token)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

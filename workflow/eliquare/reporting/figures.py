@@ -3,6 +3,7 @@
 Each is written as PNG and SVG; the same results give the same bytes. ``figures.json`` lists them.
 """
 
+from importlib import resources
 from itertools import cycle
 from typing import Any
 
@@ -18,19 +19,7 @@ from eliquare.reporting.sections import count_tasks
 # Colours of Okabe and Ito, which people with any colour vision can tell apart.
 COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A", "#B8A800"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E3E3",
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "eliquare",
-}
+STYLE = resources.files("eliquare.reporting") / "templates/figures.mplstyle"
 TERMS = {"kl": "Distillation loss (KL)", "mlm": "MLM loss"}
 
 
@@ -47,7 +36,7 @@ def write_figures(options: OutputOptions) -> None:
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         listed.append({"kind": kind, "name": name, "title": title})
 
-    with atomic_dir(options.output) as folder, rc_context(STYLE):
+    with atomic_dir(options.output) as folder, rc_context(fname=str(STYLE)):
         if experiment.tasks:
             title = "Parameters against the mean score of each system"
             add(size_against_score(experiment), "size", "size-against-score", title)
@@ -106,7 +95,7 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     axis.set(xlim=(0, 1.12), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    several = any(score.n > 1 for _, score in found)
+    several = any(len(score.runs) > 1 for _, score in found)
     bars = ": mean, with the deviation over seeds" if several else " (one seed)"
     axis.set_xlabel(metric_label(experiment.metric(task)) + bars)
     axis.set_title(experiment.task_title(task), loc="left")

@@ -41,11 +41,6 @@ class Score:
     runs: dict[Run, float]
 
     @property
-    def n(self) -> int:
-        """Number of runs."""
-        return len(self.runs)
-
-    @property
     def mean(self) -> float:
         """Mean over all runs."""
         return statistics.fmean(self.runs.values())
@@ -53,7 +48,7 @@ class Score:
     @property
     def deviation(self) -> float | None:
         """Sample standard deviation over all runs; None for one run."""
-        return statistics.stdev(self.runs.values()) if self.n > 1 else None
+        return statistics.stdev(self.runs.values()) if len(self.runs) > 1 else None
 
     @property
     def by_distillation(self) -> list[list[float]]:

@@ -71,7 +71,7 @@ def score_record(
         f"{column} deviation": score and score.deviation,
         f"{column} distillation deviation": score and score.distillation_deviation,
         f"{column} fine-tuning deviation": score and score.finetuning_deviation,
-        f"{column} n": score.n if score else 0,
+        f"{column} n": len(score.runs) if score else 0,
     }
 
 
@@ -109,7 +109,7 @@ def all_metrics(experiment: Experiment) -> Table:
             "deviation": score.deviation,
             "distillation_deviation": score.distillation_deviation,
             "finetuning_deviation": score.finetuning_deviation,
-            "n": score.n,
+            "n": len(score.runs),
             "min": min(score.runs.values()),
             "max": max(score.runs.values()),
         }
@@ -146,7 +146,7 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     for (system, language), benchmark in benchmarks.items():
         for row in benchmark["measurements"]:
-            size, part, latency = row["batch_size"], row["part"], row["latency_ms"]
+            size, part = row["batch_size"], row["part"]
             speedup = experiment.speedup(system, language, row)
             names = {"language": language, "system": system, "batch_size": size}
             records.append(
@@ -155,7 +155,7 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
             )
             rows.setdefault((system, language, size), names).update(
                 {
-                    f"latency {part}": quartiles(latency),
+                    f"latency {part}": quartiles(row["latency_ms"]),
                     f"speedup {part}": speedup and Cell(f"{speedup:.2f}×", speedup),
                     f"throughput {part}": row["sequences_per_second"],
                     f"memory {part}": row["peak_memory_mb"],
@@ -207,7 +207,7 @@ def against_published(experiment: Experiment) -> Table:
                     "metric": ours and ours.metric,
                     "ours": ours and ours.mean,
                     "deviation": ours and ours.deviation,
-                    "n": ours.n if ours else 0,
+                    "n": len(ours.runs) if ours else 0,
                     "published": row.value,
                     "published_metric": row.metric,
                     "published metric cell": Cell(published.short(row.metric)),
@@ -234,7 +234,9 @@ def against_baseline(experiment: Experiment) -> Table:
         if ours is None or other is None:
             continue
         paired, draw = paired_differences(ours, other), within_spread(ours, other)
-        words = f"{paired.mean:+.4f}" + (f" ± {paired.deviation:.4f}" if paired.n > 1 else "")
+        words = f"{paired.mean:+.4f}" + (
+            f" ± {paired.deviation:.4f}" if paired.deviation is not None else ""
+        )
         words = words.replace("-", "−")
         shown[system][f"{task} cell"] = Cell(f"({words})" if draw else words, paired.mean)
         records.append(
@@ -245,7 +247,7 @@ def against_baseline(experiment: Experiment) -> Table:
                 "metric": paired.metric,
                 "difference": paired.mean,
                 "deviation": paired.deviation,
-                "n": paired.n,
+                "n": len(paired.runs),
                 "lowest": min(paired.runs.values()),
                 "highest": max(paired.runs.values()),
                 "within_spread": draw,
@@ -258,10 +260,10 @@ def against_baseline(experiment: Experiment) -> Table:
 
 def paired_differences(ours: Score, other: Score) -> Score:
     """Return each run minus the other's mean with the same fine-tuning seed."""
-    by_seed: dict[int, list[float]] = {}
-    for (_, seed), value in other.runs.items():
-        by_seed.setdefault(seed, []).append(value)
-    means = {seed: statistics.fmean(values) for seed, values in by_seed.items()}
+    means = {
+        seed: statistics.fmean(value for (_, same), value in other.runs.items() if same == seed)
+        for _, seed in other.runs
+    }
     return Score(ours.metric, {run: value - means[run[1]] for run, value in ours.runs.items()})
 
 
