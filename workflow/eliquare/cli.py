@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from eliquare import __version__
-from eliquare.config.errors import mistakes
+from eliquare.config.errors import explain
 from eliquare.config.objective import Settings
 from eliquare.io import Failure, InputError, Interrupted
 
@@ -157,9 +157,7 @@ def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) ->
     try:
         return model.model_validate(vars(parser.parse_args(argv)))
     except ValidationError as error:
-        found = [(option_name(".".join(map(str, path))), said) for path, said in mistakes(error)]
-        lines = [f"{name}: {said}" if name != "--" else said for name, said in found]
-        raise InputError("\n".join(lines)) from None
+        raise InputError("\n".join(explain(error, option_name))) from None
 
 
 def option_name(field: str) -> str:

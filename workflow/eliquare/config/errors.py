@@ -43,10 +43,10 @@ def suggestion(word: object, known: Iterable[object]) -> str:
     return f"; known are {', '.join(names)}" if names else ""
 
 
-def explain(error: ValidationError) -> list[str]:
-    """Return one line for each mistake."""
+def explain(error: ValidationError, named: Callable[[str], str] = str) -> list[str]:
+    """Return one line for each mistake, its key as ``named`` writes it."""
     found = [(".".join(map(str, path)), said) for path, said in mistakes(error)]
-    return [f"{key}: {said}" if key else said for key, said in found]
+    return [f"{named(key)}: {said}" if key else said for key, said in found]
 
 
 def mistakes(

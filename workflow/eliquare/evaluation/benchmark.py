@@ -55,9 +55,9 @@ class BenchmarkOptions(cli.Options, Benchmark):
 def benchmark(options: BenchmarkOptions) -> None:
     """Measure the parameters, latency, throughput and memory of a model."""
     torch.set_num_threads(options.threads)
-    on_cuda = torch.cuda.is_available()
-    device = torch.device(options.device or ("cuda" if on_cuda else "cpu"))
-    if device.type == "cuda" and not on_cuda:
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    on_cuda = device.type == "cuda"
+    if on_cuda and not torch.cuda.is_available():
         raise InputError(f"--device {device}: torch sees no CUDA device; use --device cpu")
     model, folder = load_for_benchmark(
         options.model, options.revision, getattr(torch, options.precision)

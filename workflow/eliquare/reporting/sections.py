@@ -276,9 +276,8 @@ def costs(experiment: Experiment) -> Table | None:
     total = steps.sum()
     total["max_rss_mb"] = steps["max_rss_mb"].max()
     steps.loc["total"] = total
-    unit, divisor, form = ("minutes", 60, ",.1f")
-    if total["seconds"] >= 3 * HOUR:
-        unit, divisor, form = ("hours", HOUR, ",.2f")
+    long = total["seconds"] >= 3 * HOUR
+    unit, divisor, form = ("hours", HOUR, ",.2f") if long else ("minutes", 60, ",.1f")
     for kind in ("", "cpu_", "gpu_"):
         steps[f"{kind}time"] = steps[f"{kind}seconds"] / divisor
     steps["step cell"] = [
