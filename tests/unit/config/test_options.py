@@ -70,7 +70,7 @@ def test_options_come_from_the_models_and_are_read_back(of):
     def stage(options: Of) -> None:
         """Do nothing."""
 
-    value = of()
+    value = of(top_k=9) if of is model.SelectionRule else of()
     words = options.words(value, of)
     assert set(parsed(words)) <= {
         name.replace("--", prefix, 1) for name in names_of(of) for prefix in ("--", "--no-")

@@ -48,19 +48,19 @@ MISTAKES = {
     "missing key": ("languages/sl/corpus", ..., "languages.sl.corpus", "missing"),
     "missing section": ("teachers", ..., "teachers", "missing"),
     "empty section": ("students", None, "students", "write {}"),
-    "bad name": ("students/Big Model", {}, "students.Big Model", "small letters"),
+    "bad name": ("students/Big Model", {"extends": "full"}, "students", "small letters", "Big"),
     "bad choice": ("tasks/names/kind", "pos", "tasks.names.kind", "'upos', 'ner'"),
     "text for a number": (
         "students/full/num_hidden_layers",
         "2",
         "students.full.num_hidden_layers",
-        "write 2 without quotes",
+        "write a number without quotes",
     ),
     "2.0 for a whole number": (
         "students/full/num_hidden_layers",
         2.0,
         "students.full.num_hidden_layers",
-        "a whole number, found 2.0",
+        "a valid integer, found 2.0",
     ),
     "not finite": (
         "students/full/training/learning_rate",
@@ -73,20 +73,26 @@ MISTAKES = {
     "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both", "'sl'"),
     "no hash": ("teachers/big/revision", "main", "teachers.big.revision", "'main'", "hexadecimal"),
     # how YAML reads
-    "no as a key": ("mixtures", {False: ["sl", "sw"], "both": ["sl", "sw"]}, "mixtures", '"no"'),
+    "no as a key": (
+        "mixtures",
+        {False: ["sl", "sw"], "both": ["sl", "sw"]},
+        "mixtures",
+        "bare no",
+        "in quotes",
+    ),
     "no in a list": ("mixtures/both", ["sl", False], "mixtures.both.1", "bare no", "in quotes"),
     "no as a value": ("tasks/names/language", False, "tasks.names.language", "bare no"),
     "5e-4": (
         "students/full/training/learning_rate",
         "5e-4",
         "students.full.training.learning_rate",
-        "write 5.0e-4",
+        "as 5.0e-4",
     ),
     "1.0e3": (
         "students/full/training/learning_rate",
         "1.0e3",
         "students.full.training.learning_rate",
-        "write 1.0e+3",
+        "or 1.0e+3",
     ),
     "date as a number": (
         "languages/sw/corpus/date",

@@ -222,7 +222,7 @@ def test_settings_out_of_range_are_refused(folders, tmp_path, option, value):
 
 
 def test_shares_above_1_together_are_refused(folders, tmp_path):
-    with pytest.raises(InputError, match="--mask-replace-prob and --random-replace-prob"):
+    with pytest.raises(ValidationError, match="mask_replace_prob and random_replace_prob together"):
         mask(folders, tmp_path / "no", mask_replace_prob=0.95)
     assert not list(tmp_path.iterdir())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from pydantic import ValidationError
 
 from eliquare.config.model import TaskData
 from eliquare.evaluation import data, readers
@@ -267,8 +268,8 @@ def test_a_task_is_loaded_with_its_labels(tmp_path):
     loaded = data.load(task, max_train_samples=30)
     assert loaded.labels == ["x", "y"]
     assert [len(part) for part in loaded[:3]] == [30, 10, 10]
-    with pytest.raises(InputError, match="text_pair_column"):
-        data.load(TaskData(kind="pair", language="qaa", train=str(train)))
+    with pytest.raises(ValidationError, match="needs the key 'text_pair_column'"):
+        TaskData(kind="pair", language="qaa", train=str(train))
 
 
 # Counted with awk and sort, not with these readers: sentences are runs of lines, words are lines

@@ -164,9 +164,9 @@ def test_the_report_has_the_form_of_a_reduction_s(documents, tmp_path, capsys):
     ("values", "message"),
     [
         ({"num_tokens": 0}, "num_tokens"),
-        ({"num_tokens": 5, "min_gain": 0.1}, "--num-tokens or --min-gain"),
+        ({"num_tokens": 5, "min_gain": 0.1}, "num_tokens or min_gain"),
         ({"min_gain": 1.5}, "min_gain"),
-        ({"vectors": "x.txt"}, "--vectors"),
+        ({"vectors": "x.txt"}, "vectors are for"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(values, message, tmp_path):

@@ -4,6 +4,7 @@ from unicodedata import normalize
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import worlds
 from eliquare.config.model import SelectionRule
@@ -76,7 +77,7 @@ def test_top_k_and_min_count(corpus):
 
 @pytest.mark.parametrize("rule", [{}, {"top_k": 3, "coverage": 0.5}])
 def test_exactly_one_rule_is_given(world, corpus, rule):
-    with pytest.raises(InputError, match="exactly one of"):
+    with pytest.raises(ValidationError, match="exactly one of"):
         reasons_of(world, corpus, **rule)
 
 

@@ -1,12 +1,11 @@
-"""What one key alone cannot tell: names that must exist, keys that belong together, files.
+"""What one entry of the configuration alone cannot tell: names that must exist, files, results.
 
-Each check yields problems, (path of keys, message), so that all are reported at once. A problem of
-one kind must not stop the others: an entry that is named and does not exist is skipped by all
-checks but the one of its name.
+Checks yield problems, (path of keys, message), so that all of a kind are reported at once: first
+what is wrong in an entry by itself and its names, then what does not belong together.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -15,39 +14,21 @@ from pydantic import BaseModel, ValidationError
 
 from eliquare.config.derive import REDUCED_KEYS, mapping
 from eliquare.config.errors import Path as KeyPath
-from eliquare.config.errors import Problem, suggestion
+from eliquare.config.errors import suggestion
 from eliquare.config.model import (
     EXECUTION_KEYS,
+    HEADS,
     Configuration,
-    Shape,
     Student,
     System,
-    Teacher,
     Training,
 )
-from eliquare.config.objective import EXTENSION_TERMS, Objective
+from eliquare.config.objective import Objective, Problem
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 
 # Folders beside those of the experiments in results/.
 SHARED = {"corpora", "teachers", "students", "systems", "finetuned", "benchmarks", "smoke", "costs"}
-# For each source of a corpus or a teacher, and each kind of task: the keys that it needs, and those
-# that it may have beside what all have.
-KEYS = {
-    "dump": ("", "wiki date mirror file expand_templates"),
-    "text": ("files", "document"),
-    "dataset": ("dataset", "configuration split column revision"),
-    "hub": ("model revision", ""),
-    "folder": ("model", ""),
-    "pretrain": ("corpus", " ".join(["tokenizer vocab_size training", *Shape.model_fields])),
-    "adapt": ("teacher", "training"),
-    "upos": ("", ""),
-    "ner": ("", ""),
-    "classification": ("", "text_column label_column"),
-    "pair": ("text_pair_column", "text_column label_column"),
-}
-BUDGET = "give max_steps or num_train_epochs, and not both"
-SELECTION_KEYS = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
 # Keys that name entries of other sections. `languages` of a vocabulary may be mixtures too.
 REFERENCES = {
     "teacher": ("teachers",),
@@ -69,60 +50,47 @@ FILE_KEYS = (
 )
 
 
-def problems(settings: Configuration) -> Iterator[Problem]:
-    """Yield what does not belong together in a configuration."""
-    yield from taken_names(settings)
-    masking = settings.masking
-    if masking.mask_replace_prob + masking.random_replace_prob > 1:
-        yield ("masking",), "mask_replace_prob and random_replace_prob together are more than 1"
-    for code, language in settings.languages.items():
-        yield from unread_keys(("languages", code, "corpus"), language.corpus, "source")
-    for name, teacher in settings.teachers.items():
-        yield from teacher_problems(("teachers", name), teacher, settings)
-    for name, student in settings.students.items():
-        if student.reduced_from is None:
-            yield from student_problems(("students", name), student, settings)
-        else:
-            yield from reduction_problems(("students", name), student, settings)
-    yield from vocabulary_problems(settings)
-    yield from evaluation_problems(settings)
-
-
 # Names
 
 
-def unknown_names(settings: Configuration, written: Mapping[str, Any]) -> Iterator[Problem]:
+def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield a problem for every name that refers to nothing.
 
-    ``written`` is the configuration as mappings, with the entries that could not be used: their
-    names exist.
+    ``written`` is the configuration as the user wrote it, mistakes included.
     """
-
-    def unknown(path: KeyPath, value: Any, known: Collection[str]) -> Iterator[Problem]:
-        for word in [value] if isinstance(value, str) else value or ():
-            if word not in known:
+    for path, value, known in references(written):
+        words = (
+            [value] if isinstance(value, str) else value if isinstance(value, list | dict) else []
+        )
+        for word in words:
+            if isinstance(word, str) and word not in known:
                 yield path, f"there is no {word!r}{suggestion(word, known)}"
+
+
+def references(written: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any, Collection[str]]]:
+    """Yield (path of keys, a name or several, names that exist)."""
 
     def names(*sections: str) -> list[str]:
         return [name for section in sections for name in mapping(written.get(section))]
 
-    for name, members in settings.mixtures.items():
-        yield from unknown(("mixtures", name), members, names("languages"))
+    for name, members in mapping(written.get("mixtures")).items():
+        yield ("mixtures", name), members, names("languages")
     for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
-        for name, entry in getattr(settings, section).items():
+        for name, entry in mapping(written.get(section)).items():
             for key, sections in REFERENCES.items():
                 both = (section, key) == ("vocabularies", "languages")
                 known = names(*REFERENCES["corpus"] if both else sections)
-                yield from unknown((section, name, key), getattr(entry, key, None), known)
-    experiment = settings.experiment
+                yield (section, name, key), mapping(entry).get(key), known
+    experiment = mapping(written.get("experiment"))
+    systems = experiment.get("systems") or []
     for key, known in (
         ("languages", names("languages")),
         ("systems", names("teachers", "students", "systems")),
         ("tasks", names("tasks")),
-        ("release", [name for name in experiment.systems if name in names("students")]),
-        ("baseline", experiment.systems),
+        ("release", [name for name in names("students") if name in systems]),
+        ("baseline", systems),
     ):
-        yield from unknown(("experiment", key), getattr(experiment, key), known)
+        yield ("experiment", key), experiment.get(key), known
 
 
 def taken_names(settings: Configuration) -> Iterator[Problem]:
@@ -148,158 +116,79 @@ def taken_names(settings: Configuration) -> Iterator[Problem]:
 # Entries
 
 
-def unread_keys(path: KeyPath, entry: BaseModel, by: str) -> Iterator[Problem]:
-    """Yield the keys that an entry's source or kind needs and has not, and those of others."""
-    kind = getattr(entry, by)
-    needed, possible = map(str.split, KEYS[kind])
-    for key in needed:
-        if not getattr(entry, key):
-            yield path, f"{by} {kind} needs the key {key!r}"
-    known = {key for keys in KEYS.values() for key in " ".join(keys).split()}
-    for key in sorted(entry.model_fields_set & known - {*needed, *possible}):
-        if getattr(entry, key) is not None:
-            yield (*path, key), f"{by} {kind} does not read this key; remove it"
-
-
-def vocabulary_problems(settings: Configuration) -> Iterator[Problem]:
-    """Yield the problems of vocabularies and extensions."""
-    for name, rule in settings.vocabularies.items():
-        if len([key for key in SELECTION_KEYS if getattr(rule, key) is not None]) != 1:
-            yield ("vocabularies", name), f"give exactly one of {', '.join(SELECTION_KEYS)}"
-    for name, extension in settings.extensions.items():
-        if extension.num_tokens is not None and extension.min_gain is not None:
-            yield ("extensions", name), "give num_tokens or min_gain, and not both"
-        if extension.vectors is not None and extension.initialization != "similar":
-            yield ("extensions", name, "vectors"), "belongs to `initialization: similar` alone"
-
-
-def evaluation_problems(settings: Configuration) -> Iterator[Problem]:
-    """Yield the problems of other systems, of tasks, and of the tasks of the experiment."""
+def problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield what does not belong together among entries that are right by themselves."""
+    yield from taken_names(settings)
+    for name, teacher in settings.teachers.items():
+        positions, longest = teacher.max_position_embeddings, settings.sequences.max_length
+        if teacher.source == "pretrain" and longest > positions:
+            message = f"{positions} is less than sequences.max_length, {longest}"
+            yield ("teachers", name, "max_position_embeddings"), message
+        if root(settings, name) is None:
+            yield ("teachers", name, "teacher"), "the teacher is adapted from itself"
+    for name, student in settings.students.items():
+        check = reduction_problems if student.reduced_from else student_problems
+        for path, message in check(student, settings):
+            yield ("students", name, *path), message
     for name, system in settings.systems.items():
-        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(system, key)]
-        if keys not in (["model"], ["teacher", "vocabulary"]):
-            yield ("systems", name), "give model, or teacher and vocabulary"
-        elif system.model and system.revision is None and not Path(system.model).is_dir():
+        if system.model and system.revision is None and not Path(system.model).is_dir():
             message = f"{system.model} is no folder here; if it is a hub id, give its revision"
             yield ("systems", name), message
-    for name, task in settings.tasks.items():
-        yield from unread_keys(("tasks", name), task, "kind")
-    languages = settings.experiment.languages or list(settings.languages)
     for name in settings.experiment.tasks or ():
-        code = settings.tasks[name].language if name in settings.tasks else None
-        if code in settings.languages and code not in languages:
+        code = settings.tasks[name].language
+        if code not in (settings.experiment.languages or settings.languages):
             message = f"{name} is a task in {code!r}, which is not in experiment.languages"
             yield ("experiment", "tasks"), message
 
 
-def teacher_problems(path: KeyPath, teacher: Teacher, settings: Configuration) -> Iterator[Problem]:
-    """Yield the problems of a teacher's keys, its budget and its shape."""
-    yield from unread_keys(path, teacher, "source")
-    if teacher.source in ("pretrain", "adapt"):
-        if (teacher.training.max_steps is None) == (teacher.training.num_train_epochs is None):
-            yield (*path, "training"), BUDGET
-        if teacher.training.max_steps == 0:
-            yield (*path, "training", "max_steps"), "0 trains no teacher; give at least 1"
-    if teacher.source == "pretrain":
-        yield from head_problems(path, teacher.hidden_size, teacher.num_attention_heads)
-        positions, longest = teacher.max_position_embeddings, settings.sequences.max_length
-        if longest > positions:
-            message = f"{positions} is less than sequences.max_length, {longest}"
-            yield (*path, "max_position_embeddings"), message
-    if teacher.source == "adapt" and root(settings, str(path[1])) is None:
-        yield (*path, "teacher"), "the teacher is adapted from itself"
-
-
-def root(settings: Configuration, name: str | None) -> str | None:
+def root(settings: Configuration, name: str) -> str | None:
     """Return the teacher that one was adapted from, or itself; None if it leads to itself."""
-    seen = set()
-    while name in settings.teachers and settings.teachers[name].source == "adapt":
+    seen = {name}
+    while (entry := settings.teachers[name]).source == "adapt":
+        name = entry.teacher or ""
         if name in seen:
             return None
         seen.add(name)
-        name = settings.teachers[name].teacher
-    return name or ""
+    return name
 
 
-def head_problems(path: KeyPath, hidden_size: int, heads: int) -> Iterator[Problem]:
-    """Yield a problem where the width is no multiple of the number of heads."""
-    if hidden_size % heads:
-        yield (*path, "hidden_size"), f"{hidden_size} is no multiple of {heads} attention heads"
-
-
-def student_problems(path: KeyPath, student: Student, settings: Configuration) -> Iterator[Problem]:
-    """Yield the problems of a student: its vocabulary, teachers, budget, shape and objective."""
-    if student.teacher is None:
-        yield (*path, "teacher"), "missing; a student needs a teacher"
+def student_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
+    """Yield what makes a student of its teachers impossible."""
+    own = root(settings, student.teacher or "")
+    for name in student.teachers if student.vocabulary is not None else ():
+        if root(settings, name) != own:
+            message = f"{name} and {student.teacher}, if reduced, must be adapted from one model"
+            yield ("teachers",), message
+    if own is None or settings.teachers[own].source != "pretrain":
         return
-    if (student.training.max_steps is None) == (student.training.num_train_epochs is None):
-        yield (*path, "training"), BUDGET
-    yield from shape_problems(path, student, settings)
-    if student.teachers:
-        yield from several_teachers_problems((*path, "teachers"), student, settings)
-    if student.extension is not None:
-        if student.vocabulary is not None:
-            yield (*path, "vocabulary"), "its extension says it; write vocabulary: null"
-        for term in student.objective.terms():
-            if term not in EXTENSION_TERMS:
-                message = f"two tokenizers can be compared by {', '.join(EXTENSION_TERMS)} alone"
-                yield (*path, "objective", term), message
-
-
-def shape_problems(path: KeyPath, student: Student, settings: Configuration) -> Iterator[Problem]:
-    """Yield what makes a student impossible where the configuration says its teacher's shape."""
-    teacher = settings.teachers.get(root(settings, student.teacher) or "")
-    if teacher is None or teacher.source != "pretrain":
-        return
+    # The configuration says the shape of the teacher.
+    teacher = settings.teachers[own]
     layers, of_teacher = student.num_hidden_layers, teacher.num_hidden_layers
     if layers > of_teacher:
         message = f"{layers}, and its teacher has {of_teacher}; a student has no more layers"
-        yield (*path, "num_hidden_layers"), message
+        yield ("num_hidden_layers",), message
     elif student.initialization == "2n-1" and 2 * layers - 1 > of_teacher:
-        message = (
-            f"2n-1 takes layer {2 * layers - 1} of {of_teacher}; use distilbert, first or last"
-        )
-        yield (*path, "initialization"), message
+        message = f"2n-1 takes layer {2 * layers - 1} of {of_teacher}"
+        yield ("initialization",), f"{message}; use distilbert, first or last"
     width = student.hidden_size or teacher.hidden_size
     heads = student.num_attention_heads or teacher.num_attention_heads
-    yield from head_problems(path, width, heads)
+    if width % heads:
+        yield ("hidden_size",), HEADS.format(width, heads)
     if student.initialization != "blank" and width != teacher.hidden_size:
         message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
-        yield (*path, "hidden_size"), message
+        yield ("hidden_size",), message
 
 
-def several_teachers_problems(
-    path: KeyPath, student: Student, settings: Configuration
-) -> Iterator[Problem]:
-    """Yield the problems of several teachers: all must have the vocabulary of the student's own."""
-    if len(student.teachers) < 2:
-        yield path, "expected at least 2 teachers; one alone is `teacher`"
-    if student.teacher not in student.teachers:
-        yield path, f"give {student.teacher}, its teacher, a weight among them"
-    if student.extension is not None:
-        yield path, "a student with an extension has one teacher"
-    own = root(settings, student.teacher)
-    for name in student.teachers if student.vocabulary is not None else ():
-        if name in settings.teachers and root(settings, name) != own:
-            yield path, f"{name} and {student.teacher}, if reduced, must be adapted from one model"
-
-
-def reduction_problems(
-    path: KeyPath, student: Student, settings: Configuration
-) -> Iterator[Problem]:
+def reduction_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield the problems of a student that is reduced after its distillation."""
-    if student.vocabulary is None:
-        yield (*path, "vocabulary"), "missing; name one of vocabularies to reduce the student to"
-    original = settings.students.get(student.reduced_from or "")
-    if original is None:
-        return
+    original = settings.students[student.reduced_from or ""]
     for key in sorted(student.model_fields_set - {*REDUCED_KEYS}):
-        yield (*path, key), "its `reduced_from` says it; remove this key, or change it there"
-    where = (*path, "reduced_from")
+        yield (key,), "its `reduced_from` says it; remove this key, or change it there"
     if original.vocabulary or original.extension or original.reduced_from:
-        yield where, f"{student.reduced_from} has no full vocabulary to reduce"
+        yield ("reduced_from",), f"{student.reduced_from} has no full vocabulary to reduce"
     elif original.training.max_steps == 0:
-        yield where, f"{student.reduced_from} is not trained (its training.max_steps is 0)"
+        message = f"{student.reduced_from} is not trained (its training.max_steps is 0)"
+        yield ("reduced_from",), message
 
 
 # Files
@@ -377,53 +266,50 @@ def made_by(settings: Configuration, results: str | Path) -> dict[Path, dict[str
     """Return for each shared path the names and settings that decide what is there."""
     found: dict[Path, dict[str, Any]] = defaultdict(dict)
     paths = Paths(settings, results)
-    for name, entry, path in (*prepared_results(paths), *system_results(paths)):
-        found[path][name] = decisive(entry)
+    for name, entry, places in shared_results(paths):
+        for place in places:
+            found[place][name] = decisive(entry)
     return dict(found)
 
 
-def prepared_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
-    """Yield (name, settings, path) of the results of corpora, teachers and vocabularies."""
-    settings = paths.settings
+def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
+    """Yield (name, settings, paths of the results that they decide)."""
+    settings, results = paths.settings, paths.results
     corpora = [*settings.languages, *settings.mixtures]
     if settings.demo is not None:
-        yield "demo", settings.demo, Path(DEMO_FOLDER)
+        yield "demo", settings.demo, [Path(DEMO_FOLDER)]
     for code, language in settings.languages.items():
-        yield f"languages.{code}", language.corpus, paths.documents(code)
+        yield f"languages.{code}", language.corpus, [paths.documents(code)]
     for name, members in settings.mixtures.items():
-        yield f"mixtures.{name}", members, paths.documents(name)
-    for name, teacher in settings.teachers.items():
-        yield f"teachers.{name}", teacher, paths.results / "teachers" / name / "tokenizer"
-        for corpus in corpora:
-            yield f"teachers.{name}", teacher, paths.teacher(corpus, name)
-            for vocabulary in (FULL, *settings.vocabularies, *settings.extensions):
-                prepared = paths.prepared(corpus, name, vocabulary)
-                yield "sequences", settings.sequences, prepared / "sequences"
-                yield "masking", settings.masking, prepared / "masking"
-            for section in ("vocabularies", "extensions"):
-                for vocabulary, entry in getattr(settings, section).items():
-                    key = f"{section}.{vocabulary}"
-                    yield key, entry, paths.vocabulary_file(corpus, name, vocabulary)
-                    yield key, entry, paths.teacher(corpus, name, vocabulary)
-
-
-def system_results(paths: Paths) -> Iterator[tuple[str, Any, Path]]:
-    """Yield (name, settings, path) of the results of students and of all that are evaluated."""
-    settings = paths.settings
-    corpora = [*settings.languages, *settings.mixtures]
-    for (name, student), corpus in product(settings.students.items(), corpora):
-        yield f"students.{name}", student, paths.student(name, corpus)
-    for name, system in settings.systems.items():
-        if system.model is not None:
-            yield f"systems.{name}", system, paths.results / "systems" / name / "model"
+        yield f"mixtures.{name}", members, [paths.documents(name)]
+    reduced = (*settings.vocabularies, *settings.extensions)
+    prepared = [
+        paths.prepared(*each) for each in product(corpora, settings.teachers, (FULL, *reduced))
+    ]
+    yield "sequences", settings.sequences, [folder / "sequences" for folder in prepared]
+    yield "masking", settings.masking, [folder / "masking" for folder in prepared]
+    for section in ("vocabularies", "extensions"):
+        for name, entry in getattr(settings, section).items():
+            for pair in product(corpora, settings.teachers):
+                places = [paths.vocabulary_file(*pair, name), paths.teacher(*pair, name)]
+                yield f"{section}.{name}", entry, places
     for section in ("teachers", "students", "systems"):
         for name, entry in getattr(settings, section).items():
-            for code in settings.languages:
-                yield "benchmark", settings.benchmark, paths.benchmark(code, name)
-                yield f"{section}.{name}", entry, paths.benchmark(code, name)
-            for task_name, task in settings.tasks.items():
-                yield f"tasks.{task_name}", task, paths.store / task_name / name
-                yield f"{section}.{name}", entry, paths.store / task_name / name
+            of_system = [paths.benchmark(code, name) for code in settings.languages]
+            of_system += [paths.store / task / name for task in settings.tasks]
+            if section == "teachers":
+                of_system += [paths.teacher(corpus, name) for corpus in corpora]
+                of_system.append(results / section / name / "tokenizer")
+            elif section == "students":
+                of_system += [paths.student(name, corpus) for corpus in corpora]
+            elif entry.model is not None:
+                of_system.append(results / section / name / "model")
+            yield f"{section}.{name}", entry, of_system
+    systems = [*settings.teachers, *settings.students, *settings.systems]
+    benchmarks = [paths.benchmark(*pair) for pair in product(settings.languages, systems)]
+    yield "benchmark", settings.benchmark, benchmarks
+    for name, task in settings.tasks.items():
+        yield f"tasks.{name}", task, [paths.store / name / system for system in systems]
 
 
 # Keys that people read, and that say how else an entry was written.

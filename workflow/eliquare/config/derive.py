@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from eliquare.config.errors import Problem, suggestion
+from eliquare.config.errors import suggestion
 from eliquare.config.model import Configuration, Corpus, Student, Training
-from eliquare.config.objective import as_term
+from eliquare.config.objective import Problem, as_term
 
 Values = dict[str, Any]
 
@@ -135,7 +135,7 @@ def smoke_run(settings: Configuration) -> Configuration:
     """Return the smoke run: every rule, with few documents, steps, seeds and sentences."""
 
     def few_steps(training: Training) -> Values:
-        if training.max_steps == 0:
+        if not (training.max_steps or training.num_train_epochs):
             return {}
         micro_batches = min(training.gradient_accumulation_steps, 2)
         steps = {"max_steps": 3, "num_train_epochs": None, "num_evals": 1}

@@ -9,29 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from eliquare.config.model import PATTERNS
+from eliquare.config.objective import Problem
 
 Path = tuple[int | str, ...]
-# The keys that lead to a mistake, and what is said of it.
-Problem = tuple[Path, str]
-
-MISSING = "missing; add this key"
-# What pydantic's error types, or the first word of them, say in words; {…} are the error's context.
-EXPECTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite": "a finite number",
-    "string": "text",
-    "bool": "true or false",
-    "list": "a list",
-    "dict": "keys and values",
-    "model": "keys and values",
-    "literal": "one of {expected}",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "{le} or less",
-    "too_short": "at least {min_length}",
-}
 
 
 def suggestion(word: object, known: Iterable[object]) -> str:
@@ -56,37 +36,38 @@ def mistakes(
 
     ``known`` gives the keys that exist at a path, to suggest one in place of an unknown key.
     """
-    found = {}
+    found: dict[Problem, None] = {}
     for each in error.errors(include_url=False):
-        # Pydantic marks the key of a mapping, as opposed to its value, by a last "[key]".
-        path = tuple(part for part in each["loc"] if part != "[key]")
-        if each["type"] == "extra_forbidden":
-            said = f"unknown key{suggestion(path[-1], known(path[:-1]))}"
+        path = each["loc"]
+        if path[-1:] == ("[key]",):
+            # The mistake is the key of a mapping itself, the part before this mark.
+            path = path[:-2]
+        if each["type"] == "problems":
+            found |= {((*path, *keys), said): None for keys, said in each["ctx"]["found"]}
+        elif each["type"] == "extra_forbidden":
+            found[path, f"unknown key{suggestion(path[-1], known(path[:-1]))}"] = None
         else:
-            said = describe(each)
-        found[path, said] = True
+            found[path, describe(each)] = None
     return list(found)
 
 
 def describe(error: ErrorDetails) -> str:
-    """Return what one of pydantic's errors says, in words."""
+    """Return what one of pydantic's errors says, and what to write instead."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
-        return MISSING
+        return "missing; add this key"
     if kind == "value_error":
         return str(context["error"])
+    expected = error["msg"].replace("Input should be", "expected")
     if kind == "string_pattern_mismatch":
-        return f"expected {PATTERNS.get(context['pattern'], context['pattern'])}, found {value!r}"
-    expected = EXPECTED.get(kind) or EXPECTED.get(kind.partition("_")[0])
-    if expected is None:
-        return error["msg"]
-    return f"expected {expected.format(**context)}, found {value!r}{fix(value, kind)}"
+        expected = f"expected {PATTERNS.get(context['pattern'], context['pattern'])}"
+    return f"{expected}, found {value!r}{fix(value, kind)}"
 
 
 def fix(value: Any, kind: str) -> str:
     """Return what to write instead, where YAML's reading surprises; else nothing."""
     if isinstance(value, str) and kind.startswith(("int_", "float_")):
-        return fix_number(value)
+        return "; write a number without quotes, with an exponent as 5.0e-4 or 1.0e+3"
     if value is None and kind.startswith(("dict_", "model_")):
         return "; nothing stands below this key: leave it out, or write {}"
     if kind not in ("string_type", "literal_error"):
@@ -96,18 +77,3 @@ def fix(value: Any, kind: str) -> str:
     if isinstance(value, datetime.date):
         value = int(f"{value:%Y%m%d}")
     return f'; write it in quotes: "{value}"' if isinstance(value, int | float) else ""
-
-
-def fix_number(text: str) -> str:
-    """Return how YAML wants the number that ``text`` means; nothing if it means none."""
-    try:
-        float(text)
-    except ValueError:
-        return ""
-    mantissa, exponent, power = text.lower().partition("e")
-    if not exponent:
-        return f"; write {text} without quotes"
-    # YAML 1.1 knows a number with an exponent by its point and by the exponent's sign.
-    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
-    power = power if power[0] in "+-" else f"+{power}"
-    return f"; YAML reads {text} as text: write {mantissa}e{power}"

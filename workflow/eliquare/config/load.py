@@ -3,9 +3,7 @@
 ``complete`` is the way of every configuration: mappings in, a frozen ``Configuration`` out.
 """
 
-import copy
 from collections.abc import Collection, Iterable, Mapping
-from operator import eq
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from eliquare.config import checks, derive
-from eliquare.config.errors import MISSING, Problem, explain, mistakes
 from eliquare.config.errors import Path as KeyPath
+from eliquare.config.errors import explain, mistakes
 from eliquare.config.model import Configuration
+from eliquare.config.objective import Problem
 from eliquare.io import InputError
 
 base_name = derive.base_name
@@ -37,24 +36,23 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     Raises:
         InputError: One line for each mistake: source, key, what was expected, the fix.
     """
-    written, problems = readable(with_bases(raw, source))
+    written = with_bases(raw, source)
     if written.get("smoke") == "true":
         # Snakemake reads `--config smoke=true` as text.
         written["smoke"] = True
-    students, bases, unextended = derive.extended_students(derive.mapping(written.get("students")))
-    settings, refused = validate(written | ({"students": students} if students else {}))
-    problems += unextended + refused
-    if settings is not None:
-        broken = [path[:2] for path, _ in problems]
-        problems += checks.unknown_names(settings, written)
-        # In an entry without the values that were refused, more may be amiss than the user wrote.
-        problems += [
-            problem
-            for problem in checks.problems(settings)
-            if not any(all(map(eq, problem[0], path)) for path in broken)
-        ]
+    students, bases, problems = derive.extended_students(derive.mapping(written.get("students")))
+    if students:
+        written["students"] = students
+    if not problems:
+        try:
+            settings = Configuration.model_validate(written, strict=True)
+        except ValidationError as error:
+            problems += mistakes(error, keys_at)
+        problems += checks.unknown_names(written)
+        # Of entries with mistakes, more would be said than is amiss.
+        problems = problems or list(checks.problems(settings))
     problems = [problem for problem in problems if not inherited(problem, problems, bases)]
-    if problems or settings is None:
+    if problems:
         lines = [f"{source}: {'.'.join(map(str, path))}: {message}" for path, message in problems]
         raise InputError("\n".join(lines))
     return derive.completed(settings)
@@ -128,64 +126,6 @@ def with_bases(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         content = derive.merged(read_yaml(found), content)
         where, folders = str(found), [found.parent]
     return content
-
-
-def readable(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Return a copy without what YAML reads otherwise than meant, and a problem for each."""
-    problems: list[Problem] = []
-
-    def copied(value: Any, path: KeyPath) -> Any:
-        if isinstance(value, Mapping):
-            kept = {}
-            for key, inner in value.items():
-                text = ("no", "yes")[key] if isinstance(key, bool) else str(key)
-                kept[text] = copied(inner, (*path, text))
-                if text != key:
-                    message = f'YAML reads the key {text} as {key!r}: write it in quotes, "{text}"'
-                    problems.append((path, message))
-            return kept
-        if isinstance(value, list):
-            return [copied(item, (*path, index)) for index, item in enumerate(value)]
-        return copy.deepcopy(value)
-
-    return copied(raw, ()), problems
-
-
-# Validation
-
-
-def validate(written: dict[str, Any]) -> tuple[Configuration | None, list[Problem]]:
-    """Return the configuration, without what cannot be used, and a problem for each such value.
-
-    The rest is still typed, so that its own mistakes are found in the same run; it is None where
-    too little is left.
-    """
-    problems: list[Problem] = []
-    usable = copy.deepcopy(written)
-    while True:
-        try:
-            return Configuration.model_validate(usable, strict=True), problems
-        except ValidationError as error:
-            refused = mistakes(error, keys_at)
-        # What is left after an entry was dropped may be too little; that is no further mistake.
-        problems = problems or refused
-        before = copy.deepcopy(usable)
-        for path, message in reversed(refused):
-            drop(usable, path[:2] if message == MISSING else path)
-        if usable == before:
-            return None, problems
-
-
-def drop(value: Any, path: KeyPath) -> None:
-    """Remove what is at the path, or the deepest part of the path that exists."""
-    parent, last = None, None
-    for part in path:
-        try:
-            parent, last, value = value, part, value[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    if parent is not None:
-        del parent[last]
 
 
 def keys_at(path: KeyPath) -> Iterable[str]:

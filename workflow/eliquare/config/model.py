@@ -1,16 +1,16 @@
 """Every key of the configuration: its name, type, default, bounds and meaning, in one place.
 
 The JSON schema, the reference page and the options of the stages are made from these models; what a
-key means is said in its field, or below it. What one key alone cannot tell (names that must exist,
-keys that belong together) is in ``checks.py``.
+key means is said in its field, or below it. ``problems`` says which keys of an entry do not belong
+together; what one entry alone cannot tell (names that must exist, say) is in ``checks.py``.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from eliquare.config.objective import Objective, Settings
+from eliquare.config.objective import EXTENSION_TERMS, Objective, Problem, Settings
 
 T = TypeVar("T", bound=Hashable)
 
@@ -86,6 +86,10 @@ class Corpus(DocumentFilter):
     column: str = Field("text", description="dataset: its text column.")
     revision: str | None = Field(None, description="dataset: the commit to take.")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield the keys that the source needs and has not, and those of other sources."""
+        return unread_keys(self, "source", self.source)
+
 
 class Language(Settings):
     """One language."""
@@ -116,6 +120,11 @@ class Masking(Settings):
     max_validation_sequences: int = Field(2000, ge=1)
     """Validation sequences at most; their masks are fixed for good."""
     masking_seed: int = Field(1, ge=0, description="Seed of the fixed validation masks.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where the shares are more than all."""
+        if self.mask_replace_prob + self.random_replace_prob > 1:
+            yield (), "mask_replace_prob and random_replace_prob together are more than 1"
 
 
 class Training(Settings):
@@ -148,6 +157,11 @@ class Training(Settings):
     gradient_accumulation_steps x gpus sequences."""
     threads: int = Field(2, ge=1, description="Threads of each process.")
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether it says, in one way, how long to train."""
+        return (self.max_steps is None) != (self.num_train_epochs is None)
+
 
 # Keys of a training that say how it runs and decide no result. ``gpus`` decides the size of a step.
 EXECUTION_KEYS = frozenset({"report_to", "checkpoint_minutes", "threads"})
@@ -165,6 +179,38 @@ class Shape(Settings):
     max_position_embeddings: int = Field(512, ge=8, description="Longest sequence.")
     dropout: float = Field(0.1, ge=0, lt=1)
     """0 is faster, and suits a small model that never sees a sequence twice."""
+
+
+# For each source of a corpus or a teacher, and each kind of task: the keys that it needs, and those
+# that it may have beside what all have.
+KEYS = {
+    "dump": ("", "wiki date mirror file expand_templates"),
+    "text": ("files", "document"),
+    "dataset": ("dataset", "configuration split column revision"),
+    "hub": ("model revision", ""),
+    "folder": ("model", ""),
+    "pretrain": ("corpus", " ".join(["tokenizer vocab_size training", *Shape.model_fields])),
+    "adapt": ("teacher", "training"),
+    "upos": ("", ""),
+    "ner": ("", ""),
+    "classification": ("", "text_column label_column"),
+    "pair": ("text_pair_column", "text_column label_column"),
+}
+BUDGET = "give max_steps or num_train_epochs, and not both"
+HEADS = "{} is no multiple of {} attention heads"
+
+
+def unread_keys(entry: Settings, by: str, kind: str) -> Iterator[Problem]:
+    """Yield the keys that an entry's source or kind needs and has not, and those of others."""
+    needed, possible = map(str.split, KEYS[kind])
+    for key in needed:
+        if not getattr(entry, key):
+            yield (), f"{by} {kind} needs the key {key!r}"
+    others = {key for keys in KEYS.values() for key in " ".join(keys).split()}
+    for key, field in type(entry).model_fields.items():
+        unread = key in others - {*needed, *possible}
+        if unread and getattr(entry, key) != field.default:
+            yield (key,), f"{by} {kind} does not read this key; remove it"
 
 
 class Compared(Settings):
@@ -190,6 +236,21 @@ class Teacher(Compared, Shape):
     vocab_size: int = Field(30000, ge=100, description="pretrain: tokens.")
     training: Training = Field(Training(), description="pretrain, adapt: budget and optimizer.")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield the problems of the keys of its source, the budget and the shape."""
+        yield from unread_keys(self, "source", self.source)
+        if self.source in ("pretrain", "adapt"):
+            if not self.training.has_budget:
+                yield ("training",), BUDGET
+            if self.training.max_steps == 0:
+                yield ("training", "max_steps"), "0 trains no teacher; give at least 1"
+        if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
+            yield ("hidden_size",), HEADS.format(self.hidden_size, self.num_attention_heads)
+
+
+# The keys of which a selection has exactly one.
+RULES = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
+
 
 class SelectionRule(Settings):
     """Tokens that stay: exactly one of the first five keys, and what stays beside it."""
@@ -205,6 +266,11 @@ class SelectionRule(Settings):
     always_keep: str | None = Field(None, description="Besides: tokens of this file, one per line.")
     scripts: Once[str] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where there is no rule, or more than one."""
+        if sum(getattr(self, key) is not None for key in RULES) != 1:
+            yield (), f"give exactly one of {', '.join(RULES)}"
 
 
 class Vocabulary(SelectionRule):
@@ -233,6 +299,13 @@ class ExtensionRule(Settings):
     mean of tokens near in an auxiliary space (FOCUS, Dobler and de Melo 2023)."""
     vectors: str | None = None
     """similar: auxiliary vectors in word2vec's text format; by default learnt from the corpus."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the keys that exclude each other."""
+        if self.num_tokens is not None and self.min_gain is not None:
+            yield (), "give num_tokens or min_gain, and not both"
+        if self.vectors is not None and self.initialization != "similar":
+            yield ("vectors",), "vectors are for `initialization: similar` alone"
 
 
 class Extension(ExtensionRule):
@@ -287,6 +360,30 @@ class Student(Compared, StudentShape):
     default training.seed alone."""
     training: Training = Field(Training(), description="Budget and optimizer.")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield the problems of the vocabulary, the teachers, the budget and the objective."""
+        if self.reduced_from is not None:
+            if self.vocabulary is None:
+                yield ("vocabulary",), "missing; name one of vocabularies to reduce the student to"
+            return
+        if self.teacher is None:
+            yield ("teacher",), "missing; a student needs a teacher"
+        if not self.training.has_budget:
+            yield ("training",), BUDGET
+        if len(self.teachers) == 1:
+            yield ("teachers",), "expected at least 2 teachers; one alone is `teacher`"
+        if self.teachers and self.teacher not in self.teachers:
+            yield ("teachers",), f"give {self.teacher}, its teacher, a weight among them"
+        if self.extension is not None:
+            if self.teachers:
+                yield ("teachers",), "a student with an extension has one teacher"
+            if self.vocabulary is not None:
+                yield ("vocabulary",), "its extension says it; write vocabulary: null"
+            for term in self.objective.terms():
+                if term not in EXTENSION_TERMS:
+                    allowed = ", ".join(EXTENSION_TERMS)
+                    yield ("objective", term), f"two tokenizers can be compared by {allowed} alone"
+
 
 class System(Compared):
     """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
@@ -298,6 +395,12 @@ class System(Compared):
     vocabulary: Name | None = Field(None, description="With `teacher`: one of `vocabularies`.")
     languages: Once[CorpusName] = Field([])
     """Languages that this model is for; all of the experiment if empty."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where it is not one of the two kinds."""
+        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(self, key)]
+        if keys not in (["model"], ["teacher", "vocabulary"]):
+            yield (), "give model, or teacher and vocabulary"
 
 
 class Finetuning(Settings):
@@ -334,6 +437,10 @@ class TaskData(Settings):
     text_column: str = Field("text", description="classification, pair: column of the text.")
     text_pair_column: str | None = Field(None, description="pair: column of the second text.")
     label_column: str = Field("label", description="classification, pair: column of the label.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the keys that the kind needs and has not, and those of other kinds."""
+        return unread_keys(self, "kind", self.kind)
 
 
 class Task(TaskData):

@@ -7,8 +7,9 @@ schedule over the training.
 
 import bisect
 import math
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,9 +19,11 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 Positions = Literal["all", "masked"]
+# The keys that lead to a mistake, and what is said of it.
+Problem = tuple[tuple[int | str, ...], str]
 
 
 class Settings(BaseModel):
@@ -35,6 +38,17 @@ class Settings(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what does not belong together among keys that are right by themselves."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if found := list(self.problems()):
+            said = "; ".join(message for _, message in found)
+            raise PydanticCustomError("problems", said, {"found": found})
+        return self
 
 
 class Weight(Settings):
@@ -61,13 +75,12 @@ class Weight(Settings):
             f"expected 0 or more, or a schedule as {{from: 5, to: 1}}, found {value!r}"
         )
 
-    @model_validator(mode="after")
-    def _check(self) -> "Weight":
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where the points are no schedule."""
         shares = [point[0] for point in self.points if len(point) == 2 and point[1] >= 0]
         rising = [*shares[:1], *shares[-1:]] == [0, 1] and all(a < b for a, b in pairwise(shares))
         if len(shares) < len(self.points) or not rising:
-            raise ValueError("expected shares from 0 to 1 with weights: [[0, 5], [0.5, 2], [1, 0]]")
-        return self
+            yield (), "expected shares from 0 to 1 with weights: [[0, 5], [0.5, 2], [1, 0]]"
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -265,11 +278,10 @@ class Objective(Settings):
             filled[name] = as_term(term) | written if isinstance(written, dict) else written
         return filled
 
-    @model_validator(mode="after")
-    def _check(self) -> "Objective":
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where no term takes part."""
         if not self.terms():
-            raise ValueError("no term has a weight above 0, so there is nothing to train for")
-        return self
+            yield (), "no term has a weight above 0, so there is nothing to train for"
 
     def terms(self) -> dict[str, Term]:
         """Return the terms that take part, by name, in a fixed order."""

@@ -122,12 +122,6 @@ class Masking:
     random_replace_prob: float = 0.1
     seed: int = 1
 
-    def __post_init__(self) -> None:
-        if self.mask_replace_prob + self.random_replace_prob > 1:
-            raise InputError(
-                "--mask-replace-prob and --random-replace-prob: expected shares with a sum up to 1"
-            )
-
     @classmethod
     def from_counts(cls, options: MaskOptions, tokenizer: CorpusTokenizer) -> "Masking":
         """Return the masking of sequences with these counts; InputError if they do not fit."""

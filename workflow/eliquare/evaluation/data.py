@@ -37,9 +37,7 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
     file and line, for what cannot be read or cannot be learned.
     """
     columns = [task.label_column, task.text_column]
-    if task.kind == "pair":
-        if not task.text_pair_column:
-            raise InputError(f"{task.train}: a task of kind pair needs its text_pair_column")
+    if task.text_pair_column:
         columns.append(task.text_pair_column)
     given = [
         readers.read(task.kind, path, columns) if path else []

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from scipy import sparse
 from tokenizers import Tokenizer
 
@@ -60,14 +60,6 @@ class ExtendOptions(Options, ExtensionRule):
     model: str = Field(description="Model folder, or a hub id.")
     documents: Path = Field(description="Documents folder of the language.")
     output: Path = Field(description="Model folder to write.")
-
-    @model_validator(mode="after")
-    def _check(self) -> "ExtendOptions":
-        if self.num_tokens is not None and self.min_gain is not None:
-            raise ValueError("give either --num-tokens or --min-gain, and not both")
-        if self.vectors and self.initialization != "similar":
-            raise ValueError("--vectors: belongs to --initialization similar")
-        return self
 
 
 def extend(options: ExtendOptions) -> None:

@@ -23,8 +23,7 @@ from fontTools import unicodedata
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.checks import SELECTION_KEYS
-from eliquare.config.model import SelectionRule
+from eliquare.config.model import RULES, SelectionRule
 from eliquare.corpus.counts import Counts, TokenCounter, read_counts
 from eliquare.corpus.documents import read_lines
 from eliquare.corpus.tokenization import CorpusTokenizer, encode
@@ -106,16 +105,9 @@ def select_tokens(
     The rule holds for each corpus by itself, and the tokens that it keeps for one stay.
 
     Raises:
-        InputError: not exactly one rule is given, or it keeps nothing beyond special tokens and
-            characters.
+        InputError: the rule keeps nothing beyond special tokens and characters.
     """
-    given = [name for name in SELECTION_KEYS if getattr(rule, name) is not None]
-    if len(given) != 1:
-        raise InputError(
-            f"vocabularies: expected exactly one of {', '.join(SELECTION_KEYS)}; found "
-            f"{', '.join(given) or 'none'}"
-        )
-    name = given[0]
+    name = next(name for name in RULES if getattr(rule, name) is not None)
     description = tokenizer_json.read_description(folder)
     tokens = tokenizer_json.list_tokens(description)
     specials = tokenizer_json.special_ids(folder, description)
