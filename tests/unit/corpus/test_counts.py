@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import worlds
 from eliquare.corpus import counts, sequences
-from eliquare.corpus.counts import TokenCounter, read_counts
+from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.tokenization import CorpusTokenizer, EncodedDocuments, split_sentences
 from eliquare.io import InputError, read_json
 
@@ -94,11 +94,11 @@ ODD = ["", "a", "nan", "null", "\n", "\r", "\r\n", '"', ",", '",', " ", "é", "1
 
 
 def test_what_is_written_is_read(tmp_path):
-    counter = TokenCounter(ODD)
+    counts = Counts.none(ODD)
     ids = np.arange(len(ODD))
     for step in (3, 2):
-        counter.add(EncodedDocuments(ids, ids % step == 0, np.array([0, len(ids)])))
-    counter.result().save(tmp_path)
+        counts.add(EncodedDocuments(ids, ids % step == 0, np.array([0, len(ids)])))
+    counts.save(tmp_path)
     read = read_counts(tmp_path, ODD)
     assert read.tokens == ODD
     assert read.occurrences.tolist() == read.sentences.tolist() == [2] * len(ODD)
@@ -108,7 +108,7 @@ def test_what_is_written_is_read(tmp_path):
 
 @pytest.mark.parametrize("other", [[*ODD, "more"], ODD[:-1], [*ODD[:-1], "other"]])
 def test_counts_of_other_tokens_are_refused(tmp_path, other):
-    TokenCounter(ODD).result().save(tmp_path)
+    Counts.none(ODD).save(tmp_path)
     with pytest.raises(InputError, match=r"line 1[45]: counts other tokens"):
         read_counts(tmp_path, other)
 

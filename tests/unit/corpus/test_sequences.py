@@ -117,10 +117,6 @@ def test_arrow_columns_hold_their_values(lists, data):
     values = np.array(list(itertools.chain(*lists)), dtype=np.uint16)
     array = sequences.list_column(values, offsets)
     assert array.to_pylist() == lists
-    part = array[data.draw(st.integers(0, len(lists) - 1)) :]
-    ids, offsets = sequences.lists_of(part)
-    found = [ids[begin:end].tolist() for begin, end in itertools.pairwise(offsets)]
-    assert found == part.to_pylist()
 
 
 def test_same_bytes_for_any_number_of_threads(documents, folders, tmp_path):

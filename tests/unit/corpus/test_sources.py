@@ -69,7 +69,7 @@ def test_a_document_per_file(tmp_path, out):
     [
         (b"\n  \n", "text.txt: an empty corpus: 0 of 0 kept"),
         (b"good\nbad \xff\n", "text.txt, line 2, byte 5: not UTF-8"),
-        ("abc".encode("utf-16"), "text.txt: is UTF-16; expected UTF-8"),
+        ("abc".encode("utf-16"), "text.txt, line 1, byte 1: not UTF-8"),
     ],
 )
 def test_text_that_cannot_be_used(tmp_path, out, content, words):

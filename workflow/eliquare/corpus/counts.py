@@ -7,7 +7,7 @@ sequence are not counted.
 import csv
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ COLUMNS = ("id", "token", "occurrences", "sentences", "documents")
 Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Counts:
     """The counts of a corpus; arrays hold one value per token, in the order of the ids.
 
@@ -39,8 +39,29 @@ class Counts:
     occurrences: Int64
     sentences: Int64
     documents: Int64
-    all_sentences: int
-    all_documents: int
+    all_sentences: int = 0
+    all_documents: int = 0
+
+    @classmethod
+    def none(cls, tokens: list[str]) -> "Counts":
+        """Return the counts of nothing."""
+        return cls(tokens, *np.zeros((3, len(tokens)), dtype=np.int64))
+
+    def add(self, encoded: EncodedDocuments) -> None:
+        """Add complete documents."""
+        ids, size = encoded.ids, len(self.tokens)
+        sentences = np.cumsum(encoded.is_start, dtype=np.int64)
+        documents = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
+        self.occurrences += np.bincount(ids, minlength=size)
+        self.sentences += holders(ids, sentences, size)
+        self.documents += holders(ids, documents, size)
+        self.all_sentences += int(np.count_nonzero(encoded.is_start))
+        self.all_documents += int(np.count_nonzero(encoded.lengths))
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of both."""
+        names = [field.name for field in fields(self)[1:]]
+        return Counts(self.tokens, *(getattr(self, n) + getattr(other, n) for n in names))
 
     def save(self, folder: Path) -> None:
         """Write counts.csv and totals.json."""
@@ -94,33 +115,6 @@ def first_difference(found: Iterable[object], expected: Iterable[object]) -> int
     """Return the line where a column is not as expected; its first value is in line 2."""
     pairs = itertools.zip_longest(found, expected)
     return next((line for line, (one, other) in enumerate(pairs, start=2) if one != other), None)
-
-
-class TokenCounter:
-    """Counts the tokens of a corpus as it streams by, batch by batch of complete documents."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens = tokens
-        self.counts = np.zeros((3, len(tokens)), dtype=np.int64)
-        self.all_sentences = self.all_documents = 0
-
-    def add(self, encoded: EncodedDocuments) -> None:
-        """Add complete documents."""
-        ids, size = encoded.ids, len(self.tokens)
-        sentences = np.cumsum(encoded.is_start, dtype=np.int64)
-        documents = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
-        occurrences, by_sentence, by_document = self.counts
-        occurrences += np.bincount(ids, minlength=size)
-        by_sentence += holders(ids, sentences, size)
-        by_document += holders(ids, documents, size)
-        self.all_sentences += int(np.count_nonzero(encoded.is_start))
-        self.all_documents += int(np.count_nonzero(encoded.lengths))
-
-    def result(self) -> Counts:
-        """Return the counts of all that was added."""
-        occurrences, sentences, documents = self.counts
-        totals = self.all_sentences, self.all_documents
-        return Counts(self.tokens, occurrences, sentences, documents, *totals)
 
 
 def holders(ids: Int64, groups: Int64, size: int) -> Int64:

@@ -5,7 +5,6 @@ documents were kept, and how many dropped for which reason; ``characters.json`` 
 character occurs in kept text. Memory is constant but for the keys of duplicate detection.
 """
 
-import codecs
 import contextlib
 import itertools
 import json
@@ -164,15 +163,6 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
         ) from None
     except (OSError, zlib.error, lzma.LZMAError, ZstdError) as error:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
-
-
-def without_mark(path: str | Path, head: bytes) -> bytes:
-    """Return the start of a UTF-8 file without its byte order mark; InputError for UTF-16."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(
-            f"{path}: is UTF-16; expected UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
-        )
-    return head.removeprefix(codecs.BOM_UTF8)
 
 
 # Writing.

@@ -135,8 +135,7 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
 
 def listed_dump(mirror: "Mirror", wiki: str, date: str) -> Dump:
     """Return the dump of a date, or the latest one, from the host's list of checksums."""
-    checksums = path_of(wiki, date, "sha1sums.txt")
-    listing = mirror.text(checksums)
+    listing = mirror.text(path_of(wiki, date, "sha1sums.txt"))
     # The list of ``latest`` names the files of its date.
     name = rf"{re.escape(wiki)}-(\d{{8}})-{re.escape(PAGES)}"
     if row := re.search(rf"^(\w{{40}})\s+\*?{name}\s*$", listing, re.MULTILINE):
@@ -145,20 +144,10 @@ def listed_dump(mirror: "Mirror", wiki: str, date: str) -> Dump:
     dates = mirror.dates(wiki)
     if date == "latest" and dates:
         return listed_dump(mirror, wiki, dates[-1])
-    advice = f"use latest or {'one of ' + ', '.join(dates) if dates else 'another date'}"
-    if listing:
-        raise InputError(
-            f"{mirror.root}/{checksums}: does not list {PAGES} (a dump that is not finished "
-            f"yet?); {advice}"
-        )
-    if dates or mirror.text(path_of(wiki, "latest", "sha1sums.txt")):
-        raise InputError(
-            f"--date {date}: {mirror.root} has no dump of {wiki} of that date; {advice}"
-        )
-    code = wiki.removesuffix("wiki").replace("_", "-")
     raise InputError(
-        f'--wiki {wiki}: "{code}" is a language code that is no Wikipedia on {mirror.root}; use '
-        "the code in the address of the Wikipedia, e.g. uk for https://uk.wikipedia.org, so ukwiki"
+        f"--wiki {wiki} --date {date}: {mirror.root} lists no {PAGES} of them (no such wiki, or a "
+        f"dump that is not finished yet?); dates there: {', '.join(dates) or 'none'}; the wiki of "
+        "https://uk.wikipedia.org, say, is ukwiki"
     )
 
 

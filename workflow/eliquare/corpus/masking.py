@@ -25,7 +25,7 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config import model
 from eliquare.corpus.counts import read_counts
-from eliquare.corpus.sequences import batches, column, list_column, lists_of, schema
+from eliquare.corpus.sequences import batches, column, list_column, schema
 from eliquare.corpus.tokenization import CorpusTokenizer, integer_type, require_same
 from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
 
@@ -79,8 +79,9 @@ def sample_sequences(path: Path, size: int) -> list[tuple[int, npt.NDArray[Any]]
 def input_ids(path: Path) -> Iterator[npt.NDArray[Any]]:
     """Yield the input_ids of a file of sequences, row by row."""
     for batch in batches(path):
-        ids, offsets = lists_of(batch["input_ids"])
-        for begin, end in itertools.pairwise(offsets.tolist()):
+        column_of_lists = batch["input_ids"]
+        ids = np.from_dlpack(column_of_lists.values)
+        for begin, end in itertools.pairwise(np.from_dlpack(column_of_lists.offsets).tolist()):
             # A copy, since a view would keep its complete batch in memory.
             yield ids[begin:end].copy()
 

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.model import Sequences
-from eliquare.corpus.counts import TokenCounter
+from eliquare.corpus.counts import Counts
 from eliquare.corpus.documents import Document, read
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
@@ -83,11 +83,11 @@ def tokenize(options: TokenizeOptions) -> None:
     )
     encoder = partial(pack, tokenizer, options.max_length)
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
-        tallies, counter = write(documents, tokenizer, encoder, columns, split, options, folder)
+        tallies, total = write(documents, tokenizer, encoder, columns, split, options, folder)
         write_json(folder / "report.json", report(options, tokenizer, tallies))
-        counter.result().save(counts)
+        total.save(counts)
     sizes = [tallies[side].sequences for side in SIDES]
-    occurring = np.count_nonzero(counter.counts[0])
+    occurring = np.count_nonzero(total.occurrences)
     logger.info(
         "%s: %d sequences to train on, %d to validate on; %d of %d tokens occur",
         *(options.output, *sizes, occurring, len(tokenizer.tokens)),
@@ -157,22 +157,8 @@ def document_number(text: str) -> int:
 class Tally:
     """The contents of one side of the split; ``by_length[n]`` counts its sequences of length n."""
 
+    counts: Counts
     by_length: npt.NDArray[np.int64]
-    documents: int = 0
-    sentences: int = 0
-    tokens: int = 0
-    unknown: int = 0
-
-    def add(
-        self, encoded: EncodedDocuments, lengths: npt.NDArray[np.uint16], unk_id: int | None
-    ) -> None:
-        """Add documents, and the ``lengths[sequences]`` of their sequences."""
-        self.by_length += np.bincount(lengths, minlength=len(self.by_length))
-        self.documents += int(np.count_nonzero(encoded.lengths))
-        self.sentences += int(np.count_nonzero(encoded.is_start))
-        self.tokens += len(encoded.ids)
-        if unk_id is not None:
-            self.unknown += int(np.count_nonzero(encoded.ids == unk_id))
 
     @property
     def sequences(self) -> int:
@@ -202,17 +188,19 @@ def report(
         "suffix": list(around.suffix),
     }
     for side, tally in tallies.items():
-        if not tally.tokens:
+        counts, special = tally.counts, tally.sequences * around.size
+        tokens = int(counts.occurrences.sum())
+        if not tokens:
             raise InputError(f"{options.documents}: no document with tokens for the {side}")
-        special = tally.sequences * around.size
+        unknown = 0 if tokenizer.unk_id is None else int(counts.occurrences[tokenizer.unk_id])
         result[side] = {
-            "documents": tally.documents,
-            "sentences": tally.sentences,
+            "documents": counts.all_documents,
+            "sentences": counts.all_sentences,
             "sequences": tally.sequences,
-            "tokens": tally.tokens,
+            "tokens": tokens,
             "special_tokens": special,
-            "mean_length": (tally.tokens + special) / tally.sequences,
-            "unknown_share": tally.unknown / tally.tokens,
+            "mean_length": (tokens + special) / tally.sequences,
+            "unknown_share": unknown / tokens,
             "fill": fill(tally.by_length, FILL_BATCH),
         }
     return result
@@ -226,10 +214,12 @@ def write(
     split: Split,
     options: TokenizeOptions,
     folder: Path,
-) -> tuple[dict[str, Tally], TokenCounter]:
+) -> tuple[dict[str, Tally], Counts]:
     """Write train.arrow and validation.arrow; return each side's tally, and the counts of both."""
-    tallies = {side: Tally(np.zeros(options.max_length + 1, dtype=np.int64)) for side in SIDES}
-    counter = TokenCounter(tokenizer.tokens)
+    tallies = {
+        side: Tally(Counts.none(tokenizer.tokens), np.zeros(options.max_length + 1, np.int64))
+        for side in SIDES
+    }
     with ExitStack() as stack:
         writers = {
             side: stack.enter_context(pa.ipc.new_stream(str(folder / f"{side}.arrow"), columns))
@@ -243,9 +233,10 @@ def write(
                     continue
                 rows = pa.record_batch(arrays, schema=columns)
                 writers[side].write_batch(rows)
-                tallies[side].add(encoded, values_of(rows["length"]), tokenizer.unk_id)
-                counter.add(encoded)
-    return tallies, counter
+                tallies[side].counts.add(encoded)
+                lengths = np.from_dlpack(rows["length"])
+                tallies[side].by_length += np.bincount(lengths, minlength=options.max_length + 1)
+    return tallies, tallies["train"].counts + tallies["validation"].counts
 
 
 def document_batches(
@@ -305,18 +296,6 @@ def pack(
     ]
 
 
-def values_of(array: pa.Array) -> npt.NDArray[Any]:
-    """Return the values of an Arrow array of numbers without nulls."""
-    kind = np.dtype(str(array.type))
-    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
-
-
-def lists_of(array: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-    """Return the values and the offsets of an Arrow array of lists: as ``list_column`` takes."""
-    offsets = np.frombuffer(array.buffers()[1], np.int32)
-    return values_of(array.values), offsets[array.offset : array.offset + len(array) + 1]
-
-
 def column(values: npt.NDArray[Any]) -> pa.Array:
     """Return ``values[rows]`` as an Arrow array; pyarrow's own way imports pandas."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(values))]
@@ -325,10 +304,7 @@ def column(values: npt.NDArray[Any]) -> pa.Array:
 
 def list_column(values: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> pa.Array:
     """Return lists as an Arrow array: row n is ``values[offsets[n] : offsets[n + 1]]``."""
-    items = column(values)
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
-    kind = pa.list_(items.type)
-    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers, children=[items])
+    return pa.ListArray.from_arrays(column(offsets.astype(np.int32)), column(values))
 
 
 def schema(columns: dict[str, str | list[str]]) -> pa.Schema:
@@ -345,21 +321,24 @@ def schema(columns: dict[str, str | list[str]]) -> pa.Schema:
 
 def batches(path: str | Path) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a file of sequences; InputError if it is missing or damaged."""
-    with pa.OSFile(str(existing(path, "file of sequences"))) as file:
-        try:
-            yield from pa.ipc.open_stream(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                f"{path}: not a complete Arrow stream ({error}); make it again"
-            ) from None
+    with complete_stream(path), pa.OSFile(str(path)) as file:
+        yield from pa.ipc.open_stream(file)
 
 
 def open_sequences(path: str | Path) -> "Dataset":
     """Map a file of sequences into memory; raise InputError where it is missing or truncated."""
     from datasets import Dataset
 
+    with complete_stream(path):
+        return Dataset.from_file(str(path))
+
+
+@contextmanager
+def complete_stream(path: str | Path) -> Iterator[None]:
+    """Raise InputError where a file of sequences is missing, or the block cannot read it."""
+    existing(path, "file of sequences")
     try:
-        return Dataset.from_file(str(existing(path, "file of sequences")))
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a complete Arrow stream ({reason}); make it again") from None

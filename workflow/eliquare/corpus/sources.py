@@ -1,5 +1,6 @@
 """Documents from text files, from a Hugging Face dataset, and from several corpora in one."""
 
+import codecs
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def of_files(files: list[Path]) -> Iterator[Document]:
 def utf8_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
     for number, raw in enumerate(read_lines(path), start=1):
-        line = documents.without_mark(path, raw) if number == 1 else raw
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         try:
             yield line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:

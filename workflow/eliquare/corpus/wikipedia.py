@@ -5,6 +5,7 @@ standard input, its articles come line by line out of its standard output, so th
 result touches the disk and memory stays constant.
 """
 
+import codecs
 import contextlib
 import html
 import itertools
@@ -166,7 +167,6 @@ def through_program(command: list[str], blocks: Iterable[bytes]) -> Iterator[byt
 # A wiki's text is escaped inside the XML, so whatever looks like one of these tags is one.
 TAG = re.compile(rb"<page>|</page>|</mediawiki>|<ns>(-?\d+)</ns>|<redirect\b")
 START = re.compile(rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*<mediawiki", re.DOTALL)
-SCHEMA = re.compile(rb"/export-([0-9.]+)/")
 NAMESPACE_10 = re.compile(rb"<ns>10</ns>")
 HEADER_BYTES = 1 << 16
 
@@ -186,20 +186,23 @@ class CheckedDump:
         self.path = path
         self.pages = self.opened_pages = self.redirects = self.other_namespaces = 0
         self.closed = False
-        self._lines = 0
         self._namespace: bytes | None = None
         self._redirect = False
-        self._schema = "unknown"
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield blocks of complete lines; the rest of a truncated last line is not passed on."""
         blocks = read_blocks(self.path)
-        head = b""
+        rest = b""
         for block in blocks:
-            head += block
-            if len(head) >= HEADER_BYTES or b"</siteinfo>" in head:
+            rest += block
+            if len(rest) >= HEADER_BYTES or b"</siteinfo>" in rest:
                 break
-        rest = self._check_header(head)
+        rest = rest.removeprefix(codecs.BOM_UTF8)
+        if not START.match(rest) or b"</siteinfo>" not in rest.partition(b"<page>")[0]:
+            raise InputError(
+                f"{self.path}: is not a MediaWiki dump: expected pages-articles, XML in UTF-8 that "
+                "begins with <mediawiki and has a <siteinfo> before its pages"
+            )
         for block in itertools.chain([b""], blocks):
             rest += block
             end = rest.rfind(b"\n") + 1
@@ -208,30 +211,13 @@ class CheckedDump:
         if b"</page>" in rest or b"</mediawiki>" in rest:
             yield self._checked(rest)
 
-    def _check_header(self, head: bytes) -> bytes:
-        head = documents.without_mark(self.path, head)
-        if not START.match(head):
-            raise InputError(
-                f"{self.path}: is not a MediaWiki dump: expected XML that begins with <mediawiki"
-            )
-        if schema := SCHEMA.search(head[:2000]):
-            self._schema = schema[1].decode()
-        if b"</siteinfo>" not in head.partition(b"<page>")[0]:
-            raise InputError(
-                f"{self.path}: has no <siteinfo> before its pages; expected a complete "
-                "pages-articles dump"
-            )
-        return head
-
     def _checked(self, block: bytes) -> bytes:
         try:
             block.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = self._lines + block.count(b"\n", 0, error.start) + 1
+        except UnicodeDecodeError:
             raise InputError(
-                f"{self.path}, line {line}: is not UTF-8; Wikipedia dumps are UTF-8: fetch it again"
+                f"{self.path}: is not UTF-8 throughout, as dumps are; fetch it again"
             ) from None
-        self._lines += block.count(b"\n")
         for match in TAG.finditer(block):
             tag = match[0]
             if tag == b"<page>":
@@ -245,9 +231,8 @@ class CheckedDump:
                 self._namespace = match[1]
             elif self._namespace is None:
                 raise InputError(
-                    f"{self.path}: schema {self._schema}: page {self.opened_pages} has no <ns>, so "
-                    "articles cannot be told from other pages; schema 0.6 or newer is needed: "
-                    "fetch a newer dump"
+                    f"{self.path}: page {self.opened_pages} has no <ns>, which says whether it is "
+                    "an article; fetch a newer dump"
                 )
             else:
                 self.pages += 1

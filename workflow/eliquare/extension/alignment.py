@@ -220,7 +220,7 @@ def tokenize(options: TokenizeOptions) -> None:
     documents = progress(read(options.documents), "tokenize", unit="documents")
     student, teacher, columns = encode.student, encode.teacher, sequences.schema(encode.columns)
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
-        tallies, counter = sequences.write(
+        tallies, total = sequences.write(
             documents, student, encode, columns, split, options, folder
         )
         same_share = encode.same / max(encode.spans, 1)
@@ -230,7 +230,7 @@ def tokenize(options: TokenizeOptions) -> None:
         report["spans"] = {"all": encode.spans, "same_share": same_share}
         np.save(folder / SHARED, encode.to_teacher)
         write_json(folder / "report.json", report)
-        counter.result().save(counts)
+        total.save(counts)
     logger.info(
         "%s: %d sequences to train on, %d to validate on; %.1f%% of the spans are the same token "
         "on both sides",
