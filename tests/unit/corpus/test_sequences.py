@@ -103,7 +103,9 @@ def test_datasets_reads_small_integers(documents, folders, tmp_path):
 
 
 def test_the_schema_is_the_one_of_datasets():
-    ours = sequences.schema({"input_ids": ["uint16"], "length": "uint32"})
+    lengths = sequences.column(np.array([2, 1], dtype=np.uint32))
+    ids = sequences.list_column(np.arange(3, dtype=np.uint16), np.array([0, 2, 3]))
+    ours = sequences.record_batch({"input_ids": ids, "length": lengths}).schema
     theirs = datasets.Features(
         {"input_ids": datasets.List(datasets.Value("uint16")), "length": datasets.Value("uint32")}
     )

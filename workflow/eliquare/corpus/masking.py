@@ -25,7 +25,7 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config import model
 from eliquare.corpus.counts import read_counts
-from eliquare.corpus.sequences import batches, column, list_column, schema
+from eliquare.corpus.sequences import batches, column, list_column, record_batch
 from eliquare.corpus.tokenization import CorpusTokenizer, integer_type, require_same
 from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
 
@@ -171,11 +171,7 @@ class Masking:
         """Write weights.npy, settings.json and, of these columns, validation.arrow."""
         np.save(folder / "weights.npy", self.weights.astype(np.float32))
         write_json(folder / "settings.json", {name: getattr(self, name) for name in SHARES})
-        kinds = {
-            name: [str(array.type.value_type)] if pa.types.is_list(array.type) else str(array.type)
-            for name, array in columns.items()
-        }
-        batch = pa.record_batch(list(columns.values()), schema=schema(kinds))
+        batch = record_batch(columns)
         with pa.ipc.new_stream(str(folder / "validation.arrow"), batch.schema) as writer:
             writer.write_batch(batch)
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,9 +44,9 @@ FILL_BATCH = 32
 SIDES = ("train", "validation")
 
 # Tokenizes documents, given as sentences, with their numbers; returns their tokens, and the columns
-# of a sequences file in the order of its schema.
+# of a sequences file.
 Encoder = Callable[
-    [list[list[str]], npt.NDArray[np.int64]], tuple[EncodedDocuments, list[pa.Array]]
+    [list[list[str]], npt.NDArray[np.int64]], tuple[EncodedDocuments, dict[str, pa.Array]]
 ]
 
 logger = logging.getLogger(__name__)
@@ -71,19 +71,9 @@ def tokenize(options: TokenizeOptions) -> None:
     """Turn documents into sequences, and count their tokens."""
     use_threads(options.threads)
     tokenizer = load_checked(options.tokenizer, options.max_length)
-    split = Split.fit_documents(options.documents, options.validation_fraction)
-    documents = progress(read(options.documents), "tokenize", unit="documents")
-    columns = schema(
-        {
-            "input_ids": [integer_type(len(tokenizer.tokens)).name],
-            "length": "uint16",
-            "document": "uint32",
-            "sentence_starts": ["uint16"],
-        }
-    )
     encoder = partial(pack, tokenizer, options.max_length)
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
-        tallies, total = write(documents, tokenizer, encoder, columns, split, options, folder)
+        tallies, total = write(tokenizer, encoder, options, folder)
         write_json(folder / "report.json", report(options, tokenizer, tallies))
         total.save(counts)
     sizes = [tallies[side].sequences for side in SIDES]
@@ -207,34 +197,30 @@ def report(
 
 
 def write(
-    documents: Iterable[Document],
-    tokenizer: CorpusTokenizer,
-    encode: Encoder,
-    columns: pa.Schema,
-    split: Split,
-    options: TokenizeOptions,
-    folder: Path,
+    tokenizer: CorpusTokenizer, encode: Encoder, options: TokenizeOptions, folder: Path
 ) -> tuple[dict[str, Tally], Counts]:
     """Write train.arrow and validation.arrow; return each side's tally, and the counts of both."""
+    split = Split.fit_documents(options.documents, options.validation_fraction)
+    documents = progress(read(options.documents), "tokenize", unit="documents")
     tallies = {
         side: Tally(Counts.none(tokenizer.tokens), np.zeros(options.max_length + 1, np.int64))
         for side in SIDES
     }
+    writers: dict[str, pa.RecordBatchStreamWriter] = {}
     with ExitStack() as stack:
-        writers = {
-            side: stack.enter_context(pa.ipc.new_stream(str(folder / f"{side}.arrow"), columns))
-            for side in SIDES
-        }
         for batch in document_batches(documents, split):
             for side, chosen in batch.items():
                 sentences = [split_sentences(text, options.language) for _, text in chosen]
-                encoded, arrays = encode(sentences, np.array([number for number, _ in chosen]))
+                encoded, columns = encode(sentences, np.array([number for number, _ in chosen]))
                 if not len(encoded.ids):
                     continue
-                rows = pa.record_batch(arrays, schema=columns)
+                rows = record_batch(columns)
+                if side not in writers:
+                    stream = pa.ipc.new_stream(str(folder / f"{side}.arrow"), rows.schema)
+                    writers[side] = stack.enter_context(stream)
                 writers[side].write_batch(rows)
                 tallies[side].counts.add(encoded)
-                lengths = np.from_dlpack(rows["length"])
+                lengths = np.from_dlpack(columns["length"])
                 tallies[side].by_length += np.bincount(lengths, minlength=options.max_length + 1)
     return tallies, tallies["train"].counts + tallies["validation"].counts
 
@@ -259,11 +245,11 @@ def pack(
     max_length: int,
     sentences: list[list[str]],
     numbers: npt.NDArray[np.int64],
-) -> tuple[EncodedDocuments, list[pa.Array]]:
+) -> tuple[EncodedDocuments, dict[str, pa.Array]]:
     """Tokenize documents, and divide them into sequences of at most ``max_length`` tokens.
 
     ``numbers[documents]`` are their numbers in the corpus. Returns the documents' tokens, and the
-    columns input_ids, length, document and sentence_starts, with one row per sequence.
+    columns, with one row per sequence.
     """
     encoded, around = encode(tokenizer.backend, sentences), tokenizer.around
     room = max_length - around.size
@@ -288,12 +274,12 @@ def pack(
     start_rows = row[encoded.is_start]
     starts = (position[encoded.is_start] - offsets[start_rows]).astype(np.uint16)
     start_offsets = np.concatenate([[0], np.cumsum(np.bincount(start_rows, minlength=rows))])
-    return encoded, [
-        list_column(ids, offsets),
-        column(row_lengths.astype(np.uint16)),
-        column(np.repeat(numbers, rows_of_document).astype(np.uint32)),
-        list_column(starts, start_offsets),
-    ]
+    return encoded, {
+        "input_ids": list_column(ids, offsets),
+        "length": column(row_lengths.astype(np.uint16)),
+        "document": column(np.repeat(numbers, rows_of_document).astype(np.uint32)),
+        "sentence_starts": list_column(starts, start_offsets),
+    }
 
 
 def column(values: npt.NDArray[Any]) -> pa.Array:
@@ -307,16 +293,16 @@ def list_column(values: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> pa.Array
     return pa.ListArray.from_arrays(column(offsets.astype(np.int32)), column(values))
 
 
-def schema(columns: dict[str, str | list[str]]) -> pa.Schema:
-    """Return an Arrow schema that ``datasets`` reads back; a list of one type is a list column."""
-    fields, features = [], {}
-    for name, kind in columns.items():
-        value = {"dtype": kind if isinstance(kind, str) else kind[0], "_type": "Value"}
-        arrow = pa.type_for_alias(value["dtype"])
-        is_list = not isinstance(kind, str)
-        fields.append(pa.field(name, pa.list_(arrow) if is_list else arrow))
+def record_batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Return columns of numbers, or lists of them, as a batch that ``datasets`` reads back."""
+    features = {}
+    for name, array in columns.items():
+        is_list = pa.types.is_list(array.type)
+        kind = array.type.value_type if is_list else array.type
+        value = {"dtype": str(kind), "_type": "Value"}
         features[name] = {"feature": value, "_type": "List"} if is_list else value
-    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.record_batch(list(columns.values()), names=list(columns), metadata=metadata)
 
 
 def batches(path: str | Path) -> Iterator[pa.RecordBatch]:

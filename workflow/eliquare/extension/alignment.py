@@ -20,9 +20,8 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from eliquare.corpus import masking, sequences
-from eliquare.corpus.documents import read
 from eliquare.corpus.masking import IGNORE_INDEX, Masking, rows_column
-from eliquare.corpus.sequences import SIDES, Split, column
+from eliquare.corpus.sequences import SIDES, column
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
     EncodedDocuments,
@@ -30,7 +29,7 @@ from eliquare.corpus.tokenization import (
     Units,
     integer_type,
 )
-from eliquare.io import InputError, atomic_dir, progress, read_json, write_json
+from eliquare.io import InputError, atomic_dir, read_json, write_json
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -216,13 +215,9 @@ def tokenize(options: TokenizeOptions) -> None:
     """
     sequences.use_threads(options.threads)
     encode = AlignedEncoder.load(options.tokenizer, options.teacher_tokenizer, options.max_length)
-    split = Split.fit_documents(options.documents, options.validation_fraction)
-    documents = progress(read(options.documents), "tokenize", unit="documents")
-    student, teacher, columns = encode.student, encode.teacher, sequences.schema(encode.columns)
+    student, teacher = encode.student, encode.teacher
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
-        tallies, total = sequences.write(
-            documents, student, encode, columns, split, options, folder
-        )
+        tallies, total = sequences.write(student, encode, options, folder)
         same_share = encode.same / max(encode.spans, 1)
         report = sequences.report(options, student, tallies)
         report["teacher"] = {"vocabulary": len(teacher.tokens), "mask_id": teacher.mask_id}
@@ -271,22 +266,9 @@ class AlignedEncoder:
         to_teacher = np.array([ids.get(token, -1) for token in own.tokens], dtype=np.int64)
         return cls(own, other, to_teacher, max_length - own.around.size)
 
-    @property
-    def columns(self) -> dict[str, str | list[str]]:
-        """Return the columns and their types."""
-        return {
-            "input_ids": [integer_type(len(self.student.tokens)).name],
-            "length": "uint16",
-            "document": "uint32",
-            "sentence_starts": ["uint16"],
-            "teacher_input_ids": [integer_type(len(self.teacher.tokens)).name],
-            "spans": ["uint16"],
-            "teacher_spans": ["uint16"],
-        }
-
     def __call__(
         self, sentences: list[list[str]], numbers: NDArray[np.int64]
-    ) -> tuple[EncodedDocuments, list[pa.Array]]:
+    ) -> tuple[EncodedDocuments, dict[str, pa.Array]]:
         """Encode documents, given as sentences; return the student's tokens and the columns.
 
         ``numbers[documents]`` are their numbers in the corpus. Spans of more than ``room`` tokens
@@ -309,13 +291,13 @@ class AlignedEncoder:
         lengths = np.bincount(owners, weights=text.spans, minlength=len(sentences))
         encoded = EncodedDocuments(ids, is_start, lengths.astype(np.int64))
         if not len(owners):
-            return encoded, []
+            return encoded, {}
         self.spans += len(text.spans)
         self.same += int(same_tokens(text, self.to_teacher).sum())
         self.teacher_tokens += len(teacher_ids)
         return encoded, self._columns(text, is_start, numbers[owners])
 
-    def _columns(self, text: AlignedSequence, is_start: Bools, owners: Ints) -> list[pa.Array]:
+    def _columns(self, text: AlignedSequence, is_start: Bools, owners: Ints) -> dict[str, pa.Array]:
         """Divide documents into sequences of as many spans as have room on both sides.
 
         ``owners[spans]`` is the number of each span's document.
@@ -335,20 +317,25 @@ class AlignedEncoder:
         ones = SpecialTokens((1,) * len(around.prefix), (1,) * len(around.suffix))
         cuts_of = AlignedSequence(ends[cuts], teacher_ends[cuts], cuts, cuts)
         frames = (around, self.teacher.around, ones, ones)
-        rows: dict[str, Any] = {
+        parts = {
             name: [np.concatenate([frame.prefix, part, frame.suffix]) for part in np.split(*values)]
             for name, frame, *values in zip(text._fields, frames, text, cuts_of, strict=True)
         }
         starts = np.split(is_start, ends[cuts])
-        rows["length"] = np.diff(ends[[*begins, -1]]) + around.size
-        rows["document"] = owners[begins]
-        rows["sentence_starts"] = [np.flatnonzero(row) + len(around.prefix) for row in starts]
-        return [
-            column(rows[name].astype(kind))
-            if isinstance(kind, str)
-            else rows_column(rows[name], kind[0])
-            for name, kind in self.columns.items()
-        ]
+        first_tokens = [np.flatnonzero(row) + len(around.prefix) for row in starts]
+        lengths = np.diff(ends[[*begins, -1]]) + around.size
+        kind, teacher_kind = (
+            integer_type(len(each.tokens)) for each in (self.student, self.teacher)
+        )
+        return {
+            "input_ids": rows_column(parts["input_ids"], kind),
+            "length": column(lengths.astype(np.uint16)),
+            "document": column(owners[begins].astype(np.uint32)),
+            "sentence_starts": rows_column(first_tokens, np.uint16),
+            "teacher_input_ids": rows_column(parts["teacher_input_ids"], teacher_kind),
+            "spans": rows_column(parts["spans"], np.uint16),
+            "teacher_spans": rows_column(parts["teacher_spans"], np.uint16),
+        }
 
 
 def mask(options: masking.MaskOptions) -> None:
