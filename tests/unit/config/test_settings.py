@@ -131,7 +131,20 @@ MISTAKES = {
     "no such task": ("experiment/tasks", ["name"], "experiment.tasks", "mean 'names'"),
     "no such place": ("students/full/languages", ["sk"], "students.full.languages", "'sk'"),
     "no such baseline": ("experiment/baseline", "mbert", "experiment.baseline", "'mbert'"),
-    "released, not compared": ("experiment/release", ["big"], "experiment.release", "'big'"),
+    "released teacher": ("experiment/release", ["big"], "experiment.release", "'big'"),
+    "released, not compared": (
+        "experiment",
+        {"systems": ["big"], "release": ["full"]},
+        "experiment.systems",
+        "full",
+    ),
+    "baseline, not compared": (
+        "experiment",
+        {"systems": ["full"], "baseline": "big"},
+        "experiment.systems",
+        "big",
+    ),
+    "a number of systems": ("experiment/systems", 5, "experiment.systems", "a valid list"),
     "no such student": ("students/pre/extends", "fulll", "students.pre.extends", "mean 'full'"),
     "no such original": ("students/post/reduced_from", "fu", "students.post.reduced_from", "'fu'"),
     "task elsewhere": (

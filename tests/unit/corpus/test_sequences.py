@@ -14,7 +14,12 @@ from pydantic import ValidationError
 
 import worlds
 from eliquare.corpus import sequences
-from eliquare.corpus.sequences import SIDES, Split, TokenizeOptions, document_number
+from eliquare.corpus.sequences import (
+    SIDES,
+    TokenizeOptions,
+    document_number,
+    validation_threshold,
+)
 from eliquare.corpus.tokenization import CorpusTokenizer
 from eliquare.io import InputError, checksum, read_json
 
@@ -159,18 +164,18 @@ def test_the_split_is_by_text(folders, tmp_path):
 @given(st.sets(st.text(min_size=1), min_size=2), st.floats(0.001, 0.999))
 def test_both_sides_hold_a_document(texts, fraction):
     numbers = [document_number(text) for text in sorted(texts)]
-    split = Split.fit(numbers, fraction)
-    assert {split.side(text) for text in texts} == set(SIDES)
+    threshold = validation_threshold(numbers, fraction)
+    assert {number < threshold for number in numbers} == {True, False}
     # The rule: the share, moved just so far that both sides hold one of all documents.
     moved = max(int(fraction * 2**64), min(numbers) + 1)
-    assert split.threshold == min(moved, max(numbers))
+    assert threshold == min(moved, max(numbers))
 
 
 def test_the_split_has_its_share_and_reads_no_more_than_it_needs():
     numbers = (document_number(str(n)) for n in itertools.count())
-    split = Split.fit(numbers, 0.1)
-    sides = [split.side(str(n)) for n in range(20_000)]
-    assert abs(sides.count("validation") - 2000) < 200
+    threshold = validation_threshold(numbers, 0.1)
+    validation = sum(document_number(str(n)) < threshold for n in range(20_000))
+    assert abs(validation - 2000) < 200
 
 
 @given(st.lists(st.integers(3, 40), min_size=1), st.integers(1, 8))

@@ -6,7 +6,7 @@ what is wrong in an entry by itself and its names, then what does not belong tog
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from eliquare.config.model import (
     Configuration,
     Student,
     System,
+    Teacher,
     Training,
 )
 from eliquare.config.objective import Objective, Problem
@@ -29,7 +30,8 @@ from eliquare.paths import FULL, Paths
 
 # Folders beside those of the experiments in results/.
 SHARED = {"corpora", "teachers", "students", "systems", "finetuned", "benchmarks", "smoke", "costs"}
-# Keys that name entries of other sections. `languages` of a vocabulary may be mixtures too.
+SYSTEMS = ("teachers", "students", "systems")
+# Keys, of one section or of any, that name entries of these sections.
 REFERENCES = {
     "teacher": ("teachers",),
     "teachers": ("teachers",),
@@ -39,7 +41,18 @@ REFERENCES = {
     "reduced_from": ("students",),
     "language": ("languages",),
     "languages": ("languages",),
+    "vocabularies.languages": ("languages", "mixtures"),
+    "systems": SYSTEMS,
+    "baseline": SYSTEMS,
+    "release": ("students",),
+    "tasks": ("tasks",),
 }
+# Sections whose names may not be the same, and a name of which the workflow makes a folder.
+NAMESPACES = (
+    (SYSTEMS, "documents"),
+    (("vocabularies", "extensions"), FULL),
+    (("languages", "mixtures"), ""),
+)
 DEMO_FOLDER = "resources/demo/"
 # Keys of named entries that are files or folders.
 FILE_KEYS = (
@@ -58,56 +71,36 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
 
     ``written`` is the configuration as the user wrote it, mistakes included.
     """
-    for path, value, known in references(written):
-        words = (
-            [value] if isinstance(value, str) else value if isinstance(value, list | dict) else []
-        )
+    references: list[tuple[KeyPath, Any, Collection[str]]] = [
+        (("mixtures", name), members, REFERENCES["language"])
+        for name, members in mapping(written.get("mixtures")).items()
+    ]
+    entries: list[tuple[KeyPath, Any]] = [(("experiment",), written.get("experiment"))]
+    for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
+        entries += [((section, name), each) for name, each in mapping(written.get(section)).items()]
+    for path, entry in entries:
+        for key, value in mapping(entry).items():
+            if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
+                references.append(((*path, key), value, named))
+    for path, value, sections in references:
+        known = [name for section in sections for name in mapping(written.get(section))]
+        words = value if isinstance(value, list | dict) else [value]
         for word in words:
             if isinstance(word, str) and word not in known:
                 yield path, f"there is no {word!r}{suggestion(word, known)}"
-
-
-def references(written: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any, Collection[str]]]:
-    """Yield (path of keys, a name or several, names that exist)."""
-
-    def names(*sections: str) -> list[str]:
-        return [name for section in sections for name in mapping(written.get(section))]
-
-    for name, members in mapping(written.get("mixtures")).items():
-        yield ("mixtures", name), members, names("languages")
-    for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
-        for name, entry in mapping(written.get(section)).items():
-            for key, sections in REFERENCES.items():
-                both = (section, key) == ("vocabularies", "languages")
-                known = names(*REFERENCES["corpus"] if both else sections)
-                yield (section, name, key), mapping(entry).get(key), known
-    experiment = mapping(written.get("experiment"))
-    systems = experiment.get("systems") or []
-    for key, known in (
-        ("languages", names("languages")),
-        ("systems", names("teachers", "students", "systems")),
-        ("tasks", names("tasks")),
-        ("release", [name for name in names("students") if name in systems]),
-        ("baseline", systems),
-    ):
-        yield ("experiment", key), experiment.get(key), known
 
 
 def taken_names(settings: Configuration) -> Iterator[Problem]:
     """Yield a problem for every name that would stand for two things, or two folders in one."""
     if settings.name in SHARED:
         yield ("name",), f"{settings.name} is a folder of all experiments; choose another name"
-    for first, second in (
-        *combinations(("teachers", "students", "systems"), 2),
-        ("vocabularies", "extensions"),
-        ("languages", "mixtures"),
-    ):
-        for name in getattr(settings, second):
-            if name in getattr(settings, first):
-                yield (second, name), f"{first}.{name} has this name too; choose another"
-    for section, name in (("vocabularies", FULL), ("extensions", FULL), ("teachers", "documents")):
-        if name in getattr(settings, section):
-            yield (section, name), "this name is taken; choose another"
+    for sections, reserved in NAMESPACES:
+        taken = {reserved: "the workflow"}
+        for section in sections:
+            for name in getattr(settings, section):
+                if name in taken:
+                    yield (section, name), f"this name is taken by {taken[name]}; choose another"
+                taken[name] = f"{section}.{name}"
     for name in settings.students:
         if "@" in name:
             yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
@@ -134,9 +127,14 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if system.model and system.revision is None and not Path(system.model).is_dir():
             message = f"{system.model} is no folder here; if it is a hub id, give its revision"
             yield ("systems", name), message
-    for name in settings.experiment.tasks or ():
+    experiment = settings.experiment
+    for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
+        if name not in experiment.systems:
+            message = f"{name}, of release or baseline, is not compared; add it here"
+            yield ("experiment", "systems"), message
+    for name in experiment.tasks or ():
         code = settings.tasks[name].language
-        if code not in (settings.experiment.languages or settings.languages):
+        if code not in (experiment.languages or settings.languages):
             message = f"{name} is a task in {code!r}, which is not in experiment.languages"
             yield ("experiment", "tasks"), message
 
@@ -209,9 +207,8 @@ def check_files(settings: Configuration, source: str) -> None:
 
 def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (path of keys, file) of every file that the experiment reads."""
-    corpora = {*settings.experiment.languages}
-    corpora |= {each.corpus for each in settings.students.values() if each.corpus}
-    corpora |= {each.corpus for each in settings.teachers.values() if each.corpus}
+    trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
+    corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
     for code in sorted({code for name in corpora for code in settings.mixtures.get(name, [name])}):
         corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
         if corpus.file is not None:

@@ -6,7 +6,7 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -65,7 +65,26 @@ class DocumentFilter(Settings):
     near_duplicates: bool = Field(True, description="Drop near copies of an earlier document.")
 
 
-class Corpus(DocumentFilter):
+class Sourced(Settings):
+    """An entry whose source or kind says which of its keys are read."""
+
+    by: ClassVar[str] = "source"
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the keys that the source needs and has not, and those of other sources."""
+        kind = getattr(self, self.by)
+        needed, possible = map(str.split, KEYS[kind])
+        for key in needed:
+            if not getattr(self, key):
+                yield (), f"{self.by} {kind} needs the key {key!r}"
+        others = {key for keys in KEYS.values() for key in " ".join(keys).split()}
+        for key, field in type(self).model_fields.items():
+            unread = key in others - {*needed, *possible}
+            if unread and getattr(self, key) != field.default:
+                yield (key,), f"{self.by} {kind} does not read this key; remove it"
+
+
+class Corpus(DocumentFilter, Sourced):
     """Where the text of a language comes from. Each key is for the sources named before it."""
 
     source: Literal["dump", "text", "dataset"]
@@ -85,10 +104,6 @@ class Corpus(DocumentFilter):
     split: str = Field("train", description="dataset: its split.")
     column: str = Field("text", description="dataset: its text column.")
     revision: str | None = Field(None, description="dataset: the commit to take.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield the keys that the source needs and has not, and those of other sources."""
-        return unread_keys(self, "source", self.source)
 
 
 class Language(Settings):
@@ -189,7 +204,7 @@ KEYS = {
     "dataset": ("dataset", "configuration split column revision"),
     "hub": ("model revision", ""),
     "folder": ("model", ""),
-    "pretrain": ("corpus", " ".join(["tokenizer vocab_size training", *Shape.model_fields])),
+    "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
     "adapt": ("teacher", "training"),
     "upos": ("", ""),
     "ner": ("", ""),
@@ -200,19 +215,6 @@ BUDGET = "give max_steps or num_train_epochs, and not both"
 HEADS = "{} is no multiple of {} attention heads"
 
 
-def unread_keys(entry: Settings, by: str, kind: str) -> Iterator[Problem]:
-    """Yield the keys that an entry's source or kind needs and has not, and those of others."""
-    needed, possible = map(str.split, KEYS[kind])
-    for key in needed:
-        if not getattr(entry, key):
-            yield (), f"{by} {kind} needs the key {key!r}"
-    others = {key for keys in KEYS.values() for key in " ".join(keys).split()}
-    for key, field in type(entry).model_fields.items():
-        unread = key in others - {*needed, *possible}
-        if unread and getattr(entry, key) != field.default:
-            yield (key,), f"{by} {kind} does not read this key; remove it"
-
-
 class Compared(Settings):
     """How a system that is compared is named."""
 
@@ -220,7 +222,7 @@ class Compared(Settings):
     published_as: str | None = Field(None, description="The papers' name of this system.")
 
 
-class Teacher(Compared, Shape):
+class Teacher(Compared, Shape, Sourced):
     """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
 
     source: Literal["hub", "folder", "pretrain", "adapt"]
@@ -238,7 +240,7 @@ class Teacher(Compared, Shape):
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the keys of its source, the budget and the shape."""
-        yield from unread_keys(self, "source", self.source)
+        yield from super().problems()
         if self.source in ("pretrain", "adapt"):
             if not self.training.has_budget:
                 yield ("training",), BUDGET
@@ -425,9 +427,10 @@ class PublishedTask(Settings):
     task: str = Field(description="The papers' name of the task: 1 or 2 (Singh), or a data set.")
 
 
-class TaskData(Settings):
+class TaskData(Sourced):
     """Files of a task and how they are read."""
 
+    by = "kind"
     kind: TaskKind
     """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts."""
     language: CorpusName = Field(description="Code of the language.")
@@ -437,10 +440,6 @@ class TaskData(Settings):
     text_column: str = Field("text", description="classification, pair: column of the text.")
     text_pair_column: str | None = Field(None, description="pair: column of the second text.")
     label_column: str = Field("label", description="classification, pair: column of the label.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield the keys that the kind needs and has not, and those of other kinds."""
-        return unread_keys(self, "kind", self.kind)
 
 
 class Task(TaskData):

@@ -14,10 +14,10 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import requests
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.model import Corpus, Date
@@ -58,7 +58,7 @@ class DownloadOptions(Options):
     output: Path = Field(description="File to write, *-pages-articles.xml.bz2.")
 
 
-class Dump(BaseModel):
+class Dump(NamedTuple):
     """One dump, as the host lists it; also the record of what ``latest`` means."""
 
     wiki: str
@@ -117,18 +117,12 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
     if options.date != "latest":
         return listed_dump(mirror, options.wiki, options.date)
     record = options.output.with_name(options.output.name.removesuffix(".xml.bz2") + ".json")
-    dump = None
-    if record.exists() and not options.move_latest:
-        try:
-            dump = Dump.model_validate(read_json(record))
-        except ValidationError:
-            raise InputError(
-                f"{record}: expected wiki, date, url and sha1; delete it to ask again"
-            ) from None
+    known = record.exists() and not options.move_latest
+    dump = Dump(**read_json(record)) if known else None
     if dump is None or dump.wiki != options.wiki:
         dump = listed_dump(mirror, options.wiki, "latest")
         with atomic_write(record) as file:
-            write_json(file, dump.model_dump())
+            write_json(file, dump._asdict())
     logger.info("%s: latest is %s", options.wiki, dump.date)
     return dump
 

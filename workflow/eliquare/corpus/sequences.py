@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BATCH_CHARACTERS = 1_000_000
-LOOK_AHEAD_DOCUMENTS = 10_000
+LOOK_AHEAD = 10_000
 FILL_BATCH = 32
 SIDES = ("train", "validation")
 
@@ -101,41 +101,26 @@ def load_checked(folder: Path, max_length: int) -> CorpusTokenizer:
     return tokenizer
 
 
-@dataclass(frozen=True)
-class Split:
-    """Documents whose number is below ``threshold`` are for validation, the others for training."""
+def validation_threshold(
+    numbers: Iterable[int], fraction: float, source: str | Path = "corpus"
+) -> int:
+    """Return the number below which documents are for validation, the others for training.
 
-    threshold: int
-
-    @classmethod
-    def fit_documents(cls, folder: str | Path, fraction: float) -> "Split":
-        """Return the split of a documents folder; InputError where the documents are too few."""
-        texts = (document.text for document in itertools.islice(read(folder), LOOK_AHEAD_DOCUMENTS))
-        return cls.fit((document_number(text) for text in texts if text.strip()), fraction, folder)
-
-    @classmethod
-    def fit(cls, numbers: Iterable[int], fraction: float, source: str | Path = "corpus") -> "Split":
-        """Return the split for this share, moved just so far that both sides hold a document.
-
-        Reads no more of ``numbers`` than it needs for that. Raises InputError where there are no
-        two different ones.
-        """
-        threshold = int(fraction * 2**64)
-        lowest, highest, count = 2**64, -1, 0
-        for number in numbers:
-            lowest, highest, count = min(lowest, number), max(highest, number), count + 1
-            if lowest < threshold <= highest:
-                return cls(threshold)
-        if lowest >= highest:
-            raise InputError(
-                f"{source}: {count} documents; expected at least two different documents, to train "
-                "and to validate"
-            )
-        return cls(min(max(threshold, lowest + 1), highest))
-
-    def side(self, text: str) -> str:
-        """Return ``train`` or ``validation``."""
-        return "validation" if document_number(text) < self.threshold else "train"
+    It gives this share of the documents, moved just so far that both sides hold one. Reads no more
+    of ``numbers`` than it needs. Raises InputError where there are no two different ones.
+    """
+    threshold = int(fraction * 2**64)
+    lowest, highest, count = 2**64, -1, 0
+    for number in numbers:
+        lowest, highest, count = min(lowest, number), max(highest, number), count + 1
+        if lowest < threshold <= highest:
+            return threshold
+    if lowest >= highest:
+        raise InputError(
+            f"{source}: {count} documents; expected at least two different documents, to train "
+            "and to validate"
+        )
+    return min(max(threshold, lowest + 1), highest)
 
 
 def document_number(text: str) -> int:
@@ -200,7 +185,9 @@ def write(
     tokenizer: CorpusTokenizer, encode: Encoder, options: TokenizeOptions, folder: Path
 ) -> tuple[dict[str, Tally], Counts]:
     """Write train.arrow and validation.arrow; return each side's tally, and the counts of both."""
-    split = Split.fit_documents(options.documents, options.validation_fraction)
+    texts = (document.text for document in itertools.islice(read(options.documents), LOOK_AHEAD))
+    numbers = (document_number(text) for text in texts if text.strip())
+    threshold = validation_threshold(numbers, options.validation_fraction, options.documents)
     documents = progress(read(options.documents), "tokenize", unit="documents")
     tallies = {
         side: Tally(Counts.none(tokenizer.tokens), np.zeros(options.max_length + 1, np.int64))
@@ -208,7 +195,7 @@ def write(
     }
     writers: dict[str, pa.RecordBatchStreamWriter] = {}
     with ExitStack() as stack:
-        for batch in document_batches(documents, split):
+        for batch in document_batches(documents, threshold):
             for side, chosen in batch.items():
                 sentences = [split_sentences(text, options.language) for _, text in chosen]
                 encoded, columns = encode(sentences, np.array([number for number, _ in chosen]))
@@ -226,13 +213,14 @@ def write(
 
 
 def document_batches(
-    documents: Iterable[Document], split: Split
+    documents: Iterable[Document], threshold: int
 ) -> Iterator[dict[str, list[tuple[int, str]]]]:
     """Yield about BATCH_CHARACTERS of text: for each side its documents' numbers and texts."""
     batch: dict[str, list[tuple[int, str]]] = {side: [] for side in SIDES}
     characters = 0
     for number, document in enumerate(documents):
-        batch[split.side(document.text)].append((number, document.text))
+        is_validation = document_number(document.text) < threshold
+        batch[SIDES[is_validation]].append((number, document.text))
         characters += len(document.text)
         if characters >= BATCH_CHARACTERS:
             yield batch

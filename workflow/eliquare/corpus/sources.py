@@ -14,7 +14,6 @@ from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
 from eliquare.io import InputError, atomic_dir, existing, progress, read_json
 
-READERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 ID_FIRST = b'{"id": "'
 
 logger = logging.getLogger(__name__)
@@ -68,9 +67,7 @@ def utf8_lines(path: Path) -> Iterator[str]:
 class DatasetOptions(CorpusOptions):
     """Options of ``corpus dataset``."""
 
-    dataset: str = Field(
-        description="Id on the Hugging Face hub, or a folder or file (.jsonl, .csv, .parquet)."
-    )
+    dataset: str = Field(description="Id on the Hugging Face hub, or a folder of files.")
     configuration: str | None = Field(
         None, description="Configuration of the dataset, often a language."
     )
@@ -117,15 +114,13 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
 
     disable_progress_bar()
     name = options.dataset
-    where: dict[str, Any] = {"path": name, "revision": options.revision}
-    if Path(name).is_file():
-        reader = READERS.get(Path(name).suffix)
-        if reader is None:
-            raise InputError(f"--dataset {name}: expected one of {', '.join(READERS)}")
-        where = {"path": reader, "data_files": {options.split: name}}
     try:
         yield from load_dataset(
-            **where, name=options.configuration, split=options.split, streaming=True
+            path=name,
+            name=options.configuration,
+            revision=options.revision,
+            split=options.split,
+            streaming=True,
         )
     except (ValueError, OSError) as error:
         # datasets and the hub's client raise these for what they cannot find, reach or read.

@@ -19,9 +19,6 @@ from eliquare.io import InputError, existing, read_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# How tokenizer_config.json names what the special tokens are for.
-ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-
 
 @dataclass(frozen=True)
 class SpecialTokens:
@@ -89,12 +86,12 @@ class CorpusTokenizer:
                 backend = Tokenizer.from_file(str(file))
             except Exception as error:  # the library has no narrower class
                 raise InputError(f"{file}: not a tokenizer ({error})") from None
-            values = ((f"{role}_token", config.get(f"{role}_token")) for role in ROLES)
-            roles = {key: v["content"] if isinstance(v, dict) else v for key, v in values}
+            named = (config.get("mask_token"), config.get("unk_token"))
+            mask, unk = (each["content"] if isinstance(each, dict) else each for each in named)
             max_length = int(config.get("model_max_length", 1e30))
         else:
             loaded = load_tokenizer(folder)
-            roles = dict(loaded.special_tokens_map)
+            mask, unk = loaded.mask_token, loaded.unk_token
             backend, max_length = loaded.backend_tokenizer, loaded.model_max_length
         backend.no_truncation()
         backend.no_padding()
@@ -103,15 +100,14 @@ class CorpusTokenizer:
         tokens = [""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             tokens[index] = token
-        ids = {role: backend.token_to_id(roles.get(f"{role}_token") or "") for role in ROLES}
-        added = {id_ for id_, token in backend.get_added_tokens_decoder().items() if token.special}
+        added = backend.get_added_tokens_decoder()
         return cls(
             backend=backend,
             tokens=tokens,
-            special_ids=sorted(added | {id_ for id_ in ids.values() if id_ is not None}),
+            special_ids=sorted(index for index, token in added.items() if token.special),
             around=SpecialTokens.of(backend),
-            mask_id=ids["mask"],
-            unk_id=ids["unk"],
+            mask_id=backend.token_to_id(mask or ""),
+            unk_id=backend.token_to_id(unk or ""),
             max_length=max_length,
         )
 
