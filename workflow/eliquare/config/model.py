@@ -251,7 +251,7 @@ class Teacher(Compared, Shape, Sourced):
 
 
 # The keys of which a selection has exactly one.
-RULES = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
+SELECTION_KEYS = ("min_sentence_fraction", "top_k", "coverage", "min_count", "tokens")
 
 
 class SelectionRule(Settings):
@@ -271,8 +271,8 @@ class SelectionRule(Settings):
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where there is no rule, or more than one."""
-        if sum(getattr(self, key) is not None for key in RULES) != 1:
-            yield (), f"give exactly one of {', '.join(RULES)}"
+        if sum(getattr(self, key) is not None for key in SELECTION_KEYS) != 1:
+            yield (), f"give exactly one of {', '.join(SELECTION_KEYS)}"
 
 
 class Vocabulary(SelectionRule):

@@ -23,8 +23,8 @@ from fontTools import unicodedata
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.model import RULES, SelectionRule
-from eliquare.corpus.counts import Counts, TokenCounter, read_counts
+from eliquare.config.model import SELECTION_KEYS, SelectionRule
+from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.documents import read_lines
 from eliquare.corpus.tokenization import CorpusTokenizer, encode
 from eliquare.io import InputError, atomic_write, existing, read_json
@@ -86,15 +86,15 @@ def read_corpora(options: SelectOptions, folder: Path, tokens: list[str]) -> lis
 def count_text(path: str | Path, folder: str | Path) -> Corpus:
     """Count a model's tokens in a text file; each line is a sentence and a document."""
     tokenizer = CorpusTokenizer.load(folder)
-    counter, characters = TokenCounter(tokenizer.tokens), set[str]()
+    counts, characters = Counts.none(tokenizer.tokens), set[str]()
     lines = (line.decode("utf-8", errors="replace").strip() for line in read_lines(path))
     texts = filter(None, lines)
     while batch := list(islice(texts, LINES_AT_ONCE)):
         characters.update(*batch)
-        counter.add(encode(tokenizer.backend, [[text] for text in batch]))
+        counts.add(encode(tokenizer.backend, [[text] for text in batch]))
     if not characters:
         raise InputError(f"{path}: no text in it; expected one sentence per line")
-    return Corpus(counter.result(), sorted(characters))
+    return Corpus(counts, sorted(characters))
 
 
 def select_tokens(
@@ -107,7 +107,7 @@ def select_tokens(
     Raises:
         InputError: the rule keeps nothing beyond special tokens and characters.
     """
-    name = next(name for name in RULES if getattr(rule, name) is not None)
+    name = next(name for name in SELECTION_KEYS if getattr(rule, name) is not None)
     description = tokenizer_json.read_description(folder)
     tokens = tokenizer_json.list_tokens(description)
     specials = tokenizer_json.special_ids(folder, description)
