@@ -82,7 +82,7 @@ def test_options_come_from_the_models_and_are_read_back(of):
 def test_a_distillation_is_told_all_that_decides_its_result(settings):
     found = parsed(options.distillation(settings, "full"))
     training = names_of(model.Training) - {cli.option_name(key) for key in model.EXECUTION_KEYS}
-    assert set(found) <= training | {
+    assert set(found) <= training | names_of(model.StudentShape) | {
         "--objective",
         "--freeze",
         "--data-fraction",
