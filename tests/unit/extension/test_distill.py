@@ -1,5 +1,7 @@
 """Distillation into a student with another tokenizer: data, terms, a training."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from eliquare.corpus.masking import IGNORE_INDEX, Masking
 from eliquare.corpus.sequences import open_sequences
 from eliquare.distillation.train import DistillOptions
 from eliquare.extension.alignment import AlignedSequence, MaskAligner
-from eliquare.extension.data import AlignedCollator, AlignedDataset, AlignedValidation
+from eliquare.extension.data import AlignedDataset, AlignedValidation, collate
 from eliquare.extension.distill import AlignedDistillation, distill, pool
 from eliquare.io import InputError, Interrupted, read_json_lines
 from eliquare.models.student import new_student
@@ -34,7 +36,7 @@ def dataset(world):
 
 def collator(world):
     pads = (AutoTokenizer.from_pretrained(f).pad_token_id for f in (world.extended, world.teacher))
-    return AlignedCollator(*pads)
+    return partial(collate, *pads)
 
 
 def ones(terms):
@@ -142,7 +144,7 @@ def test_with_one_tokenizer_and_one_model_nothing_differs(world):
     item = aligner.align(sequence, ids, np.full(20, IGNORE_INDEX))
     terms = Objective(preset="none", kl=1, cosine=1)
     objective = AlignedDistillation(teacher, teacher, terms, np.arange(size))
-    batch = AlignedCollator(0, 0)([item])
+    batch = collate(0, 0, [item])
     assert objective.counts(batch) == {"kl": 20, "cosine": 20}
     for total in objective(teacher, batch, ones(objective.terms)).sums.values():
         assert float(total) == pytest.approx(0, abs=1e-3)

@@ -1,6 +1,7 @@
 """Sequences in two tokenizers: the order of ``eliquare.training.data``, masks on both sides."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import datasets
@@ -60,24 +61,18 @@ def load_data(
             "max_length"
         )
     pads = tokenizer.pad_token_id, teacher_tokenizer.pad_token_id
-    return TrainingData(train, validation, AlignedCollator(*pads)), aligner.to_teacher
+    return TrainingData(train, validation, partial(collate, *pads)), aligner.to_teacher
 
 
 class AlignedDataset(MaskedDataset):
     """The student's sequences in MaskedDataset's order with its masks, the teacher's beside.
 
-    A random token that takes a place is one that both have.
+    Takes an aligner, and ``order``, which MaskedDataset takes after its masking. A random token
+    that takes a place is one that both have.
     """
 
-    def __init__(
-        self,
-        sequences: datasets.Dataset,
-        aligner: MaskAligner,
-        step_size: int,
-        seed: int,
-        data_fraction: float = 1.0,
-    ):
-        super().__init__(sequences, aligner.masking, step_size, seed, data_fraction)
+    def __init__(self, sequences: datasets.Dataset, aligner: MaskAligner, *order: Any):
+        super().__init__(sequences, aligner.masking, *order)
         self.aligned = aligned_columns(sequences)
         self.aligner = aligner
 
@@ -92,45 +87,38 @@ class AlignedValidation(ValidationDataset):
     COLUMNS = MaskedSequence._fields
 
 
-class AlignedCollator:
-    """Collates masked sequences: both sides padded to their longest, with the spans of tokens."""
+def collate(pad_id: int, teacher_pad_id: int, items: Sequence[Any]) -> Batch:
+    """Return a batch of both sides, all int64, from items in the order of MaskedSequence.
 
-    def __init__(self, pad_id: int, teacher_pad_id: int):
-        self.pad_id = pad_id
-        self.teacher_pad_id = teacher_pad_id
+    - ``input_ids``, ``attention_mask``, ``labels``, ``spans``: ``[batch, length]``; ``spans``
+      is the number of each token's span, counted through the batch, -1 for padding.
+    - ``span_sizes``: ``[spans]``, the tokens of each span.
+    - ``masked``: the tokens with a label; ``same``: those that are one and the same on both
+      sides, the ones with a label first, which are ``same_masked``. All are indices into the
+      flattened ``[batch * length]``.
 
-    def __call__(self, items: Sequence[Any]) -> Batch:
-        """Return a batch of both sides, all int64, from items in the order of MaskedSequence.
-
-        - ``input_ids``, ``attention_mask``, ``labels``, ``spans``: ``[batch, length]``; ``spans``
-          is the number of each token's span, counted through the batch, -1 for padding.
-        - ``span_sizes``: ``[spans]``, the tokens of each span.
-        - ``masked``: the tokens with a label; ``same``: those that are one and the same on both
-          sides, the ones with a label first, which are ``same_masked``. All are indices into the
-          flattened ``[batch * length]``.
-
-        Those of the teacher are named ``teacher_…``, but for ``labels`` and what follows from them.
-        """
-        columns = dict(zip(MaskedSequence._fields, zip(*items, strict=True), strict=True))
-        batch = side(columns["input_ids"], columns["spans"], self.pad_id)
-        teacher = side(columns["teacher_input_ids"], columns["teacher_spans"], self.teacher_pad_id)
-        labels = padded(columns["labels"], IGNORE_INDEX)
-        has_label = labels.ravel() != IGNORE_INDEX
-        same = np.concatenate(columns["same"]).astype(bool)
-        places, teacher_places = (
-            np.flatnonzero((numbers >= 0) & same[numbers])
-            for numbers in (batch["spans"].ravel(), teacher["spans"].ravel())
-        )
-        order = np.argsort(~has_label[places], kind="stable")
-        arrays = batch | {f"teacher_{name}": array for name, array in teacher.items()}
-        arrays |= {
-            "labels": labels,
-            "masked": np.flatnonzero(has_label),
-            "same": places[order],
-            "teacher_same": teacher_places[order],
-            "same_masked": places[has_label[places]],
-        }
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    Those of the teacher are named ``teacher_…``, but for ``labels`` and what follows from them.
+    """
+    columns = dict(zip(MaskedSequence._fields, zip(*items, strict=True), strict=True))
+    batch = side(columns["input_ids"], columns["spans"], pad_id)
+    teacher = side(columns["teacher_input_ids"], columns["teacher_spans"], teacher_pad_id)
+    labels = padded(columns["labels"], IGNORE_INDEX)
+    has_label = labels.ravel() != IGNORE_INDEX
+    same = np.concatenate(columns["same"]).astype(bool)
+    places, teacher_places = (
+        np.flatnonzero((numbers >= 0) & same[numbers])
+        for numbers in (batch["spans"].ravel(), teacher["spans"].ravel())
+    )
+    order = np.argsort(~has_label[places], kind="stable")
+    arrays = batch | {f"teacher_{name}": array for name, array in teacher.items()}
+    arrays |= {
+        "labels": labels,
+        "masked": np.flatnonzero(has_label),
+        "same": places[order],
+        "teacher_same": teacher_places[order],
+        "same_masked": places[has_label[places]],
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def side(ids: Sequence[Ints], sizes: Sequence[Ints], pad_id: int) -> dict[str, Ints]:

@@ -96,6 +96,9 @@ class AlignedDistillation:
         self.terms = objective.terms()
         self.weights = {name: term.weight for name, term in self.terms.items()}
         self.best_by = "kl" if "kl" in self.terms else "loss"
+        kl = self.terms.get("kl")
+        masked = isinstance(kl, settings.KL) and kl.positions == "masked"
+        self.same = "same_masked" if masked else "same"
         if impossible := self.terms.keys() - set(settings.EXTENSION_TERMS):
             raise InputError(
                 f"{', '.join(sorted(impossible))}: student and teacher segment the text "
@@ -116,23 +119,16 @@ class AlignedDistillation:
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Return over how many tokens or spans each term sums."""
-        counts = {"kl": self._same(batch), "mlm": len(batch["masked"])}
-        counts["cosine"] = len(batch["span_sizes"])
-        return {name: counts[name] for name in self.terms}
-
-    def _same(self, batch: Batch) -> int:
-        """Return how many of the tokens that are the same on both sides are compared."""
-        term = self.terms.get("kl")
-        masked = isinstance(term, settings.KL) and term.positions == "masked"
-        return len(batch["same_masked" if masked else "same"]) if term else 0
+        counted = {"kl": self.same, "mlm": "masked", "cosine": "span_sizes"}
+        return {name: len(batch[counted[name]]) for name in self.terms}
 
     def __call__(self, model: nn.Module, batch: Batch, scales: Mapping[str, float]) -> Losses:
         """Return the loss of a batch, each term's sum multiplied by its scale, and the sums.
 
-        ``batch`` is one of ``AlignedCollator``.
+        ``batch`` is one of ``data.collate``.
         """
-        masked = batch["masked"] if "mlm" in self.terms else batch["masked"][:0]
-        same = batch["same"][: self._same(batch)]
+        counts = self.counts(batch)
+        masked, same = batch["masked"][: counts.get("mlm", 0)], batch["same"][: counts.get("kl", 0)]
         student = outputs_at(model, batch, torch.cat([masked, same]))
         loss, sums = student.zero, dict[str, torch.Tensor]()
         if self.terms.keys() != {"mlm"}:
