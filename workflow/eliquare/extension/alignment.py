@@ -117,16 +117,16 @@ class MaskAligner:
         places = np.flatnonzero(labels != IGNORE_INDEX)
         drawn, first = np.unique(spans[places], return_index=True)
         tokens, ids = masked[places[first]], ids.astype(np.int64)
-        # What each span becomes; -1 where it stays.
-        new = np.full(len(sequence.spans), -1, dtype=np.int64)
-        new[drawn] = np.where(tokens != ids[places[first]], tokens, -1)
-        teacher_new = np.where(
-            new == self.masking.mask_id, self.teacher_mask_id, self.to_teacher[new]
-        )
+        # What each span becomes; -1 where nothing is drawn, -2 where it stays as it is.
+        of_span = np.full(len(sequence.spans), -1, dtype=np.int64)
+        of_span[drawn] = np.where(tokens != ids[places[first]], tokens, -2)
+        new, of_teacher = of_span[spans], of_span[teacher_spans]
+        teacher_new = self.to_teacher[of_teacher]
+        teacher_new[of_teacher == self.masking.mask_id] = self.teacher_mask_id
         return MaskedSequence(
-            np.where(new[spans] >= 0, new[spans], ids),
-            np.where(np.isin(spans, drawn), ids, IGNORE_INDEX),
-            np.where(new[teacher_spans] >= 0, teacher_new[teacher_spans], teacher_ids),
+            np.where(new >= 0, new, ids),
+            np.where(new == -1, IGNORE_INDEX, ids),
+            np.where(of_teacher >= 0, teacher_new, teacher_ids),
             sequence.spans,
             sequence.teacher_spans,
             same_tokens(sequence, self.to_teacher),

@@ -78,7 +78,7 @@ class AlignedDataset(MaskedDataset):
 
     def masked(self, epoch: int, rows: Sequence[int]) -> list[Any]:
         """Return these sequences with their masks of one epoch, each a MaskedSequence."""
-        return list(self.aligner.draw_batch(self.aligned[list(rows)], epoch, rows))
+        return self.aligner.draw_batch(self.aligned[list(rows)], epoch, rows)
 
 
 class AlignedValidation(ValidationDataset):

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from eliquare.io import InputError, existing
 from eliquare.models.loading import vocabulary_tensors
-from eliquare.vocabulary.reduce import counts_positions_from_padding, renumbered
+from eliquare.vocabulary.reduce import check_positions, renumbered
 
 Array = NDArray[np.float64]
 # Of Arora, Liang and Ma 2017, Section 4.1, for weights from shares of running text.
@@ -177,11 +177,7 @@ def resize(
     """
     config = copy.deepcopy(model.config)
     config.update(renumbered(config.to_dict(), kept) | {"vocab_size": size})
-    if counts_positions_from_padding(model) and config.pad_token_id != model.config.pad_token_id:
-        raise InputError(
-            "this model counts its positions from the id of its padding token, which would change; "
-            "extend the tokenizer instead of replacing it"
-        )
+    check_positions(model, kept)
     new_ids = [token for token in range(size) if token not in copied]
     with torch.device("meta"):
         result = type(model)(config)

@@ -34,12 +34,7 @@ from eliquare.models.loading import (
     vocabulary_tensors,
 )
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.select import (
-    complete,
-    describe_reasons,
-    read_vocabulary,
-    write_vocabulary,
-)
+from eliquare.vocabulary.select import complete, describe_reasons, read_vocabulary, write_vocabulary
 from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
 # Enough to show a mistake, and two seconds for a model of mBERT's size.
@@ -152,16 +147,9 @@ def reduce_weights(folder: Path, kept: Sequence[int], output: Path) -> None:
             XLM-R) and that id would change.
     """
     config = load_config(folder)
-    size, padding = config.vocab_size, config.pad_token_id
-    tokenizer_json.require_rows(folder, kept[-1] + 1, size)
+    tokenizer_json.require_rows(folder, kept[-1] + 1, config.vocab_size)
     empty = empty_model(config)
-    if padding not in (None, -1) and counts_positions_from_padding(empty):
-        new = list(kept).index(padding)
-        if new != padding:
-            raise InputError(
-                f"{folder}: this model counts its positions from the id of its padding token, "
-                f"which would change from {padding} to {new}; keep the tokens before it"
-            )
+    check_positions(empty, kept)
     weights = map_weights(folder)
     per_token = vocabulary_names(folder, empty, weights.tensors)
     rows = torch.tensor(kept)
@@ -188,23 +176,33 @@ def vocabulary_names(
     prefix = f"{empty.base_model_prefix}."
     names = []
     for name, tensor in tensors.items():
-        aliases = [a for a in (name, prefix + name, name.removeprefix(prefix)) if a in known]
-        if aliases and aliases[0] in per_token and len(tensor) != size:
+        aliases = (name, prefix + name, name.removeprefix(prefix))
+        alias = next((alias for alias in aliases if alias in known), None)
+        if alias in per_token and len(tensor) != size:
             raise InputError(
                 f"{folder}: {name} has {len(tensor):,} rows, and config.json says vocab_size "
                 f"{size:,}; correct vocab_size, or use a model with a row per token"
             )
-        if aliases[0] in per_token if aliases else tensor.shape[:1] == (size,):
+        if alias in per_token or (alias is None and tensor.shape[:1] == (size,)):
             names.append(name)
     return names
 
 
-def counts_positions_from_padding(model: PreTrainedModel) -> bool:
-    """Return whether an embedding of positions has a padding row, as in RoBERTa and its kin."""
-    return any(
+def check_positions(model: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Raise InputError where positions are counted from the padding id and that would change.
+
+    RoBERTa and its kin do so: their embeddings of positions have a padding row.
+    """
+    padding = model.config.pad_token_id
+    counts_from_padding = any(
         "position" in name and isinstance(module, nn.Embedding) and module.padding_idx is not None
         for name, module in model.named_modules()
     )
+    if counts_from_padding and padding in kept and list(kept).index(padding) != padding:
+        raise InputError(
+            f"{model.config.name_or_path}: this model counts its positions from the id of its "
+            f"padding token, {padding}, which would change; keep the tokens before it"
+        )
 
 
 def renumbered(config: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:

@@ -332,15 +332,15 @@ def merged_tokens(description: Description) -> dict[int, str]:
 def alphabet_ids(description: Description) -> set[int]:
     """Return the ids of the tokens that spell a text of which nothing longer is known.
 
-    The 256 bytes, where the tokenizer falls back on them; otherwise every single character of the
-    vocabulary, since a missing one becomes unknown. (A byte-level tokenizer writes bytes as
-    characters.)
+    The 256 bytes, where the tokenizer falls back on them; otherwise every single character (or byte
+    written as one) of the vocabulary, since a missing one becomes unknown.
     """
     merges = Merges(description["model"])
-    tokens: Collection[str] = BYTE_TOKENS
-    if not merges.byte_fallback:
-        tokens = [token for token in merges.vocabulary if len(merges.characters(token)) == 1]
-    return {merges.vocabulary[token] for token in tokens if token in merges.vocabulary}
+    if merges.byte_fallback:
+        return {merges.vocabulary[token] for token in BYTE_TOKENS & merges.vocabulary.keys()}
+    longest = len(merges.prefix + merges.suffix) + 1
+    tokens = (token for token in merges.vocabulary if len(token) <= longest)
+    return {merges.vocabulary[token] for token in tokens if len(merges.characters(token)) == 1}
 
 
 def closing_ids(description: Description, kept: Collection[int]) -> dict[int, str]:

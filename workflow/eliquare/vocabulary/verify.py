@@ -317,8 +317,8 @@ def take_sample(
             "tokens, or give text of the right language"
         )
     if newly_unknown or not sentences:
-        text = "%s: of %d sentences, %d can be compared, and %d have an %s that is new"
-        logger.warning(text, name, read, len(sentences), newly_unknown, pair.new.unk_token)
+        text = "%s: of %d sentences, %d can be compared, and %d have words that became unknown"
+        logger.warning(text, name, read, len(sentences), newly_unknown)
     number = min(wanted, len(sentences))
     spread = [sentences[place * len(sentences) // number] for place in range(number)]
     return spread, {
