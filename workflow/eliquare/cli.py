@@ -9,6 +9,8 @@ used; 75 interrupted with the state saved. Any other exception is a bug and show
 """
 
 import argparse
+import atexit
+import gc
 import importlib
 import json
 import logging
@@ -141,7 +143,17 @@ def chosen(argv: Sequence[str]) -> tuple[str, str]:
 def load(stage: Stage) -> Callable[[Any], None]:
     """Import a stage's function, named as ``module:function`` in the package."""
     module, _, name = stage.function.partition(":")
-    function: Callable[[Any], None] = getattr(importlib.import_module(f"eliquare.{module}"), name)
+    # An import of torch makes a million objects that stay. To look for garbage among them, while
+    # they are made and again at the exit, takes a third of a short stage.
+    gc.disable()
+    try:
+        function: Callable[[Any], None] = getattr(
+            importlib.import_module(f"eliquare.{module}"), name
+        )
+    finally:
+        gc.enable()
+        gc.freeze()
+        atexit.register(gc.freeze)
     return function
 
 

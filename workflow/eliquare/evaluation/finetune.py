@@ -13,6 +13,7 @@ The fine-tuning itself is in ``trainer``, which is imported when there is someth
 takes seconds, and mistakes in task files are reported before.
 """
 
+import gc
 import hashlib
 import itertools
 import json
@@ -160,6 +161,7 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
     os.environ["CUDA_VISIBLE_DEVICES"] = first_gpu
     from eliquare.evaluation.trainer import System
 
+    gc.freeze()  # as after the import of a stage, in cli.load
     system = System(folder, options.precision, options.threads)
     left = len(missing)
     for name, runs in itertools.groupby(missing, lambda run: run.task.name):
