@@ -62,3 +62,11 @@ def test_minutes_of_finetuning(folder):
     expected = 30 + 5 * 2 * 3 / 700 * 10 * 6
     files = [folder, folder]
     assert resources.finetuning_minutes(1, folder, files, 10, seeds=5) == round(expected)
+
+
+def test_small_inputs_wait_for_no_second_core(folder):
+    assert resources.cores(8, folder) == 1
+    (folder / "more").write_bytes(bytes(37_000_000))
+    assert resources.cores(8, folder) == 3
+    assert resources.cores(2, folder) == 2
+    assert resources.cores(8, folder / "missing") == 1

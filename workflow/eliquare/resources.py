@@ -16,6 +16,7 @@ OPERATIONS_PER_SECOND = 80e12
 BYTES_PER_PARAMETER = 4
 LEAST_BYTES_PER_TOKEN = 2
 MBERT_MEGABYTES = 700
+MEGABYTES_PER_CORE = 20
 
 
 def megabytes(*paths: str | Path) -> float:
@@ -40,6 +41,17 @@ def minutes(
     """Return minutes: a fixed part, and a part per megabyte of the inputs; ``longest`` at most."""
     wanted = attempt * (fixed + per_megabyte * megabytes(*inputs))
     return round(min(wanted, longest or wanted))
+
+
+def cores(most: int, *inputs: str | Path) -> int:
+    """Return how many cores pay for these inputs: one, and one more for each 20 megabytes.
+
+    A job that asks for more waits until these are free together. One, where an input is not there.
+    """
+    try:
+        return min(1 + int(megabytes(*inputs) / MEGABYTES_PER_CORE), most)
+    except FileNotFoundError:
+        return 1
 
 
 def training_memory(attempt: int, training: Training, *models: str | Path) -> int:

@@ -72,6 +72,10 @@ def one_of(*names):
     return "|".join(re.escape(name) for some in names for name in some) or "(?!)"
 
 
+# The priority of rules on the way to a distilled student, which takes longest: of the jobs that can
+# run, these start first.
+LONG_WAY = 1
+
 # Memory and time of jobs
 
 # The most minutes that a job may ask for on this cluster; None on one machine.

@@ -59,7 +59,7 @@ rule extract_documents:
     cache: "hash-omit-software"
     conda:
         "../../envs/eliquare.yaml"
-    threads: 8
+    threads: lambda wc, input: job_resources.cores(8, *input)
     resources:
         mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 0.1, *input),
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
@@ -86,7 +86,7 @@ rule read_text:
     cache: "hash-omit-software"
     conda:
         "../../envs/eliquare.yaml"
-    threads: 8
+    threads: lambda wc, input: job_resources.cores(8, *input)
     resources:
         mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 0.1, *input),
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
@@ -164,9 +164,10 @@ rule tokenize:
         "<results>/costs/tokenize/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of([FULL], settings.vocabularies),
+    priority: LONG_WAY
     conda:
         "../../envs/eliquare.yaml"
-    threads: 8
+    threads: lambda wc, input: job_resources.cores(8, *input)
     resources:
         mem_mb=lambda wc, attempt: memory(attempt, 4000),
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, input.documents),
@@ -217,6 +218,7 @@ rule fix_masks:
         "<results>/costs/fix_masks/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of([FULL], settings.vocabularies),
+    priority: LONG_WAY
     conda:
         "../../envs/eliquare.yaml"
     resources:
