@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from eliquare.config import checks
-from eliquare.config.load import base_name, complete, dump, load, restore
+from eliquare.config.derive import base_name
+from eliquare.config.load import complete, dump, load, restore
 from eliquare.io import InputError
 from eliquare.paths import Paths
 
@@ -301,6 +302,13 @@ def test_all_mistakes_of_a_file_are_reported_at_once(small):
         ("tasks/pairs/text_pair_column", ...),
         ("experiment/baseline", "mbert"),
         ("languages/sl/corpus/source", ...),
+        # By themselves these are right.
+        ("teachers/own", {"source": "pretrain", "corpus": "sw", "num_hidden_layers": 2}),
+        ("teachers/own/training", {"max_steps": 1}),
+        ("students/deep", {"teacher": "own", "num_hidden_layers": 3}),
+        ("students/deep/training", {"max_steps": 1}),
+        ("students/own", {"teacher": "own", "training": {"max_steps": 1}, "num_hidden_layers": 1}),
+        ("students/lost", {"extends": "ful", "temprature": 1}),
     ):
         changed(small, path, value)
     keys = {line.partition(": ")[0] for line in errors_of(small)}
@@ -312,6 +320,9 @@ def test_all_mistakes_of_a_file_are_reported_at_once(small):
         "tasks.pairs",
         "experiment.baseline",
         "languages.sl.corpus.source",
+        "students.deep.num_hidden_layers",
+        "students.own",
+        "students.lost.extends",
     }
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import worlds
-from eliquare.corpus import tokenization
 from eliquare.corpus.tokenization import CorpusTokenizer, SpecialTokens, encode, split_sentences
 from eliquare.io import InputError, read_json, write_json
+from eliquare.models import loading
 
 JAPANESE = "今日は晴れです。明日は雨でしょう！本当ですか？「はい。」と彼は言った。\n終わり。"
 TEXTS = (
@@ -80,7 +80,7 @@ def test_a_tokenizer_is_the_one_that_autotokenizer_loads(
     if family:
         write_json(tmp_path / "model/config.json", {"model_type": family})
     expected = AutoTokenizer.from_pretrained(tmp_path / "model")
-    monkeypatch.setattr(tokenization, "load_tokenizer", None)
+    monkeypatch.setattr(loading, "load_fast_tokenizer", None)
     tokenizer = CorpusTokenizer.load(tmp_path / "model")
     assert tokenizer.backend.to_str() == expected.backend_tokenizer.to_str()
     assert tokenizer.tokens == expected.convert_ids_to_tokens(range(len(expected)))

@@ -3,6 +3,8 @@
 ``complete`` is the way of every configuration: mappings in, a frozen ``Configuration`` out.
 """
 
+import contextlib
+import copy
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -17,8 +19,6 @@ from eliquare.config.errors import explain, mistakes
 from eliquare.config.model import Configuration
 from eliquare.config.objective import Problem
 from eliquare.io import InputError
-
-base_name = derive.base_name
 
 
 def load(path: str | Path) -> Configuration:
@@ -43,19 +43,36 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     students, bases, problems = derive.extended_students(derive.mapping(written.get("students")))
     if students:
         written["students"] = students
-    if not problems:
-        try:
-            settings = Configuration.model_validate(written, strict=True)
-        except ValidationError as error:
-            problems += mistakes(error, keys_at)
-        problems += checks.unknown_names(written)
-        # Of entries with mistakes, more would be said than is amiss.
-        problems = problems or list(checks.problems(settings))
+    refused = []
+    try:
+        settings = Configuration.model_validate(written, strict=True)
+    except ValidationError as error:
+        refused = mistakes(error, keys_at)
+    refused += checks.unknown_names(written)
+    # Of an entry with a mistake, more would be said than is amiss.
+    broken = {path[:2] for path, _ in problems}
+    problems += [problem for problem in refused if problem[0][:2] not in broken]
+    with contextlib.suppress(ValidationError):
+        settings = Configuration.model_validate(without_entries(written, problems), strict=True)
+        problems += checks.problems(settings)
     problems = [problem for problem in problems if not inherited(problem, problems, bases)]
     if problems:
         lines = [f"{source}: {'.'.join(map(str, path))}: {message}" for path, message in problems]
         raise InputError("\n".join(lines))
     return derive.completed(settings)
+
+
+def without_entries(written: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Return the configuration without the entries that have problems, and those that name them."""
+    rest = copy.deepcopy(dict(written))
+    while problems:
+        for (section, *keys), _ in problems:
+            holder, key = (rest.get(section), keys[0]) if keys else (rest, section)
+            derive.mapping(holder).pop(key, None)
+        systems = [name for each in checks.SYSTEMS for name in derive.mapping(rest.get(each))]
+        rest["experiment"] = {"systems": list(dict.fromkeys(systems))}
+        problems = list(checks.unknown_names(rest))
+    return rest
 
 
 def dump(configuration: Configuration) -> dict[str, Any]:

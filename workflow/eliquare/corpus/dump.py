@@ -118,7 +118,10 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
         return listed_dump(mirror, options.wiki, options.date)
     record = options.output.with_name(options.output.name.removesuffix(".xml.bz2") + ".json")
     known = record.exists() and not options.move_latest
-    dump = Dump(**read_json(record)) if known else None
+    try:
+        dump = Dump(**read_json(record)) if known else None
+    except TypeError:
+        raise InputError(f"{record}: not what latest means; delete it, to ask again") from None
     if dump is None or dump.wiki != options.wiki:
         dump = listed_dump(mirror, options.wiki, "latest")
         with atomic_write(record) as file:

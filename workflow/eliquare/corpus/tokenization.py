@@ -7,7 +7,7 @@ tokens are those of the full text.
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ import sentencex
 from tokenizers import Tokenizer
 
 from eliquare.io import InputError, existing, read_json
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,9 @@ class CorpusTokenizer:
             mask, unk = (each["content"] if isinstance(each, dict) else each for each in named)
             max_length = int(config.get("model_max_length", 1e30))
         else:
-            loaded = load_tokenizer(folder)
+            from eliquare.models.loading import load_fast_tokenizer
+
+            loaded = load_fast_tokenizer(folder)
             mask, unk = loaded.mask_token, loaded.unk_token
             backend, max_length = loaded.backend_tokenizer, loaded.model_max_length
         backend.no_truncation()
@@ -110,20 +109,6 @@ class CorpusTokenizer:
             unk_id=backend.token_to_id(unk or ""),
             max_length=max_length,
         )
-
-
-def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
-    """Load the fast tokenizer of a folder; raise InputError where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{folder}: no tokenizer that transformers can load ({reason})") from None
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(f"{folder}: the tokenizer is not a fast one; expected a tokenizer.json")
-    return tokenizer  # type: ignore[return-value]
 
 
 def integer_type(size: int) -> np.dtype[Any]:

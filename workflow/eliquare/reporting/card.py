@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from eliquare.config.load import base_name
+from eliquare.config.derive import base_name
 from eliquare.io import (
     InputError,
     atomic_dir,

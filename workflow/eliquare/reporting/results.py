@@ -19,6 +19,7 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config import load
+from eliquare.config.derive import base_name
 from eliquare.config.model import Configuration, Student, System, Teacher
 from eliquare.evaluation.data import MAIN_METRIC
 from eliquare.io import InputError, existing, read_json, read_json_lines
@@ -136,7 +137,7 @@ class Experiment:
         self.tasks = settings.experiment.tasks or []
         self.members: dict[str, list[str]] = {}
         for name in settings.experiment.systems:
-            self.members.setdefault(load.base_name(name), []).append(name)
+            self.members.setdefault(base_name(name), []).append(name)
         self.systems = list(self.members)
         self.students = [name for name in self.systems if name in students]
         self.has_distillation_seeds = len(self.systems) < len(settings.experiment.systems)
@@ -181,7 +182,7 @@ class Experiment:
 
     def member_label(self, member: str) -> str:
         """Return the label of one distilled model, with its seed where there are several."""
-        if len(self.members.get(load.base_name(member), [])) < 2:
+        if len(self.members.get(base_name(member), [])) < 2:
             return self.label(member)
         return f"{self.label(member)}, seed {self.settings.students[member].training.seed}"
 
@@ -273,7 +274,7 @@ class Experiment:
     def curves(self) -> list[Curve]:
         """The history of each distillation that a student of the experiment comes from."""
         return [
-            Curve(*origin, tuple(dict.fromkeys(map(load.base_name, of_it))), self.history(*origin))
+            Curve(*origin, tuple(dict.fromkeys(map(base_name, of_it))), self.history(*origin))
             for origin, of_it in self.paths.distillations().items()
         ]
 

@@ -127,6 +127,7 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
                 f"data_fraction: {data_fraction} of the documents holds no sequence of the "
                 f"{len(sequences):,} in all; take more of the corpus"
             )
+        self.longest = int(self.lengths.max())
         self.masking = masking
         self.step_size = step_size
         self.seed = seed
@@ -135,16 +136,8 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
             self.per_epoch -= self.per_epoch % step_size
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
-        return int(self.lengths.max())
-
     def _order_of_epoch(self, epoch: int) -> NDArray[np.uint32]:
         return length_grouped_order(self.lengths, self.step_size, self.seed, epoch)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items: masked ``input_ids[length]`` and ``labels[length]`` of each."""
@@ -175,9 +168,6 @@ class ValidationDataset(torch.utils.data.Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items: for each the values of ``COLUMNS``."""
