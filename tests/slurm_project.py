@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parent / "slurm" / "slurm-cluster"
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "munged")
 STUDENT = "results/students/pre/qaa/model"
 LOG = "logs/distill/pre-qaa.log"
-CHECKPOINTS = Path("results/students/pre/qaa/.distilled.checkpoints")
+CHECKPOINTS = Path("results/students/pre/qaa/.model.checkpoints")
 # Polled often: what takes minutes on a real cluster takes seconds here.
 QUICK = (
     "--slurm-init-seconds-before-status-checks=1",

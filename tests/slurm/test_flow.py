@@ -112,7 +112,7 @@ def test_everything_is_there_and_nothing_is_made_twice(flow):
     assert (smoke / "flow/models/pre-qaa/model.safetensors").exists()
     assert [*(project.folder / "results").iterdir()] == [smoke]
     assert not list(project.folder.glob("results/**/.*.partial"))
-    assert not (project.folder / "results/smoke/students/pre/qaa/.distilled.checkpoints").exists()
+    assert not (project.folder / "results/smoke/students/pre/qaa/.model.checkpoints").exists()
     for rule in ON_GPU | ON_CPU:
         assert list(project.folder.glob(f"logs/smoke/{rule}/*.log")), rule
     status, printed = project.finish("--config", "smoke=true")

@@ -22,7 +22,7 @@ AT_WORK = {
     "extract_documents": "results/corpora/*/.documents.partial",
     "tokenize": "results/corpora/*/teacher/*/.sequences.partial",
     "pretrain_teacher": "results/teachers/teacher/.model.checkpoints/checkpoint-*/manifest.json",
-    "distill": "results/students/pre/qaa/.distilled.checkpoints/checkpoint-*/manifest.json",
+    "distill": "results/students/pre/qaa/.model.checkpoints/checkpoint-*/manifest.json",
     "finetune": "results/finetuned/qaa-upos/pre/.seed-1.lock",
 }
 
