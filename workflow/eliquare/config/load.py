@@ -66,7 +66,8 @@ def without_entries(written: Mapping[str, Any], problems: list[Problem]) -> dict
     """Return the configuration without the entries that have problems, and those that name them."""
     rest = copy.deepcopy(dict(written))
     while problems:
-        for (section, *keys), _ in problems:
+        for path, _ in problems:
+            section, *keys = map(str, path)
             holder, key = (rest.get(section), keys[0]) if keys else (rest, section)
             derive.mapping(holder).pop(key, None)
         systems = [name for each in checks.SYSTEMS for name in derive.mapping(rest.get(each))]
