@@ -233,11 +233,6 @@ def extended_teacher(wildcards):
     return paths.teacher(wildcards.corpus, student.teacher, student.extension)
 
 
-def start_of(input):
-    """Return the model that a student starts from; the student is no larger."""
-    return input.start or input.teachers[0]
-
-
 def original_student(wildcards):
     """Return the distilled student that a reduced one comes from."""
     return paths.student(*paths.origin(wildcards.student, wildcards.language))

@@ -22,14 +22,15 @@ rule distill:
     resources:
         gpu=lambda wc: recipe(wc).training.gpus,
         nodes=1,
+        # A student is counted as large as its teacher.
         mem_mb=lambda wc, input, attempt: training_memory(
-            attempt, recipe(wc).training, *input.teachers, start_of(input)
+            attempt, recipe(wc).training, *input.teachers, input.teachers[0]
         ),
         runtime=lambda wc, input, attempt: training_minutes(
             attempt,
             recipe(wc).training,
             input.sequences,
-            [stored_parameters(model) for model in (*input.teachers, start_of(input))],
+            [stored_parameters(model) for model in (*input.teachers, input.teachers[0])],
         ),
     params:
         version=version("distillation", "distill"),
