@@ -11,12 +11,12 @@ used; 75 interrupted with the state saved. Any other exception is a bug and show
 import argparse
 import atexit
 import gc
-import importlib
 import json
 import logging
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -147,9 +147,7 @@ def load(stage: Stage) -> Callable[[Any], None]:
     # they are made and again at the exit, takes a third of a short stage.
     gc.disable()
     try:
-        function: Callable[[Any], None] = getattr(
-            importlib.import_module(f"eliquare.{module}"), name
-        )
+        function: Callable[[Any], None] = getattr(import_module(f"eliquare.{module}"), name)
     finally:
         gc.enable()
         gc.freeze()

@@ -72,8 +72,7 @@ def one_of(*names):
     return "|".join(re.escape(name) for some in names for name in some) or "(?!)"
 
 
-# The priority of rules on the way to a distilled student, which takes longest: of the jobs that can
-# run, these start first.
+# The priority of the rules on the way to a student, which takes longest: they start first.
 LONG_WAY = 1
 
 # Memory and time of jobs

@@ -139,6 +139,9 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
     def _order_of_epoch(self, epoch: int) -> NDArray[np.uint32]:
         return length_grouped_order(self.lengths, self.step_size, self.seed, epoch)
 
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])[0]
+
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items: masked ``input_ids[length]`` and ``labels[length]`` of each."""
         epochs = [divmod(index, self.per_epoch) for index in indices]
@@ -168,6 +171,9 @@ class ValidationDataset(torch.utils.data.Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items: for each the values of ``COLUMNS``."""
