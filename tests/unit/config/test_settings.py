@@ -326,6 +326,14 @@ def test_all_mistakes_of_a_file_are_reported_at_once(small):
     }
 
 
+def test_a_name_that_is_no_text_is_a_mistake_beside_others(small):
+    """YAML reads the bare name no as False."""
+    small["tasks"][False] = {"language": "slo", "kind": "ner", "train": "sl.txt"}
+    lines = errors_of(small)
+    assert any("in quotes" in line for line in lines)
+    assert any("'slo'" in line for line in lines)
+
+
 @pytest.mark.parametrize("by", ["extends", "reduced_from"])
 def test_a_mistake_that_others_take_over_is_reported_where_it_was_made(small, by):
     small["students"] = {

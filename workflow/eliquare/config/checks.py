@@ -1,7 +1,6 @@
 """What one entry of the configuration alone cannot tell: names that must exist, files, results.
 
-Checks yield problems, (path of keys, message), so that all of a kind are reported at once: first
-what is wrong in an entry by itself and its names, then what does not belong together.
+Checks yield problems, (path of keys, message), so that all of them are reported at once.
 """
 
 from collections import defaultdict
