@@ -106,6 +106,9 @@ def test_a_local_dataset(local, out):
     assert len(found) == 12
     assert found[3] == ("4", "T3", "Text number 3 of a dataset.")
     assert report(out)["dropped"]["short"] == 1
+    again = out.with_name("again")
+    dataset(local / "train.jsonl", again, column="body", min_characters=5)
+    assert (out / documents.FILE).read_bytes() == (again / documents.FILE).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def utf8_lines(path: Path) -> Iterator[str]:
 class DatasetOptions(CorpusOptions):
     """Options of ``corpus dataset``."""
 
-    dataset: str = Field(description="Id on the Hugging Face hub, or a folder of files.")
+    dataset: str = Field(description="Id on the Hugging Face hub, or a folder or file.")
     configuration: str | None = Field(
         None, description="Configuration of the dataset, often a language."
     )
@@ -113,10 +113,13 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     from datasets.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    name = options.dataset
+    name, file = options.dataset, Path(options.dataset)
+    where: dict[str, Any] = {"path": name}
+    if file.is_file():
+        where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     try:
         yield from load_dataset(
-            path=name,
+            **where,
             name=options.configuration,
             revision=options.revision,
             split=options.split,
