@@ -8,19 +8,19 @@ language (cruz2024, Table 4). The lines are those of ``distillation/train.py`` w
 objective, `MaskedLanguageModelling`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from eliquare.cli import version
-from eliquare.config.model import Shape
-from eliquare.config.objective import Weight
+from eliquare.config.model import HEADS, Shape
+from eliquare.config.objective import Problem, Weight
 from eliquare.models.loading import load_masked_lm, load_tokenizer
 from eliquare.training.data import load_data
 from eliquare.training.options import TrainingOptions, begin, locked_output
@@ -34,16 +34,13 @@ class PretrainOptions(TrainingOptions, Shape):
     model: Path | None = Field(None, description="Model folder to train on (adapt).")
     tokenizer: Path | None = Field(None, description="Tokenizer folder of a new model (pre-train).")
 
-    @model_validator(mode="after")
-    def _check_start(self) -> Self:
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where it is not said what to start from, or heads do not fit."""
+        yield from super().problems()
         if (self.model is None) == (self.tokenizer is None):
-            raise ValueError("expected either --model or --tokenizer, and not both")
+            yield (), "expected either --model or --tokenizer, and not both"
         if self.model is None and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"--hidden-size {self.hidden_size}: expected a multiple of the "
-                f"{self.num_attention_heads} attention heads"
-            )
-        return self
+            yield ("hidden_size",), HEADS.format(self.hidden_size, self.num_attention_heads)
 
     def inputs(self) -> dict[str, Path]:
         """Return the folders whose content decides the result, by name."""

@@ -8,17 +8,17 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import transformers
-from pydantic import Field, model_validator
+from pydantic import Field
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from eliquare.cli import Options
 from eliquare.config.model import EXECUTION_KEYS, Training
-from eliquare.config.objective import Objective
+from eliquare.config.objective import Objective, Problem
 from eliquare.io import InputError, locked, provenance
 from eliquare.models.loading import quiet
 
@@ -36,16 +36,13 @@ class TrainingOptions(Options, Training):
     )
     output: Path = Field(description="Folder to make.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.max_steps is None) == (self.num_train_epochs is None):
-            raise ValueError("expected either --max-steps or --num-train-epochs, and not both")
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where the budget is not said in one way, or other processes run."""
+        if not self.has_budget:
+            yield (), "expected either --max-steps or --num-train-epochs, and not both"
         if "gpus" in self.model_fields_set and self.gpus != processes():
-            raise ValueError(
-                f"--gpus {self.gpus}: {processes()} processes run; start the command with "
-                f"torchrun --nproc-per-node {self.gpus}"
-            )
-        return self
+            message = f"{processes()} processes run; start the command with torchrun"
+            yield ("gpus",), f"{self.gpus}, and {message} --nproc-per-node {self.gpus}"
 
     @property
     def step_size(self) -> int:
