@@ -73,7 +73,7 @@ def one_of(*names):
 
 
 # The priority of the rules on the way to a student, which takes longest: they start first.
-LONG_WAY = 1
+FIRST = 1
 
 # Memory and time of jobs
 

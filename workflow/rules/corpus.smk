@@ -164,7 +164,7 @@ rule tokenize:
         "<results>/costs/tokenize/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of([FULL], settings.vocabularies),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     threads: lambda wc, input: job_resources.cores(8, *input)
@@ -218,7 +218,7 @@ rule fix_masks:
         "<results>/costs/fix_masks/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of([FULL], settings.vocabularies),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     resources:

@@ -15,7 +15,7 @@ rule distill:
         "<results>/costs/distill/{student}-{corpus}.tsv"
     wildcard_constraints:
         student=one_of(students_that(lambda each: not each.extension and not each.reduced_from)),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     threads: lambda wc: recipe(wc).training.threads * recipe(wc).training.gpus

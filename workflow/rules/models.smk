@@ -79,7 +79,7 @@ rule pretrain_teacher:
         "<results>/costs/pretrain_teacher/{teacher}.tsv"
     wildcard_constraints:
         teacher=one_of(teachers_from("pretrain")),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     threads: lambda wc: teacher_training(wc).threads * teacher_training(wc).gpus

@@ -24,7 +24,7 @@ rule select_vocabulary:
         "<results>/costs/select_vocabulary/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of(settings.vocabularies),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     resources:
@@ -54,7 +54,7 @@ rule reduce_teacher:
         "<results>/costs/reduce_teacher/{corpus}-{teacher}-{vocabulary}.tsv"
     wildcard_constraints:
         vocabulary=one_of(settings.vocabularies),
-    priority: LONG_WAY
+    priority: FIRST
     conda:
         "../../envs/eliquare.yaml"
     resources:
