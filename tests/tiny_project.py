@@ -16,10 +16,15 @@ SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
 
 class Project:
-    """A folder in which `snakemake` runs this project's workflow, as in a clone."""
+    """A folder in which `snakemake` runs this project's workflow, as in a clone.
+
+    It is a copy of this clone, or of another project; what is there already stays.
+    """
 
     def __init__(self, folder: Path, like: "Project | None" = None):
         self.folder = folder
+        if (folder / "Snakefile").exists():
+            return
         if like is not None:
             shutil.copytree(like.folder, folder, symlinks=True, dirs_exist_ok=True)
             return

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from slurm_project import STUDENT, Cluster, ClusterProject, missing, one_language, weights
 from tiny_project import Project
@@ -30,19 +31,32 @@ def cluster(worker_id: str) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Project:
-    """A project in which everything but the distillation is made."""
-    project = Project(tmp_path_factory.mktemp("prepared"))
-    path = project.configure(one_language("faults"))
-    project.make(path, "results/teachers/teacher/model", "results/corpora/qaa/teacher/full/masking")
+def shared(tmp_path_factory, worker_id: str) -> Path:
+    """A folder that all workers of this run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def prepared(shared) -> Project:
+    """A project in which everything but the distillation is made; never changed."""
+    with FileLock(shared / "prepared.lock"):
+        project = Project(shared / "prepared")
+        path = project.configure(one_language("faults"))
+        teacher, masking = (
+            "results/teachers/teacher/model",
+            "results/corpora/qaa/teacher/full/masking",
+        )
+        project.make(path, teacher, masking)
     return project
 
 
 @pytest.fixture(scope="session")
-def undisturbed(prepared, tmp_path_factory) -> bytes:
+def undisturbed(prepared, shared) -> bytes:
     """The weights of the student that nothing disturbs."""
-    project = Project(tmp_path_factory.mktemp("undisturbed"), like=prepared)
-    project.make(project.folder / "config/test.yaml", target=STUDENT)
+    with FileLock(shared / "undisturbed.lock"):
+        project = Project(shared / "undisturbed", like=prepared)
+        project.make(project.folder / "config/test.yaml", target=STUDENT)
     return weights(project)
 
 

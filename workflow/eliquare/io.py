@@ -194,8 +194,20 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) ->
         "inputs": {name: checksum(path) for name, path in inputs.items()},
         "versions": {package: metadata.version(package) for package in PROVENANCE_PACKAGES}
         | {"python": platform.python_version()},
-        "hardware": {"machine": platform.machine(), "processor": processor_name()},
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": processor_name(),
+            **gpu_name(),
+        },
     }
+
+
+def gpu_name() -> dict[str, str]:
+    """Return ``{"gpu": its name}`` where this process computes on one, which torch knows."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name()}
 
 
 def processor_name() -> str:
