@@ -27,6 +27,7 @@ from transformers import (
     DebertaV2Config,
     DebertaV2Tokenizer,
     DistilBertConfig,
+    ElectraConfig,
     ModernBertConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -48,7 +49,7 @@ SIZE = 1200
 # The demo's Latin, Cyrillic and Devanagari languages; one without spaces, of two scripts.
 LANGUAGES = (*worlds.CODES, "spaceless")
 FAMILIES = [
-    *("bert", "bert-untied", "bert-padded", "distilbert", "xlmr", "xlmr-untied", "xlmr-other"),
+    *("bert", "bert-untied", "bert-padded", "distilbert", "electra", "xlmr", "xlmr-untied", "xlmr-other"),
     *("roberta", "modernbert", "modernbert-untied", "mmbert"),
     *("deberta", "deberta-padded", "deberta-v3", "deberta-narrow"),
 ]
@@ -218,6 +219,7 @@ def sentencepiece_bpe() -> PreTrainedTokenizerFast:
 TOKENIZERS = {
     "bert": lambda variant: wordpiece(variant != "padded"),
     "distilbert": lambda variant: wordpiece(True),
+    "electra": lambda variant: wordpiece(True),
     "xlmr": lambda variant: unigram(variant != "other"),
     "roberta": lambda variant: byte_bpe(True),
     "modernbert": lambda variant: byte_bpe(False),
@@ -245,6 +247,8 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         token = getattr(tokenizer, f"{role}_token_id")
         token = getattr(tokenizer, f"{same[role]}_token_id") if token is None else token
         shape[f"{role}_token_id"] = token
+    if name == "electra":
+        shape["embedding_size"] = 12
     if name == "deberta":
         # As in mDeBERTa-v3-base, but for the sizes.
         shape |= {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}
@@ -254,7 +258,7 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         shape |= {"embedding_size": 12} if variant == "narrow" else {}
     kinds = {"bert": BertConfig, "xlmr": XLMRobertaConfig, "roberta": RobertaConfig}
     kinds |= {"deberta": DebertaV2Config, "modernbert": ModernBertConfig}
-    kinds |= {"mmbert": ModernBertConfig}
+    kinds |= {"mmbert": ModernBertConfig, "electra": ElectraConfig}
     return kinds[name](
         hidden_size=16,
         num_hidden_layers=layers,

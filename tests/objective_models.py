@@ -17,6 +17,7 @@ DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "legacy":
 CONFIGS = {
     "bert": lambda: transformers.BertConfig(**SHAPE, **BERT),
     "distilbert": lambda: transformers.DistilBertConfig(**SHAPE, **DISTILBERT),
+    "electra": lambda: transformers.ElectraConfig(**SHAPE, **BERT, embedding_size=12),
     "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SHAPE, **BERT),
     "roberta": lambda: transformers.RobertaConfig(**SHAPE, **BERT),
     "modernbert": lambda: transformers.ModernBertConfig(

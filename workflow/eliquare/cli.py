@@ -179,7 +179,7 @@ def add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> 
     """Add the option of one field; values are left as text for the model to convert and check."""
     description = (field.description or "").replace("%", "%%")
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    if default not in (None, "", [], {}):
+    if default not in (None, "", [], {}) and not isinstance(default, BaseModel):
         description = f"{description} Default: {default}".strip()
     types = parts(field.annotation)
     origins: set[Any] = set(map(typing.get_origin, types))

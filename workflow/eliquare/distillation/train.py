@@ -46,7 +46,8 @@ class DistillOptions(TrainingOptions, StudentShape):
     start_from: Path | None = Field(
         None, description="Model folder that the student starts from; the first teacher by default."
     )
-    objective: Objective = Field(Objective(), description="Preset, and terms that differ from it.")
+    objective: Objective = Field(Objective())
+    """A preset, and terms that differ from it, as {"preset": "electronics2023", "mlm": 1.0}."""
     freeze: list[Literal["embeddings", "positions"]] = Field(
         [], description="Parts of the student that stay as they are."
     )
