@@ -25,7 +25,7 @@ def test_a_training_longer_than_its_job_goes_on_in_the_next(project, undisturbed
         project.folder / "config/test.yaml",
         lambda config: config["students"]["pre"]["training"].update(checkpoint_minutes=15),
     )
-    project.edit_profile("set-resources", "distill", runtime=12)
+    project.edit_profile("set-resources", "distill", runtime=22)
     status, printed = project.finish("--", STUDENT)
     assert status == 0, printed
     states = project.states()
