@@ -6,7 +6,7 @@ WORKERS ?= $(shell expr $(CORES) + 2)
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help setup demo test format lock clean
+.PHONY: help setup demo test tests lint types format lock clean
 
 help:
 	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
@@ -32,12 +32,19 @@ demo: setup
 	@$(BIN)/eliquare reporting summary --settings results/demo/settings.json
 
 test: setup
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+tests: lint
+	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+lint:
 	$(BIN)/ruff format --check workflow tests
 	$(BIN)/ruff check workflow tests
-	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
-	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+types:
+	$(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff check --fix workflow tests

@@ -49,8 +49,8 @@ SIZE = 1200
 # The demo's Latin, Cyrillic and Devanagari languages; one without spaces, of two scripts.
 LANGUAGES = (*worlds.CODES, "spaceless")
 FAMILIES = [
-    *("bert", "bert-untied", "bert-padded", "distilbert", "electra", "xlmr", "xlmr-untied", "xlmr-other"),
-    *("roberta", "modernbert", "modernbert-untied", "mmbert"),
+    *("bert", "bert-untied", "bert-padded", "distilbert", "electra"),
+    *("xlmr", "xlmr-untied", "xlmr-other", "roberta", "modernbert", "modernbert-untied", "mmbert"),
     *("deberta", "deberta-padded", "deberta-v3", "deberta-narrow"),
 ]
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

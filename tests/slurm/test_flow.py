@@ -118,22 +118,3 @@ def test_everything_is_there_and_nothing_is_made_twice(flow):
     status, printed = project.finish("--config", "smoke=true")
     assert status == 0
     assert "Nothing to be done" in printed
-
-
-def test_clones_on_a_cluster_share_an_output_cache(cluster, tmp_path):
-    (tmp_path / "cache").mkdir()
-    documents = "results/corpora/qaa/documents"
-    logs, read = [], []
-    for name in ("first", "second"):
-        clone = ClusterProject(tmp_path / name, cluster)
-        clone.environment["SNAKEMAKE_OUTPUT_CACHE"] = str(tmp_path / "cache")
-        clone.configure(one_language("shared"))
-        status, printed = clone.finish("--cache", "extract_documents", "--", documents)
-        assert status == 0, printed
-        assert clone.states() == ["COMPLETED"]
-        logs.append((clone.folder / "logs/extract_documents/qaa.log").read_text())
-        read.append((clone.folder / documents / "characters.json").read_bytes())
-    # The stage itself ran in the first clone alone.
-    assert logs[0]
-    assert not logs[1]
-    assert read[0] == read[1]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from slurm_project import STUDENT, ClusterProject, edit, resumed_at, weights
+from slurm_project import STUDENT, ClusterProject, edit, resumed_at, under_way, weights
 
 pytestmark = pytest.mark.timeout(2400)
 
@@ -59,7 +59,7 @@ def test_the_disk_of_the_results_full(project, undisturbed):
         subprocess.run(["umount", str(students)], check=True)
 
 
-def test_a_wrong_account_and_more_gpus_than_any_node_has(project: ClusterProject, undisturbed):
+def test_a_wrong_account_and_more_gpus_than_any_node_has(project: ClusterProject):
     project.edit_profile("default-resources", slurm_account="nobody")
     status, printed = project.finish("--", STUDENT)
     assert status != 0
@@ -72,7 +72,6 @@ def test_a_wrong_account_and_more_gpus_than_any_node_has(project: ClusterProject
     assert "Requested node configuration is not available" in printed
     assert not (project.folder / STUDENT).exists()
     project.edit_profile("set-resources", "distill", gpu=4)
-    status, printed = project.finish("--", STUDENT)
-    assert status == 0, printed
+    project.submit("--", STUDENT)
+    under_way(project)
     assert project.cluster.jobs(project.folder, "account")[-1] == ["lab"]
-    assert weights(project) == undisturbed
