@@ -8,7 +8,8 @@ holds what one experiment compares and people read.
 from collections.abc import Collection
 from pathlib import Path
 
-from eliquare.config.model import Configuration, Student, System
+from eliquare.config.model import Configuration, Student, System, Task
+from eliquare.config.sources import SPLITS
 
 DUMPS = Path("resources/dumps")
 # The name of the vocabulary that nothing was taken from and nothing added to.
@@ -195,6 +196,21 @@ class Paths:
             for name in self.settings.experiment.tasks or []
             if languages is None or self.settings.tasks[name].language in languages
         ]
+
+    def task_inputs(self, languages: Collection[str], splits: Collection[str] = SPLITS) -> list[str]:
+        """Return what holds these splits of tasks: files in place, and folders that are fetched."""
+        found: list[str | None] = []
+        for name in self.tasks(languages):
+            task = self.settings.tasks[name]
+            for split in splits:
+                file = getattr(task, split)
+                found.append(str(Path(file).parent) if task.fetched else file)
+        return list(dict.fromkeys(filter(None, found)))
+
+    def fetched_tasks(self) -> dict[str, Task]:
+        """Return a task of each folder that is fetched, by the folder's name."""
+        tasks = (task for task in self.settings.tasks.values() if task.fetched)
+        return {Path(task.train).parent.name: task for task in tasks}
 
     def pairs(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
         """Return (language, system) of every model compared, or of some languages."""

@@ -24,6 +24,7 @@ from eliquare.config.model import (
     Training,
 )
 from eliquare.config.objective import Objective, Problem
+from eliquare.config.sources import SPLITS
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 
@@ -219,8 +220,9 @@ def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
             if (file := getattr(entry, key)) is not None and getattr(entry, "source", "") != "hub":
                 yield (section, name, key), file
     for name in settings.experiment.tasks or ():
-        for split in ("train", "validation", "test"):
-            if (file := getattr(settings.tasks[name], split)) is not None:
+        task = settings.tasks[name]
+        for split in () if task.fetched else SPLITS:
+            if (file := getattr(task, split)) is not None:
                 yield ("tasks", name, split), file
 
 
@@ -309,7 +311,7 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
 
 
 # Keys that people read, and that say how else an entry was written.
-READ_ONLY = frozenset({"label", "published_as", "extends", "seeds"})
+READ_ONLY = frozenset({"label", "published_as", "extends", "seeds", "licence", "prefix"})
 
 
 def decisive(settings: Any) -> Any:

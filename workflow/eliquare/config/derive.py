@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from eliquare.config.errors import suggestion
-from eliquare.config.model import Configuration, Corpus, Student, Training
+from eliquare.config.model import HUB_COLUMNS, Configuration, Corpus, Student, Training
 from eliquare.config.objective import Problem, as_term
 
 Values = dict[str, Any]
@@ -127,6 +127,9 @@ def completed(settings: Configuration) -> Configuration:
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
         values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)
+        values["tasks"][name] |= task.fetched
+        if task.hub and task.kind == "pair":
+            values["tasks"][name]["text_pair_column"] = HUB_COLUMNS["text_pair_column"]
     settings = changed(settings.model_copy(update={"students": students}), values)
     return one_per_seed(smoke_run(settings) if settings.smoke else settings)
 

@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from eliquare.config import sources
 from eliquare.config.objective import EXTENSION_TERMS, Objective, Problem, Settings
+from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
 
 T = TypeVar("T", bound=Hashable)
 
@@ -24,6 +26,7 @@ PATTERNS = {
     r"^(latest|[0-9]{8})$": 'latest, or a date in quotes as "20260501"',
 }
 _NAME, _STUDENT, _CORPUS, _EXPERIMENT, _COMMIT, _DATE = PATTERNS
+PATTERNS |= sources.PATTERNS
 
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 # A student, or one of its further seeds of distillation: `small`, `small@2`.
@@ -75,13 +78,17 @@ class Sourced(Settings):
         kind = getattr(self, self.by)
         needed, possible = map(str.split, KEYS[kind])
         for key in needed:
-            if not getattr(self, key):
+            if self.lacks(key):
                 yield (), f"{self.by} {kind} needs the key {key!r}"
         others = {key for keys in KEYS.values() for key in " ".join(keys).split()}
         for key, field in type(self).model_fields.items():
             unread = key in others - {*needed, *possible}
             if unread and getattr(self, key) != field.default:
                 yield (key,), f"{self.by} {kind} does not read this key; remove it"
+
+    def lacks(self, key: str) -> bool:
+        """Return whether a key is needed and not given."""
+        return not getattr(self, key)
 
 
 class Corpus(DocumentFilter, Sourced):
@@ -211,6 +218,8 @@ KEYS = {
     "classification": ("", "text_column label_column"),
     "pair": ("text_pair_column", "text_column label_column"),
 }
+# What a fetched table calls the columns of a data set on the hub.
+HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
 BUDGET = "give max_steps or num_train_epochs, and not both"
 HEADS = "{} is no multiple of {} attention heads"
 
@@ -443,11 +452,42 @@ class TaskData(Sourced):
 
 
 class Task(TaskData):
-    """One task: a language, a kind and files."""
+    """One task: a language, a kind, and files or where to fetch them: `train`, `ud`, `hub`, `url`.
 
+    In a completed configuration the files of a fetched task are those that are fetched.
+    """
+
+    train: str = Field("", description="File to train on. Alone, it is split 80-10-10.")
+    ud: Treebank | None = Field(None, description="upos: a treebank, instead of files.")
+    hub: Hub | None = Field(None, description="A data set on the hub, instead of files.")
+    url: Address | None = Field(None, description="Files at an address, instead of files here.")
     label: str = Field("", description="Name in tables.")
     published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
     finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")
+
+    @property
+    def fetched(self) -> dict[str, str]:
+        """The files of the splits that are fetched; empty if they are in place."""
+        source = sources.source_of(self)
+        columns = self.model_dump(include={"text_column", "text_pair_column", "label_column"})
+        return sources.fetched_files(self.kind, source, columns) if source else {}
+
+    def lacks(self, key: str) -> bool:
+        """Return whether a key is needed and not given; the hub's columns are in `hub`."""
+        return super().lacks(key) and not (self.hub and key == "text_pair_column")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the problems of the kind's keys, and of the source."""
+        yield from super().problems()
+        given = [key for key in SOURCES if getattr(self, key)]
+        files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
+        if len(given) > 1 or not (given or self.train) or (given and files not in ({}, self.fetched)):
+            yield (), "give exactly one of train (with validation, test), ud, hub, url"
+        if self.ud and self.kind != "upos":
+            yield ("ud",), "a treebank is for kind upos"
+        for key, own in HUB_COLUMNS.items() if self.hub else ():
+            if getattr(self, key) not in (type(self).model_fields[key].default, own):
+                yield (key,), f"write it as hub.columns.{own}"
 
 
 class Benchmark(Settings):

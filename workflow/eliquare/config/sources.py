@@ -1,0 +1,145 @@
+"""Where the data of a task come from, if not from files in place: a treebank, a hub, an address."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from eliquare.config.objective import Problem, Settings
+
+# The folder of all fetched tasks; two configurations that name one source share what was fetched.
+FETCHED = "resources/tasks"
+SPLITS = ("train", "validation", "test")
+# How each kind of task is stored: the end of its files' names.
+SUFFIXES = {"upos": "conllu", "ner": "iob", "classification": "tsv", "pair": "tsv"}
+
+# What each pattern allows, for the message to whom it refuses.
+PATTERNS = {
+    r"^UD_[A-Za-z_]+-[A-Za-z0-9]+$": "a treebank's repository, as UD_Welsh-CCG",
+    r"^[0-9]+\.[0-9]+$": 'a release in quotes, as "2.17"',
+    r"^[a-z]+_[a-z0-9]+$": "the beginning of the treebank's file names, as cy_ccg",
+    r"^[\w.-]+(/[\w.-]+)?$": "an id on the hub, as unimelb-nlp/wikiann",
+    r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits",
+}
+_TREEBANK, _RELEASE, _PREFIX, _DATASET, _SHA256 = PATTERNS
+
+# A split in several files is a list of them.
+Files = str | list[str]
+Sha256 = Annotated[str, StringConstraints(pattern=_SHA256)]
+
+
+class Treebank(Settings):
+    """A treebank of Universal Dependencies, from its repository."""
+
+    treebank: Annotated[str, StringConstraints(pattern=_TREEBANK)]
+    """Its repository, as `UD_Welsh-CCG`."""
+    release: Annotated[str, StringConstraints(pattern=_RELEASE)]
+    """The release in quotes, as `"2.17"`: splits change between releases."""
+    prefix: Annotated[str, StringConstraints(pattern=_PREFIX)] | None = None
+    """How its file names begin, as `cy_ccg`, where the catalogue does not know it."""
+    parts: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]] = []
+    """The ends of the names of a train split in several files, as `[a-1, a-2, b-1]`; a, b, c, …
+    are found without it."""
+
+
+class Columns(Settings):
+    """Columns of a data set on the hub."""
+
+    tokens: str = Field("tokens", description="upos, ner: the words.")
+    tags: str | None = None
+    """upos, ner: a tag per word; by default `upos` and `ner_tags`."""
+    text: str = Field("text", description="classification, pair: the text.")
+    text_pair: str = Field("text_pair", description="pair: the second text.")
+    label: str = Field("label", description="classification, pair: the label.")
+
+
+class Hub(Settings):
+    """A data set on the Hugging Face hub: parquet, JSON lines, csv or tsv; never a script."""
+
+    dataset: Annotated[str, StringConstraints(pattern=_DATASET)]
+    """Its id, as `unimelb-nlp/wikiann`."""
+    configuration: str | None = Field(None, description="Its configuration, often a language.")
+    revision: str | None = None
+    """A commit, or a branch as `refs/convert/parquet`, which holds script data sets as parquet. A
+    branch is resolved once, and its commit recorded."""
+    train: str = Field("train", description="Name of the split to train on.")
+    validation: str | None = Field("validation", description="Name of this split; null if none.")
+    test: str | None = Field("test", description="Name of this split; null if none.")
+    columns: Columns = Field(Columns(), description="Names of its columns.")
+    labels: list[str] = []
+    """Names of the labels 0, 1, …, where the data set has bare numbers."""
+    licence: str | None = Field(None, description="Its terms; by default what its card says.")
+
+
+class Address(Settings):
+    """Files at addresses, or in an archive at one: CoNLL-U, IOB, csv, tsv, JSON lines, .review."""
+
+    archive: str | None = None
+    """Address of a .zip or .tar.gz; the files below are then paths in it."""
+    train: Files = Field(description="Address of the file to train on, or several.")
+    validation: Files | None = Field(None, description="Address of this split, if there is one.")
+    test: Files | None = Field(None, description="Address of this split, if there is one.")
+    header: list[str] = []
+    """Columns of a table that has no line with their names, as `[label, text]`."""
+    sha256: dict[Literal["archive", "train", "validation", "test"], Sha256] = {}
+    """Checksums; by default those of the first download, which are recorded."""
+    licence: str | None = Field(None, description="Its terms.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is no address, and checksums of what is not fetched."""
+        for key in ("archive",) if self.archive else SPLITS:
+            for address in as_list(getattr(self, key)):
+                if not re.match(r"https?://[^/]+/.", address):
+                    yield (key,), f"expected an address, https://..., found {address!r}"
+        for key in self.sha256:
+            single = isinstance(getattr(self, key), str)
+            if not single or bool(self.archive) != (key == "archive"):
+                yield ("sha256", key), "there is no one file of this name to fetch; remove it"
+
+
+Source = Treebank | Hub | Address
+
+
+def as_list(files: Files | None) -> list[str]:
+    """Return the files of a split."""
+    return [files] if isinstance(files, str) else list(files or [])
+
+
+def fetched_files(kind: str, source: Source, columns: dict[str, Any]) -> dict[str, str]:
+    """Return the files of the splits of a fetched task.
+
+    Their folder is named after the source, with a digest of all that decides what is in it.
+    """
+    decisive: dict[str, Any] = {
+        "kind": kind,
+        "source": source.model_dump(exclude_defaults=True, exclude={"licence", "prefix"}),
+    }
+    if isinstance(source, Address):
+        decisive |= columns
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9]+", "-", named(source).lower()).strip("-")
+    return {split: f"{FETCHED}/{name}-{digest}/{split}.{SUFFIXES[kind]}" for split in SPLITS}
+
+
+def named(source: Source) -> str:
+    """Return what people call a source."""
+    if isinstance(source, Treebank):
+        return f"{source.treebank} {source.release}"
+    if isinstance(source, Hub):
+        return f"{source.dataset.partition('/')[2] or source.dataset} {source.configuration or ''}"
+    address = urlsplit(source.archive or as_list(source.train)[0])
+    return f"{address.hostname} {address.path.rpartition('/')[2].partition('.')[0]}"
+
+
+def source_of(entry: BaseModel) -> Source | None:
+    """Return the source among the keys of a task, or of the options of its stage."""
+    found: list[Source | None] = [getattr(entry, key) for key in SOURCES]
+    return next(filter(None, found), None)
+
+
+# The keys of a task that name a source.
+SOURCES = ("ud", "hub", "url")
