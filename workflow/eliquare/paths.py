@@ -197,7 +197,9 @@ class Paths:
             if languages is None or self.settings.tasks[name].language in languages
         ]
 
-    def task_inputs(self, languages: Collection[str], splits: Collection[str] = SPLITS) -> list[str]:
+    def task_inputs(
+        self, languages: Collection[str], splits: Collection[str] = SPLITS
+    ) -> list[str]:
         """Return what holds these splits of tasks: files in place, and folders that are fetched."""
         found: list[str | None] = []
         for name in self.tasks(languages):

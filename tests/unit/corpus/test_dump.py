@@ -1,19 +1,17 @@
 """Dumps are downloaded from a real HTTP server, complete or not at all."""
 
 import hashlib
-import http.server
 import json
-import re
 import shutil
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import pytest
 
+from eliquare import download
 from eliquare.corpus import dump
 from eliquare.io import InputError
+from hosts import Hosts
 from real_data import DATA, needs_data
 
 DATE = "20230501"
@@ -21,45 +19,8 @@ NAME = f"ukwiki-{DATE}-pages-articles.xml.bz2"
 CONTENT = bytes(range(256)) * 12_000  # three blocks
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; whether it knows Range and where it cuts is the server's choice."""
-
-    def log_message(self, *args):
-        self.server.asked.append((self.path, self.headers.get("Range")))
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            super().do_GET()
-            return
-        content = path.read_bytes()
-        begin = 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if self.server.knows_range and asked:
-            begin = int(asked[1])
-        if begin and begin >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - begin))
-        self.end_headers()
-        body = content[begin:]
-        if self.server.cut and path.suffix == ".bz2":
-            body = body[: self.server.cut]
-            self.close_connection = True
-        self.wfile.write(body)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self, folder):
-        self.asked, self.cut, self.knows_range = [], 0, True
-        super().__init__(("127.0.0.1", 0), lambda *a: Handler(*a, directory=str(folder)))
-        self.root = f"http://127.0.0.1:{self.server_address[1]}"
+def sha1(path):
+    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -75,7 +36,7 @@ def put(root, content, date=DATE):
     dated.mkdir(parents=True, exist_ok=True)
     name = NAME.replace(DATE, date)
     (dated / name).write_bytes(content)
-    listing = f"{dump.sha1(dated / name)}  {name}\n{'0' * 40}  ukwiki-{date}-other.gz\n"
+    listing = f"{sha1(dated / name)}  {name}\n{'0' * 40}  ukwiki-{date}-other.gz\n"
     (dated / f"ukwiki-{date}-sha1sums.txt").write_text(listing)
     latest = root / "ukwiki" / "latest"
     latest.mkdir(exist_ok=True)
@@ -84,16 +45,13 @@ def put(root, content, date=DATE):
 
 @pytest.fixture
 def server(folder):
-    server = Server(folder)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Hosts(folder) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(dump.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
 
 
 def fetch(mirror, output, wiki="ukwiki", date=DATE, **options):
@@ -201,7 +159,7 @@ def test_latest_stays_until_asked_to_move(server, folder, tmp_path):
         "wiki": "ukwiki",
         "date": DATE,
         "url": f"{server.root}/ukwiki/{DATE}/{NAME}",
-        "sha1": dump.sha1(output),
+        "sha1": sha1(output),
     }
     put(folder, b"newer", date="20230601")
     output.unlink()
@@ -268,10 +226,7 @@ def test_on_the_command_line_an_interrupted_download_is_one_line_and_exit_code_2
 
 @needs_data
 def test_the_real_mirror(tmp_path):
-    server = Server(DATA / "mirror/dumps.wikimedia.org")
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     output = tmp_path / NAME
-    fetch(server.root, output, date="latest")
-    server.shutdown()
-    server.server_close()
-    assert dump.sha1(output) == "0cc91ef3179d27c56c0bf41a6add04c7c727f0bb"
+    with Hosts(DATA / "mirror/dumps.wikimedia.org") as server:
+        fetch(server.root, output, date="latest")
+    assert sha1(output) == "0cc91ef3179d27c56c0bf41a6add04c7c727f0bb"

@@ -481,7 +481,11 @@ class Task(TaskData):
         yield from super().problems()
         given = [key for key in SOURCES if getattr(self, key)]
         files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
-        if len(given) > 1 or not (given or self.train) or (given and files not in ({}, self.fetched)):
+        if (
+            len(given) > 1
+            or not (given or self.train)
+            or (given and files not in ({}, self.fetched))
+        ):
             yield (), "give exactly one of train (with validation, test), ud, hub, url"
         if self.ud and self.kind != "upos":
             yield ("ud",), "a treebank is for kind upos"
