@@ -85,6 +85,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
+        "fetch": Stage("evaluation.sources:fetch", 1, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 4, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
     },

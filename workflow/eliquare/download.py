@@ -37,7 +37,7 @@ class Unavailable(InputError):
 
 
 class Checksum(NamedTuple):
-    """What a file's checksum must be, who says so ("the host lists"), and what to do if it is not."""
+    """What a file's checksum must be, who says so ("the host lists"), and what to do otherwise."""
 
     algorithm: str
     value: str
@@ -62,6 +62,7 @@ class Host:
         self.root = address.rstrip("/")
         self.retries = retries
         self.advice = advice
+        self.unreachable = f"cannot be reached; {advice}"
         self.session: requests.Session | None = None
         if address.startswith(("http://", "https://")):
             self.session = requests.Session()
@@ -70,7 +71,8 @@ class Host:
     def download(self, path: str, output: Path, expected: Checksum | None = None) -> bool:
         """Write a file, complete and with the right checksum; return False if it is not there.
 
-        Raises InputError, with nothing left on the disk, for another checksum.
+        Raises InputError, with nothing left on the disk, for another checksum, and Unavailable for
+        a page instead of a file.
         """
         output.parent.mkdir(parents=True, exist_ok=True)
         mark = f".{expected.value[:8]}" if expected else ""
@@ -82,6 +84,10 @@ class Host:
             if not is_there:
                 partial.unlink()
                 return False
+            if is_page(partial):
+                partial.unlink()
+                page = "an HTML page instead of a file (of a login, or of an error?)"
+                raise Unavailable(f"{self.root}/{path}: {page}; {self.advice}")
             found = expected.of(partial) if expected else None
             if expected is None or found == expected.value:
                 os.replace(partial, output)
@@ -140,12 +146,7 @@ class Host:
                 if file.tell() > reached:
                     failures, reached = 0, file.tell()
                 if failures == self.retries:
-                    reason = f"cannot be reached; {self.advice}"
-                    if got := file.tell():
-                        of_total = f" of {total:,}" if total else ""
-                        reason = f"interrupted download: {got:,}{of_total} bytes"
-                        if name:
-                            reason += f" are kept in {name}; run the same command again to resume"
+                    reason = interrupted(file.tell(), total, name) or self.unreachable
                     raise Unavailable(f"{address}: {reason}") from error
             pause = min(2.0**failures, LONGEST_PAUSE)
             failures += 1
@@ -163,3 +164,18 @@ class Host:
             reason = f"the host answers {status} {response.reason}"
             raise Unavailable(f"{response.url}: {reason}; {self.advice}")
         return True
+
+
+def interrupted(size: int, total: int, name: str) -> str:
+    """Return what is said of a download that broke off; nothing if nothing came."""
+    if not size:
+        return ""
+    said = f"interrupted download: {size:,}{f' of {total:,}' if total else ''} bytes"
+    return f"{said} are kept in {name}; run the same command again to resume" if name else said
+
+
+def is_page(path: Path) -> bool:
+    """Return whether a file is an HTML page."""
+    with path.open("rb") as file:
+        begin = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return begin.startswith((b"<!doctype html", b"<html"))

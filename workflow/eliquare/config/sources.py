@@ -41,7 +41,7 @@ class Treebank(Settings):
     """The release in quotes, as `"2.17"`: splits change between releases."""
     prefix: Annotated[str, StringConstraints(pattern=_PREFIX)] | None = None
     """How its file names begin, as `cy_ccg`, where the catalogue does not know it."""
-    parts: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]] = []
+    parts: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]] = Field([])
     """The ends of the names of a train split in several files, as `[a-1, a-2, b-1]`; a, b, c, …
     are found without it."""
 
@@ -70,7 +70,7 @@ class Hub(Settings):
     validation: str | None = Field("validation", description="Name of this split; null if none.")
     test: str | None = Field("test", description="Name of this split; null if none.")
     columns: Columns = Field(Columns(), description="Names of its columns.")
-    labels: list[str] = []
+    labels: list[str] = Field([])
     """Names of the labels 0, 1, …, where the data set has bare numbers."""
     licence: str | None = Field(None, description="Its terms; by default what its card says.")
 
@@ -83,9 +83,9 @@ class Address(Settings):
     train: Files = Field(description="Address of the file to train on, or several.")
     validation: Files | None = Field(None, description="Address of this split, if there is one.")
     test: Files | None = Field(None, description="Address of this split, if there is one.")
-    header: list[str] = []
+    header: list[str] = Field([])
     """Columns of a table that has no line with their names, as `[label, text]`."""
-    sha256: dict[Literal["archive", "train", "validation", "test"], Sha256] = {}
+    sha256: dict[Literal["archive", "train", "validation", "test"], Sha256] = Field({})
     """Checksums; by default those of the first download, which are recorded."""
     licence: str | None = Field(None, description="Its terms.")
 
