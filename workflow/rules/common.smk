@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from eliquare.config.model import (
     Masking,
     SelectionRule,
 )
+from eliquare.config.sources import FETCHED
 from eliquare.io import InputError
 from eliquare.paths import DUMPS, FULL, Paths
 from snakemake.exceptions import WorkflowError
@@ -31,6 +33,11 @@ os.environ.update(
 if workflow.remote_exec:
     # A compute node often has no internet: a file that is not on the disk is an error at once.
     os.environ.update(HF_HUB_OFFLINE="1")
+
+
+STARTED = time.time()
+# The rules that fetch something.
+FETCHING = ("download_dump", "fetch_teacher", "fetch_system", "fetch_task")
 
 
 def read_settings():
@@ -65,6 +72,20 @@ onstart:
     from earlier_jobs import begin
 
     begin(not workflow.local_exec, workflow.overwrite_workdir)
+
+
+onerror:
+    # All that could not be fetched, in one list, below whatever else was printed.
+    logs = [file for rule in FETCHING for file in sorted(Path("logs").glob(f"**/{rule}/*.log"))]
+    lines = [
+        line
+        for file in logs
+        if file.stat().st_mtime > STARTED
+        for line in file.read_text(errors="replace").splitlines()
+        if line.startswith(("error: ", "failed: "))
+    ]
+    if lines:
+        print("Not fetched:", *lines, sep="\n", file=sys.stderr)
 
 
 def one_of(*names):
@@ -168,21 +189,19 @@ def corpora_of_vocabulary(wildcards):
 
 
 def training_texts(language):
-    """Return the training file of each of the experiment's tasks in a language, by name."""
-    return {name: settings.tasks[name].train for name in paths.tasks([language])}
+    """Return what holds the training files of the experiment's tasks in a language."""
+    return paths.task_inputs([language], ["train"])
 
 
 def named_texts(language):
-    """Return the option with those files."""
-    texts = training_texts(language)
-    return options.words({"tasks": [f"{name}={file}" for name, file in texts.items()]})
+    """Return the option with those files, by the task's name."""
+    texts = [f"{name}={settings.tasks[name].train}" for name in paths.tasks([language])]
+    return options.words({"tasks": texts})
 
 
 def task_files(language):
-    """Return all files of the experiment's tasks in a language."""
-    tasks = [settings.tasks[name] for name in paths.tasks([language])]
-    files = [file for task in tasks for file in (task.train, task.validation, task.test)]
-    return list(dict.fromkeys(filter(None, files)))
+    """Return what holds all files of the experiment's tasks in a language."""
+    return paths.task_inputs([language])
 
 
 # Models and trainings

@@ -86,7 +86,7 @@ rule verify_student:
         model=original_student,
         reduced="<results>/students/{student}/{language}/model",
         documents="<results>/corpora/{language}/documents",
-        tasks=lambda wc: training_texts(wc.language).values(),
+        tasks=lambda wc: training_texts(wc.language),
     output:
         "<results>/students/{student}/{language}/verification.json",
     log:

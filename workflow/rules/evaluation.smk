@@ -1,4 +1,27 @@
-# Each system on all tasks of a language with all seeds, in one program; its size and speed.
+# The data of the tasks; each system on all tasks of a language with all seeds, in one program; its
+# size and speed.
+
+
+# At the start, so that what cannot be fetched is known before GPUs work.
+rule fetch_task:
+    output:
+        directory(f"{FETCHED}/{{task}}"),
+    log:
+        "logs/fetch_task/{task}.log",
+    wildcard_constraints:
+        task=one_of(paths.fetched_tasks()),
+    priority: FIRST + 1
+    cache: "hash-omit-software"
+    localrule: True
+    conda:
+        "../../envs/eliquare.yaml"
+    params:
+        version=version("evaluation", "fetch"),
+        source=lambda wc: options.task_source(paths.fetched_tasks()[wc.task]),
+    message:
+        "Fetch the task data {wildcards.task}"
+    shell:
+        "python -m eliquare evaluation fetch {params.source} --output {output} > {log} 2>&1"
 
 
 rule finetune:

@@ -105,7 +105,7 @@ rule vocabulary_report:
         vocabulary=lambda wc: paths.vocabulary_file(wc.corpus, wc.teacher, wc.vocabulary),
         counts=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "counts",
         documents="<results>/corpora/{corpus}/documents",
-        tasks=lambda wc: training_texts(wc.corpus).values(),
+        tasks=lambda wc: training_texts(wc.corpus),
     output:
         "<results>/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
     log:
@@ -135,7 +135,7 @@ rule extension_report:
         teacher=lambda wc: paths.teacher(wc.corpus, wc.teacher),
         extended="<results>/corpora/{corpus}/{teacher}/{vocabulary}/model",
         documents="<results>/corpora/{corpus}/documents",
-        tasks=lambda wc: training_texts(wc.corpus).values(),
+        tasks=lambda wc: training_texts(wc.corpus),
     output:
         "<results>/corpora/{corpus}/{teacher}/{vocabulary}/vocabulary.json",
     log:

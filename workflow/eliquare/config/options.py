@@ -13,13 +13,16 @@ from pydantic import BaseModel
 
 from eliquare.config.model import (
     EXECUTION_KEYS,
+    HUB_COLUMNS,
     Configuration,
     Shape,
     StudentShape,
+    Task,
     TaskData,
     Teacher,
     Training,
 )
+from eliquare.config.sources import SOURCES
 from eliquare.paths import Paths
 
 
@@ -93,6 +96,16 @@ def launcher(training: Training) -> str:
     if training.gpus == 1:
         return "python -m eliquare"
     return f"torchrun --standalone --nproc-per-node {training.gpus} -m eliquare"
+
+
+def task_source(task: Task) -> str:
+    """Return the source of a task, and how its data are stored."""
+    read = task.model_dump(mode="json", include={"kind", *HUB_COLUMNS}, exclude_none=True)
+    given = {key: source for key in SOURCES if (source := getattr(task, key)) is not None}
+    values = {
+        key: each.model_dump(mode="json", exclude_defaults=True) for key, each in given.items()
+    }
+    return words({**read, **values})
 
 
 def tasks(settings: Configuration, language: str) -> str:
