@@ -27,6 +27,10 @@ PATTERNS = {
 }
 _TREEBANK, _RELEASE, _PREFIX, _DATASET, _SHA256 = PATTERNS
 
+# An address in a repository: what people call it.
+REPOSITORY = re.compile(
+    r"https://(?:raw\.githubusercontent\.com|github\.com|huggingface\.co/datasets)/[^/]+/([^/]+)/"
+)
 # A split in several files is a list of them.
 Files = str | list[str]
 Sha256 = Annotated[str, StringConstraints(pattern=_SHA256)]
@@ -131,8 +135,11 @@ def named(source: Source) -> str:
         return f"{source.treebank} {source.release}"
     if isinstance(source, Hub):
         return f"{source.dataset.partition('/')[2] or source.dataset} {source.configuration or ''}"
-    address = urlsplit(source.archive or as_list(source.train)[0])
-    return f"{address.hostname} {address.path.rpartition('/')[2].partition('.')[0]}"
+    address = source.archive or as_list(source.train)[0]
+    if repository := REPOSITORY.match(address):
+        return repository[1]
+    parts = urlsplit(address)
+    return f"{parts.hostname} {parts.path.rpartition('/')[2].partition('.')[0]}"
 
 
 def source_of(entry: BaseModel) -> Source | None:

@@ -233,7 +233,7 @@ class Reader:
         """Yield the examples of the files; count what is dropped, by reason."""
         for path in self.paths:
             labels, rows = self.rows(path)
-            names = self.source.labels or labels or label_names(self.card, self.columns[0])
+            names = labels or label_names(self.card, self.columns[0]) or self.source.labels
             for number, row in enumerate(rows, start=1):
                 place = (path.name, number)
                 if self.kind in DEFAULT_TAGS:

@@ -11,6 +11,7 @@ A file that a user puts into ``<output>.raw/`` is taken instead of the network's
 nobody gives is that of the first download, kept in ``checksums.json`` beside the output.
 """
 
+import contextlib
 import csv
 import html
 import io
@@ -58,6 +59,8 @@ from eliquare.io import (
 )
 
 RAW = "https://raw.githubusercontent.com"
+# The environment variables that name mirrors.
+MIRRORS = {RAW: "ELIQUARE_RAW", "https://huggingface.co": "HF_ENDPOINT"}
 UD_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 NO_LABEL, NO_TEXT = "the label is empty", "the text is empty"
 NO_WORD, NO_TAG = "a word is empty", "a word has no tag"
@@ -255,13 +258,10 @@ def existing_folder(path: Path) -> Path:
 
 
 def mirrored(address: str) -> str:
-    """Return the address at the mirror of the host of raw files, ``ELIQUARE_RAW``, if it is there.
-
-    The record keeps the host's own address.
-    """
-    mirror = os.environ.get("ELIQUARE_RAW")
-    if mirror and address.startswith(f"{RAW}/"):
-        return mirror.rstrip("/") + address.removeprefix(RAW)
+    """Return the address at a mirror of its host, where there is one; the record keeps its own."""
+    for host, variable in MIRRORS.items():
+        if (mirror := os.environ.get(variable)) and address.startswith(f"{host}/"):
+            return mirror.rstrip("/") + address.removeprefix(host)
     return address
 
 
@@ -431,11 +431,15 @@ def file_name(address: str) -> str:
 
 
 def with_header(path: Path, header: Sequence[str], folder: Path) -> Path:
-    """Return a copy of a table, in a folder, below a line with the names of its columns."""
-    delimiter = readers.DELIMITERS.get(readers.format_suffix(path), ",")
-    copy = folder / f"header-{path.stem if path.suffix in readers.COMPRESSED else path.name}"
+    """Return a copy of a table, in a folder, below a line with the names of its columns.
+
+    A tab in the first line says what is between the columns, whatever the file is called.
+    """
+    with contextlib.closing(readers.text_lines(path)) as lines:
+        suffix = ".tsv" if "\t" in next(lines, "") else ".csv"
+    copy = folder / f"{path.name}{suffix}"
     with copy.open("w", encoding="utf-8", newline="") as file:
-        file.write(table_line(header, delimiter))
+        file.write(table_line(header, readers.DELIMITERS[suffix]))
         file.writelines(readers.text_lines(path))
     return copy
 
