@@ -42,14 +42,12 @@ def hosts(tmp_path, monkeypatch):
     with Hosts(tmp_path / "hosts") as server:
         monkeypatch.setenv("ELIQUARE_RAW", server.root)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        from huggingface_hub import constants, hf_api
+        from huggingface_hub import constants
 
-        for module in (constants, hf_api.constants):
-            monkeypatch.setattr(module, "ENDPOINT", server.root)
-            monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "cache"))
         template = server.root + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.root)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(hf_api.api, "endpoint", server.root)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         yield server
 
 
