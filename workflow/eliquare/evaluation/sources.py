@@ -173,15 +173,21 @@ class RawFiles:
         self.known: dict[str, str] = read_json(self.checksums) if self.checksums.exists() else {}
         self.wanted: dict[str, str] = {}
         self.used: dict[str, Path] = {}
-        self.work = tempfile.TemporaryDirectory(dir=existing_folder(output.parent))
+        self.unverified: list[Path] = []
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.work = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.")
 
     def __enter__(self) -> "RawFiles":
         return self
 
-    def __exit__(self, kind: object, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.work.cleanup()
         if kind is None:
             remove(self.downloads)
+        elif issubclass(kind, InputError):
+            # What is amiss may be a file that came broken: the next run fetches it again.
+            for path in self.unverified:
+                remove(path)
 
     def get(self, address: str, name: str, sha256: str | None = None) -> Path | None:
         """Return the file of an address, called ``name`` here; None if the host has no such file.
@@ -193,8 +199,12 @@ class RawFiles:
         path = self.by_hand / name
         if not path.exists():
             path = self.downloads / name
+            if path.exists() and expected and expected.of(path) != expected.value:
+                remove(path)
             if not path.exists() and not self.download(address, path, expected):
                 return None
+            if expected is None:
+                self.unverified.append(path)
         return self.take(address, path, sha256)
 
     def take(self, address: str, path: Path, sha256: str | None = None) -> Path:
@@ -251,12 +261,6 @@ class RawFiles:
         return files
 
 
-def existing_folder(path: Path) -> Path:
-    """Return a folder, made if it is not there."""
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def mirrored(address: str) -> str:
     """Return the address at a mirror of its host, where there is one; the record keeps its own."""
     for host, variable in MIRRORS.items():
@@ -293,12 +297,20 @@ def of_treebank(source: Treebank, raw: RawFiles) -> Found:
         f"{prefix}-ud-{part}.conllu": f"{repository}/{prefix}-ud-{part}.conllu"
         for part in ("dev", "test")
     }
-    by_hand = raw.by_hand.is_dir()
     files: dict[str, list[Path]] = {"train": train_files(source, get)}
+    by_hand = any(path.parent == raw.by_hand for path in files["train"])
     for split, part in UD_SPLITS.items():
-        there = (raw.by_hand / f"{prefix}-ud-{part}.conllu").exists()
-        # Where files were put in place by hand, those that are not there do not exist.
-        if split != "train" and (there or not by_hand) and (file := get(part)):
+        if split == "train":
+            continue
+        try:
+            file = get(part)
+        except Failure as failure:
+            if not by_hand:
+                raise
+            # A treebank may lack this split, and whoever put the others in place knows.
+            logger.warning("%s: taken as a split that the treebank lacks", failure)
+            file = None
+        if file:
             files[split] = [file]
     if not files["train"]:
         if len(files) > 1:
