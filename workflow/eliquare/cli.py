@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         options = parse(function, f"eliquare {room} {stage}", argv[2:])
         function(options)
     except (InputError, Failure, Interrupted) as error:
-        word, code = ENDS[type(error)]
+        word, code = next(end for kind, end in ENDS.items() if isinstance(error, kind))
         for line in str(error).splitlines():
             print(f"{word}: {line}", file=sys.stderr)
         sys.exit(code)

@@ -38,6 +38,7 @@ def demo(tmp_path_factory):
 @pytest.fixture
 def hosts(tmp_path, monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 1000)
     (tmp_path / "hosts").mkdir()
     with Hosts(tmp_path / "hosts") as server:
         monkeypatch.setenv("ELIQUARE_RAW", server.root)
