@@ -1,11 +1,13 @@
 """Task data that the workflow fetches: planned without a network, and missing ones all named."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from eliquare.config.load import complete
 from eliquare.paths import Paths
+from hosts import Hosts
 from stub_project import Stubs
 from tiny_project import Project, tiny
 
@@ -48,6 +50,22 @@ def test_another_licence_text_or_prefix_fetches_to_the_same_place(stubs):
         config["tasks"]["qaa-ner"]["hub"] |= {"licence": "CC0"}
 
     assert stubs.changed(changed)["fetch_task"] == 3
+
+
+def test_what_is_fetched_is_not_fetched_again(tmp_path):
+    project, config = Project(tmp_path / "project"), tiny("fetched")
+    (tmp_path / "hosts/files").mkdir(parents=True)
+    rows = "".join(f"text {n},{n % 2}\n" for n in range(40))
+    (tmp_path / "hosts/files/train.csv").write_text(f"text,label\n{rows}")
+    with Hosts(tmp_path / "hosts") as hosts:
+        url = {"train": f"{hosts.root}/files/train.csv"}
+        config["tasks"] = {"topic": {"language": "qaa", "kind": "classification", "url": url}}
+        config["experiment"]["tasks"] = ["topic"]
+        path = project.configure(config)
+        folder = Path(complete(config).tasks["topic"].train).parent
+        project.make(path, target=str(folder))
+    assert (project.folder / folder / "source.json").exists()
+    assert project.planned(path, "--", str(folder)) == {}
 
 
 def test_all_that_cannot_be_fetched_is_listed_at_the_end(tmp_path):

@@ -144,8 +144,11 @@ def named(source: Source) -> str:
 
 def source_of(entry: BaseModel) -> Source | None:
     """Return the source among the keys of a task, or of the options of its stage."""
-    found: list[Source | None] = [getattr(entry, key) for key in SOURCES]
-    return next(filter(None, found), None)
+    for key in SOURCES:
+        source: Source | None = getattr(entry, key)
+        if source is not None:
+            return source
+    return None
 
 
 # The keys of a task that name a source.

@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -72,7 +73,7 @@ def archive_members(
                 # A link in a zip file says so in the Unix mode.
                 is_link = (entry.external_attr >> 16) & 0o170000 == 0o120000
                 is_file = not is_link and not entry.is_dir()
-                yield entry.filename, entry.file_size, is_file, lambda e=entry: content.open(e)
+                yield entry.filename, entry.file_size, is_file, partial(content.open, entry)
         return
     with tarfile.open(archive, "r|*") as stream:
         for each in stream:

@@ -87,8 +87,8 @@ class Repository:
             info = HfApi().dataset_info(self.source.dataset, revision=self.source.revision)
         self.commit = info.sha
         names = sorted(each.rfilename for each in info.siblings or ())
-        card = card_data(self.download(CARD)) if CARD in names else {}
-        return Listing(names, card, self.commit)
+        said = card_data(self.download(CARD)) if CARD in names else {}
+        return Listing(names, said, self.commit)
 
     def get(self, name: str) -> Path:
         """Return a data file, whose checksum is compared and recorded."""
@@ -120,13 +120,14 @@ class Repository:
             errors.RepositoryNotFoundError: "no such data set, or a private one; see hub.dataset",
             errors.HFValidationError: "no id of a data set; see hub.dataset",
         }
+        # The first base of the hub's errors is that of all faults of a connection.
+        connection_errors: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__[:1]
         try:
             yield
         except tuple(refused) as error:
             said = next(refused[kind] for kind in refused if isinstance(error, kind))
             raise InputError(f"{self.address}: {said}") from None
-        # The first base of the hub's errors is that of all faults of a connection.
-        except (errors.HfHubHTTPError.__bases__[0], OSError, ValueError) as error:
+        except (*connection_errors, OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Failure(
                 f"{self.address}: cannot be fetched ({reason}); check the connection, or put the "

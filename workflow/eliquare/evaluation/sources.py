@@ -11,7 +11,6 @@ A file that a user puts into ``<output>.raw/`` is taken instead of the network's
 nobody gives is that of the first download, kept in ``checksums.json`` beside the output.
 """
 
-import contextlib
 import csv
 import html
 import io
@@ -21,7 +20,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -103,7 +102,7 @@ class FetchOptions(Options):
 class Found(NamedTuple):
     """What a source has: a way to read each split, its revision and its licence."""
 
-    splits: dict[str, Callable[[Dropped], Iterable[Example]]]
+    splits: Mapping[str, Callable[[Dropped], Iterable[Example]]]
     revision: str | None
     licence: str | None
 
@@ -447,8 +446,8 @@ def with_header(path: Path, header: Sequence[str], folder: Path) -> Path:
 
     A tab in the first line says what is between the columns, whatever the file is called.
     """
-    with contextlib.closing(readers.text_lines(path)) as lines:
-        suffix = ".tsv" if "\t" in next(lines, "") else ".csv"
+    first = next(readers.text_lines(path), "")
+    suffix = ".tsv" if "\t" in first else ".csv"
     copy = folder / f"{path.name}{suffix}"
     with copy.open("w", encoding="utf-8", newline="") as file:
         file.write(table_line(header, readers.DELIMITERS[suffix]))
