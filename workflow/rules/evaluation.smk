@@ -10,8 +10,8 @@ rule fetch_task:
         "logs/fetch_task/{task}.log",
     wildcard_constraints:
         task=one_of(paths.fetched_tasks()),
-    priority: FIRST + 1
     cache: "hash-omit-software"
+    priority: FIRST + 1
     localrule: True
     conda:
         "../../envs/eliquare.yaml"

@@ -121,13 +121,14 @@ class Repository:
             errors.HFValidationError: "no id of a data set; see hub.dataset",
         }
         # The first base of the hub's errors is that of all faults of a connection.
-        connection_errors: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__[:1]
+        connection: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__[:1]
+        faults: tuple[type[Exception], ...] = (*connection, OSError, ValueError)
         try:
             yield
         except tuple(refused) as error:
             said = next(refused[kind] for kind in refused if isinstance(error, kind))
             raise InputError(f"{self.address}: {said}") from None
-        except (*connection_errors, OSError, ValueError) as error:
+        except faults as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Failure(
                 f"{self.address}: cannot be fetched ({reason}); check the connection, or put the "
