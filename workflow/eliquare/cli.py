@@ -4,6 +4,8 @@ A stage is a function that takes one typed ``Options`` model and writes one outp
 made from the fields of the model, so names, types, bounds and help stand in one place. ``STAGES``
 is the table of all stages; it is read without importing any of them (or torch).
 
+``eliquare new <language>`` prints a configuration and is no stage: nothing is made of it.
+
 Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
 used; 75 interrupted with the state saved. Any other exception is a bug and shows its traceback.
 """
@@ -110,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     logging.captureWarnings(True)
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
+        if argv[:1] == ["new"]:
+            print(new_configuration(argv[1:]), end="")
+            sys.exit(0)
         room, stage = chosen(argv)
         function = load(STAGES[room][stage])
         options = parse(function, f"eliquare {room} {stage}", argv[2:])
@@ -131,6 +136,7 @@ def chosen(argv: Sequence[str]) -> tuple[str, str]:
     )
     parser.add_argument("--version", action="version", version=f"eliquare {__version__}")
     rooms = parser.add_subparsers(dest="room", metavar="<room>", required=True)
+    rooms.add_parser("new", help="print the configuration of a language, to change it")
     for room, stages in STAGES.items():
         words = ", ".join(stages)
         of_room = rooms.add_parser(room, help=words, description=f"Stages of {room}.")
@@ -139,6 +145,20 @@ def chosen(argv: Sequence[str]) -> tuple[str, str]:
             names.add_parser(stage, help=where.summary, add_help=False)
     arguments, _ = parser.parse_known_args(argv[:2])
     return arguments.room, arguments.stage
+
+
+def new_configuration(argv: Sequence[str]) -> str:
+    """Return the configuration of the language that the arguments of ``eliquare new`` name."""
+    from eliquare.config import new
+
+    parser = argparse.ArgumentParser(
+        prog="eliquare new", description="Print the configuration of a language, to change it."
+    )
+    parser.add_argument("language", help="Code of its Wikipedia, as cy in https://cy.wikipedia.org")
+    parser.add_argument("--teacher", help="A hub id with its commit (id@commit), or a folder.")
+    parser.add_argument("--date", default="latest", help="Date of the dump. Default: latest")
+    options = parser.parse_args(argv)
+    return new.text(options.language, options.teacher, options.date)
 
 
 def load(stage: Stage) -> Callable[[Any], None]:

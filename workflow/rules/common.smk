@@ -41,7 +41,7 @@ FETCHING = ("download_dump", "fetch_teacher", "fetch_system", "fetch_task")
 
 
 def read_settings():
-    source = ", ".join(map(str, workflow.configfiles)) or "config"
+    source = ", ".join(map(str, workflow.configfiles)) or "--config"
     try:
         settings = load.complete(config, source)
         checks.check_files(settings, source)

@@ -16,7 +16,12 @@ SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), [(reference.SCHEMA, reference.schema_text), (reference.PAGE, reference.page)]
+    ("path", "text"),
+    [
+        (reference.SCHEMA, reference.schema_text),
+        (reference.PAGE, reference.page),
+        (reference.TASKS, reference.tasks_page),
+    ],
 )
 def test_the_committed_files_are_current(path, text):
     assert path.read_text(encoding="utf-8") == text(), "run python -m eliquare.config.reference"
@@ -57,6 +62,18 @@ def test_the_schema_finds_what_an_editor_should_mark(validator, small):
     del small["teachers"]
     assert not validator.is_valid(small)
     assert validator.is_valid(small | {"extends": "base.yaml"})
+
+
+def test_the_schema_knows_automatic_tasks(validator, small):
+    for tasks in ("auto", {"auto": True, "sl-ner": None, "sl-upos": "UD_Slovenian-SST"}):
+        assert validator.is_valid(small | {"tasks": tasks})
+    for tasks in ("all", {"auto": "yes"}, {"sl-ner": 1}):
+        assert not validator.is_valid(small | {"tasks": tasks})
+
+
+def test_the_example_of_automatic_tasks_works():
+    example = reference.tasks_page().split("```yaml\n")[1].partition("```")[0]
+    assert "sw-news" in complete({"language": "sw"} | yaml.safe_load(example)).tasks
 
 
 def described(part: dict, path: str = ""):

@@ -4,6 +4,7 @@
 else on a configuration that has passed all checks.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ Values = dict[str, Any]
 OWN_NAMES = ("label", "published_as")
 # The keys of a student that is reduced after its distillation; all others are its original's.
 REDUCED_KEYS = ("label", "published_as", "vocabulary", "reduced_from", "languages")
+
+
+def dumps_host() -> str:
+    """Return the host of dumps that is asked where the configuration names none."""
+    return os.environ.get("ELIQUARE_DUMPS") or "https://dumps.wikimedia.org"
 
 
 def base_name(student: str) -> str:
@@ -124,6 +130,9 @@ def completed(settings: Configuration) -> Configuration:
         if section in ("students", "systems"):
             for name, entry in entries.items():
                 values[section][name]["languages"] = entry.languages or languages
+    for code, language in settings.languages.items():
+        if language.corpus.source == "dump":
+            values["languages"][code]["corpus"] = {"mirror": language.corpus.mirror or dumps_host()}
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
         values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from eliquare.config import checks, derive
+from eliquare.config import catalogue, checks, derive, new
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import explain, mistakes
 from eliquare.config.model import Configuration
@@ -30,19 +30,27 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     """Follow ``extends``, check everything and fill in derived values.
 
     Args:
-        raw: The content of a configuration file, which is left as it is.
+        raw: The content of a configuration file, which is left as it is. With ``language``, and
+            perhaps ``teacher`` and ``date``, what `eliquare new` prints is what it changes.
         source: The file, for messages and for ``extends``; several are separated by ", ".
 
     Raises:
         InputError: One line for each mistake: source, key, what was expected, the fix.
     """
     written = with_bases(raw, source)
+    if "language" in written:
+        words = {key: written.pop(key, None) for key in ("language", "teacher", "date")}
+        written = derive.merged(catalogue.spelled_out(of_language(words, source)), written)
     if written.get("smoke") == "true":
         # Snakemake reads `--config smoke=true` as text.
         written["smoke"] = True
     students, bases, problems = derive.extended_students(derive.mapping(written.get("students")))
     if students:
         written["students"] = students
+    if "tasks" in written:
+        languages = derive.mapping(written.get("languages"))
+        written["tasks"], unresolved = catalogue.resolved(written["tasks"], languages)
+        problems += unresolved
     refused = []
     try:
         settings = Configuration.model_validate(written, strict=True)
@@ -60,6 +68,14 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
         lines = [f"{source}: {'.'.join(map(str, path))}: {message}" for path, message in problems]
         raise InputError("\n".join(lines))
     return derive.completed(settings)
+
+
+def of_language(words: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the configuration of a language; raise InputError with the source before it."""
+    try:
+        return new.configuration(**words)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def without_entries(written: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -126,7 +142,7 @@ def with_bases(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
 
     A path is relative to the file that names it, or to the working folder.
     """
-    content = dict(raw)
+    content = catalogue.spelled_out(raw)
     folders = [Path(each).parent for each in source.split(", ")]
     seen = {Path(each).resolve() for each in source.split(", ")}
     where = source
@@ -141,7 +157,7 @@ def with_bases(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         if found.resolve() in seen:
             raise InputError(f"{where}: extends: {base} extends itself")
         seen.add(found.resolve())
-        content = derive.merged(read_yaml(found), content)
+        content = derive.merged(catalogue.spelled_out(read_yaml(found)), content)
         where, folders = str(found), [found.parent]
     return content
 

@@ -6,7 +6,7 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -100,8 +100,9 @@ class Corpus(DocumentFilter, Sourced):
     wiki: str | None = Field(None, description="dump: its database; by default `<code>wiki`.")
     date: Date = "latest"
     """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
-    mirror: str = "https://dumps.wikimedia.org"
-    """dump: another host with the same paths, or a folder with them."""
+    mirror: str | None = None
+    """dump: another host with the same paths, or a folder with them; by default the environment
+    variable ELIQUARE_DUMPS, or https://dumps.wikimedia.org."""
     file: str | None = Field(None, description="dump: a dump on disk instead of a download.")
     expand_templates: bool = Field(False, description="dump: expand templates, which takes days.")
     files: list[str] = Field([], description="text: files, also .gz, .zst, .bz2, .xz.")
@@ -526,6 +527,16 @@ class Experiment(Settings):
     papers: list[PublishedTable] = Field([], description="Published tables beside ours.")
 
 
+def _with_automatic_tasks(schema: dict[str, Any]) -> None:
+    """Allow what is resolved before the tasks are checked: see ``catalogue.resolved``."""
+    mapping = {key: schema.pop(key) for key in [*schema] if key not in ("default", "description")}
+    task = mapping["patternProperties"].pop(_NAME)
+    either = {"anyOf": [task, {"type": "string"}, {"type": "null"}]}
+    mapping["patternProperties"][_NAME.replace("^", "^(?!auto$)")] = either
+    auto = {"type": "boolean", "description": "The public tasks of the languages."}
+    schema["anyOf"] = [mapping | {"properties": {"auto": auto}}, {"enum": ["auto"]}]
+
+
 class Configuration(Settings):
     """One file says which languages, teachers, students, tasks and seeds an experiment has."""
 
@@ -550,7 +561,9 @@ class Configuration(Settings):
     """Ways to give a language new, longer tokens (VocabAmp), by name."""
     students: dict[StudentName, Student] = Field({}, description="The student recipes, by name.")
     systems: dict[Name, System] = Field({}, description="Other models to compare with, by name.")
-    tasks: dict[Name, Task] = Field({}, description="The tasks, by name.")
+    tasks: dict[Name, Task] = Field({}, json_schema_extra=_with_automatic_tasks)
+    """The tasks, by name; or `auto`, the public tasks of the languages. In `{auto: true, …}`,
+    `sl-ner: null` takes one out, `sl-ner: WikiANN` puts in one of docs/tasks.md."""
     finetuning: Finetuning = Finetuning()
     """How every system is fine-tuned, unless its task differs."""
     benchmark: Benchmark = Field(Benchmark(), description="How systems are measured.")

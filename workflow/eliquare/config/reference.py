@@ -2,11 +2,13 @@
 
 python -m eliquare.config.reference
 
-The page's introduction, above ``MARK``, is written by hand and stays.
+So is the page of public tasks from the catalogue. The introduction of a page, above ``MARK``, is
+written by hand and stays.
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -14,12 +16,14 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from eliquare.config import catalogue
 from eliquare.config.load import unwrapped
 from eliquare.config.model import Configuration, Finetuning, Training
 from eliquare.config.objective import PRESETS, Objective, Weight
 
 SCHEMA = Path(__file__).with_name("schema.json")
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+TASKS = PAGE.with_name("tasks.md")
 MARK = "<!-- From here on, this page is written by `python -m eliquare.config.reference`. -->\n"
 Rows = list[tuple[str, ...]]
 
@@ -34,9 +38,10 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the three files."""
     SCHEMA.write_text(schema_text(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
+    TASKS.write_text(tasks_page(), encoding="utf-8")
 
 
 class EditorSchema(GenerateJsonSchema):
@@ -77,7 +82,7 @@ def page() -> str:
         for name, (source, terms) in PRESETS.items()
     ]
     parts = [
-        PAGE.read_text(encoding="utf-8").partition(MARK)[0] + MARK,
+        introduction(PAGE),
         table(["preset", "terms", "source"], presets),
         "# Every key\n\nKeys in bold must be given.\n",
     ]
@@ -87,6 +92,52 @@ def page() -> str:
         parts.append(f"## {f'`{path}`' if path else 'At the top'}\n\n{description}\n")
         parts.append(table(["key", "type", "default", "meaning"], keys(model)))
     return "\n".join(parts)
+
+
+def introduction(path: Path) -> str:
+    """Return what is written by hand on a page, and the mark."""
+    return path.read_text(encoding="utf-8").partition(MARK)[0] + MARK
+
+
+def tasks_page() -> str:
+    """Return the page of public tasks: how many languages have which, and all sets."""
+    codes = [code for code, each in catalogue.languages().items() if not each.is_closed]
+    taken = {code: catalogue.entries_of(code) for code in codes}
+    sorts = Counter(task for entries in taken.values() for task in entries)
+    by_sort: Rows = [
+        (words, str(sorts[task]), str(len(codes) - sorts[task]))
+        for task, words in catalogue.AUTOMATIC.items()
+    ]
+    pairs = sum(catalogue.pairs_of(code) is not None for code in codes)
+    by_sort.append(("minimal pairs, without labels", str(pairs), str(len(codes) - pairs)))
+    numbers = Counter(len(entries) for entries in taken.values())
+    by_number = [(str(number), str(numbers[number])) for number in sorted(numbers, reverse=True)]
+    sets: dict[tuple[str, ...], list[str]] = {}
+    for entry in catalogue.entries():
+        # A treebank has a repository of its own, and a name that says which.
+        name = "Universal Dependencies" if entry.task == "upos" else entry.name
+        read_in = "each treebank's" if entry.task == "upos" else f"`{entry.read_in}`"
+        sort = catalogue.AUTOMATIC.get(entry.task, entry.task)
+        sets.setdefault((name, sort, read_in, entry.confidence), []).append(entry.code)
+    of_sets: Rows = [
+        (name, sort, ", ".join(dict.fromkeys(of)), read_in, confidence)
+        for (name, sort, read_in, confidence), of in sets.items()
+    ]
+    head = f"# How many languages have which tasks\n\nOf {len(codes)} open Wikipedias:\n"
+    parts = [
+        introduction(TASKS),
+        head,
+        table(["task", "with", "without"], by_sort),
+        table(["tasks of `tasks: auto`", "languages"], by_number),
+        "# All sets\n\nWhere each was read is a repository and a commit of GitHub.\n",
+        table(["set", "task", "languages", "read in", ""], sorted(of_sets, key=by_size)),
+    ]
+    return "\n".join(parts)
+
+
+def by_size(row: tuple[str, ...]) -> tuple[int, str]:
+    """Return the key that sorts sets of many languages first."""
+    return -len(row[2].split()), row[0]
 
 
 def table(head: list[str], rows: Rows) -> str:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.model import Corpus, Date
+from eliquare.config.derive import dumps_host
+from eliquare.config.model import Date
 from eliquare.download import Checksum, Host
 from eliquare.io import InputError, atomic_write, read_json, write_json
 
@@ -27,7 +28,7 @@ class DownloadOptions(Options):
     wiki: str = Field(description="Database name of the wiki, as ukwiki.")
     date: Date = Field("latest", description="Date of the dump, YYYYMMDD, or latest.")
     mirror: str = Field(
-        Corpus.model_fields["mirror"].default,
+        default_factory=dumps_host,
         description="Address of the host or of a mirror, or a folder with the same paths.",
     )
     move_latest: bool = Field(

@@ -1,0 +1,160 @@
+"""The configuration of a language code: printed, read back, and what is said of bad words."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from eliquare.config import catalogue, new
+from eliquare.config.load import complete, dump
+from eliquare.io import InputError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def refusal(words: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        complete(words, "--config")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["cy", "no", "mr", "ltg", "be-tarask", "zh-min-nan", "qaa"])
+def test_what_is_printed_is_what_the_code_runs(code):
+    printed = complete(yaml.safe_load(new.text(code)))
+    assert dump(printed) == dump(complete({"language": code}))
+    assert printed.name == code
+    assert list(printed.languages) == [code]
+    assert printed.teachers["mbert"].revision == new.TEACHERS["mbert"].revision
+
+
+def test_every_open_wikipedia_has_a_configuration_and_no_closed_one():
+    for code, language in catalogue.languages().items():
+        if language.is_closed:
+            assert "is closed" in refusal({"language": code})
+        else:
+            assert complete(yaml.safe_load(new.text(code))).experiment.languages == [code]
+
+
+def test_the_database_of_a_dump_is_named_where_the_code_does_not_say_it():
+    assert complete({"language": "be-tarask"}).languages["be-tarask"].corpus.wiki == "be_x_oldwiki"
+
+
+def test_the_comments_say_what_was_found():
+    text = new.text("br")
+    for part in (
+        "91,466 articles on 2026-07-19, script Latn",
+        "mBERT (104 languages): yes",
+        "mmBERT: not known",
+        "hours on one H100",
+        "no part of speech: UD_Breton-KEB is 884 sentences",
+        "br-ner: WikiANN, 1,000 / 1,000 / 1,000, terms not known",
+        "no topics",
+        "260 minimal pairs",
+    ):
+        assert part in text
+
+
+def test_a_language_that_no_teacher_knows_is_told_to_adapt_one():
+    assert "adapt one first" in new.text("ltg")
+    assert "adapt one first" not in new.text("cy")
+
+
+@pytest.mark.parametrize("value", ["no", False])
+def test_norwegian_is_no_falsehood(value):
+    assert list(complete({"language": value}).languages) == ["no"]
+
+
+def test_a_date_and_any_key_can_be_given_beside_the_code():
+    words = {"language": "cy", "date": 20260101, "smoke": "true", "title": "Mine"}
+    settings = complete(words | {"students": {"small": {"num_hidden_layers": 4}}})
+    assert settings.languages["cy"].corpus.date == "20260101"
+    assert (settings.smoke, settings.title) == (True, "Mine")
+    assert settings.students["small"].num_hidden_layers == 4
+
+
+def test_tasks_given_beside_the_code_change_the_automatic_ones():
+    assert "cy-ner" not in complete({"language": "cy", "tasks": {"cy-ner": None}}).tasks
+
+
+def test_a_teacher_is_a_hub_id_with_its_commit():
+    settings = complete({"language": "cy", "teacher": f"jhu-clsp/mmBERT-base@{COMMIT}"})
+    assert settings.teachers["mmbert-base"].model == "jhu-clsp/mmBERT-base"
+    assert settings.teachers["mmbert-base"].revision == COMMIT
+    assert settings.experiment.systems == ["mmbert-base", "small"]
+
+
+@pytest.mark.parametrize("word", ["xlmr", "FacebookAI/xlm-roberta-base"])
+def test_a_known_teacher_is_pinned_by_itself(word):
+    teacher = complete({"language": "cy", "teacher": word}).teachers["xlmr"]
+    assert teacher.revision == new.TEACHERS["xlmr"].revision
+
+
+def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
+    folder = tmp_path / "My Teacher"
+    folder.mkdir()
+    shape = {"model_type": "xlm-roberta", "num_hidden_layers": 4, "max_position_embeddings": 66}
+    (folder / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    settings = complete({"language": "qaa", "teacher": str(folder)})
+    assert settings.teachers["my-teacher"].model == str(folder)
+    assert settings.students["small"].num_hidden_layers == 2
+    assert settings.sequences.max_length == 64
+    assert settings.finetuning.max_length == settings.benchmark.sequence_length == 64
+    assert settings.systems == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"language": "welsh"}, "no Wikipedia of the code 'welsh'; did you mean 'cy' (Welsh)?"),
+        ({"language": "cym"}, "did you mean 'cy' (Welsh)?"),
+        ({"language": "Cymraeg"}, "did you mean 'cy' (Welsh)?"),
+        ({"language": "zh_yue"}, "did you mean 'zh-yue' (Cantonese)?"),
+        ({"language": float("nan")}, "did you mean 'zh-min-nan' (Minnan)?"),
+        ({"language": "xx"}, "it is the first part of the address"),
+        ({"language": "qua"}, "there is no Wikipedia of the code 'qua'"),
+        ({"language": "aa"}, "the Wikipedia of Afar (aa) is closed"),
+        ({"language": "cy", "teacher": "mbrt"}, "teacher: 'mbrt' is no folder here"),
+        ({"language": "cy", "teacher": "a/b@main"}, "teacher: 'a/b@main' is no folder here"),
+        ({"language": "cy", "date": 2026}, "date: expected latest, or a date in quotes"),
+    ],
+)
+def test_a_bad_word_is_one_line(words, message):
+    line = refusal(words)
+    assert line.startswith("--config: ")
+    assert message in line
+    assert "\n" not in line
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path):
+    assert "no model folder" in refusal({"language": "cy", "teacher": str(tmp_path)})
+
+
+def test_a_teacher_without_a_language_is_an_unknown_key():
+    assert "teacher: unknown key" in refusal({"teacher": "xlmr"})
+
+
+def test_another_host_of_dumps_comes_from_the_environment(monkeypatch):
+    assert complete({"language": "cy"}).languages["cy"].corpus.mirror.startswith("https://dumps.")
+    monkeypatch.setenv("ELIQUARE_DUMPS", "http://127.0.0.1:8765")
+    assert complete({"language": "cy"}).languages["cy"].corpus.mirror == "http://127.0.0.1:8765"
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-X", "importtime", "-m", "eliquare", "new", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_it_without_torch():
+    printed = run("no", "--date", "20260101")
+    assert (printed.returncode, printed.stdout) == (0, new.text("no", date="20260101"))
+    assert "transformers" not in printed.stderr
+    assert "torch" not in printed.stderr
+
+
+def test_the_command_refuses_a_bad_code():
+    refused = run("welsh")
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert "error: language: there is no Wikipedia of the code 'welsh'; did you" in refused.stderr

@@ -1,0 +1,248 @@
+"""The configuration of one language: ``eliquare new cy``, and ``snakemake --config language=cy``.
+
+Both are the same text, filled from ``templates/language.yaml.j2`` and the catalogue.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from eliquare.config import catalogue
+from eliquare.config.catalogue import Entry, Language
+from eliquare.config.model import PATTERNS
+from eliquare.io import InputError
+
+TEMPLATES = Path(__file__).with_name("templates")
+# What stands in the template, and what the cost is reckoned from.
+EPOCHS, SEEDS, MAX_TRAIN_SAMPLES, FINETUNING_EPOCHS = 10, 3, 20_000, 10
+# Guesses, within a factor of three: tokens of mBERT per article; kilobytes of its dump, its text
+# and its sequences; gigabytes of all models.
+TOKENS_PER_ARTICLE, KILOBYTES_PER_ARTICLE, MODELS_GIGABYTES = 300, 6, 6
+# One H100: tokens of a distillation per second (docs/benchmarks.md), sentences of a fine-tuning (a
+# guess).
+TOKENS_PER_SECOND, SENTENCES_PER_SECOND = 330_000, 800
+MANY = "its 1,800 languages are not listed here; see the card of jhu-clsp/mmBERT-base"
+
+
+_DATE = r"^(latest|[0-9]{8})$"
+
+
+class Teacher(NamedTuple):
+    """A teacher as it stands in the configuration, and what of its shape is known."""
+
+    name: str
+    label: str
+    source: str
+    model: str
+    revision: str | None = None
+    layers: int = 6  # of the student: half the teacher's
+    length: int = 512  # tokens that it reads
+
+
+# Those whose languages the catalogue lists, by the names there.
+TEACHERS = {
+    "mbert": Teacher(
+        "mbert",
+        "mBERT",
+        "hub",
+        "google-bert/bert-base-multilingual-cased",
+        "3f076fdb1ab68d5b2880cb87a0886f315b8146f8",
+    ),
+    "xlmr": Teacher(
+        "xlmr",
+        "XLM-R",
+        "hub",
+        "FacebookAI/xlm-roberta-base",
+        "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
+    ),
+}
+LANGUAGES_OF = {"mbert": 104, "xlmr": 100}
+
+
+def configuration(language: Any, teacher: Any = None, date: Any = None) -> dict[str, Any]:
+    """Return the configuration that is printed for a language, read back.
+
+    The values may be as YAML or Snakemake reads them bare: ``no`` as false, a date as a number.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    code = "no" if language is False else str(language)
+    written = text(code, teacher and str(teacher), str(date or "latest"))
+    values: dict[str, Any] = yaml.safe_load(written)
+    return values
+
+
+def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
+    """Return the configuration of a language as commented YAML.
+
+    Args:
+        code: Of its Wikipedia, or one for private use (qaa to qtz).
+        teacher: A hub id and its commit with @ between, or a folder; mBERT by default.
+        date: Of the dump, or latest.
+
+    Raises:
+        InputError: one line: a code of no Wikipedia or of a closed one, no such teacher, no date.
+    """
+    import jinja2
+
+    language = open_language(code)
+    if not re.fullmatch(_DATE, date):
+        raise InputError(f"date: expected {PATTERNS[_DATE]}, found {date!r}")
+    chosen = teacher_of(teacher)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = plain
+    entries = catalogue.entries_of(code)
+    return environment.get_template("language.yaml.j2").render(
+        code=code,
+        language=language,
+        private=code not in catalogue.languages(),
+        title=f"A small model of {language.name}",
+        date=date,
+        teacher=chosen,
+        length=chosen.length,
+        knowing=list(knowing(language)),
+        tasks=list(task_lines(code, entries)),
+        cost=cost(language, entries),
+        epochs=EPOCHS,
+        max_train_samples=MAX_TRAIN_SAMPLES,
+    )
+
+
+def open_language(code: str) -> Language:
+    """Return the language of a code that has an open Wikipedia, or is for private use.
+
+    Raises:
+        InputError: the code is of no Wikipedia, or of a closed one.
+    """
+    language = catalogue.languages().get(code)
+    if language is None and catalogue.is_known(code):
+        return Language(code, code, "", "", "", None, "", False, "", (), "")
+    if language is None:
+        raise InputError(f"language: {catalogue.unknown(code)}")
+    if language.is_closed:
+        raise InputError(
+            f"language: the Wikipedia of {language.name} ({code}) is closed; with text from "
+            "elsewhere, write a configuration (docs/your-language.md)"
+        )
+    return language
+
+
+def teacher_of(word: str | None) -> Teacher:
+    """Return the teacher that a word of the command line names.
+
+    Raises:
+        InputError: the word is no folder, no known teacher, and no hub id with its commit.
+    """
+    if word is None:
+        return TEACHERS["mbert"]
+    if Path(word).is_dir():
+        return folder_teacher(Path(word))
+    model, _, revision = word.partition("@")
+    for known in TEACHERS.values():
+        if model in (known.name, known.model) and revision in ("", known.revision):
+            return known
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?@[0-9a-f]{40}", word):
+        xlmr = TEACHERS["xlmr"]
+        raise InputError(
+            f"teacher: {word!r} is no folder here; give a folder, {' or '.join(TEACHERS)}, or a "
+            f"hub id with its commit, as {xlmr.model}@{xlmr.revision}"
+        )
+    return Teacher(name_of(model), model.rpartition("/")[2], "hub", model, revision)
+
+
+def folder_teacher(folder: Path) -> Teacher:
+    """Return the teacher in a folder; its student has half its layers."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"teacher: {folder}: no model folder ({error})") from None
+    # DistilBERT calls them n_layers. RoBERTa counts two positions that are never read.
+    layers = config.get("num_hidden_layers") or config.get("n_layers") or 12
+    positions = config.get("max_position_embeddings") or 512
+    if "roberta" in config.get("model_type", ""):
+        positions -= 2
+    name = folder.resolve().name
+    return Teacher(
+        name_of(name), name, "folder", str(folder), layers=max(layers // 2, 1), length=positions
+    )
+
+
+def name_of(model: str) -> str:
+    """Return a name for the model in the configuration, which none of the template's has."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", model.rpartition("/")[2].lower()).lstrip("._-")
+    return name if name not in ("", "small", "distilmbert", "documents", *TEACHERS) else "teacher"
+
+
+# What the comments say
+
+
+def knowing(language: Language) -> list[str]:
+    """Return a line for each well-known teacher: whether it was trained on the language."""
+    lines = []
+    for name, teacher in TEACHERS.items():
+        answer = "yes" if name in language.teachers else "no"
+        lines.append(f"{teacher.label} ({LANGUAGES_OF[name]} languages): {answer}")
+    if not language.teachers:
+        lines.append("With neither, adapt one first (`source: adapt`), see docs/your-language.md.")
+    return [*lines, f"mmBERT: not known; {MANY}"]
+
+
+def task_lines(code: str, entries: Mapping[str, Entry]) -> list[str]:
+    """Return a line for each sort of task: what it is, or that there is none."""
+    lines = []
+    for task, words in catalogue.AUTOMATIC.items():
+        entry = entries.get(task)
+        if entry is not None:
+            sizes = (entry.train, entry.validation, entry.test)
+            counts = " / ".join("?" if size is None else f"{size:,}" for size in sizes)
+            licence = entry.licence or "terms not known"
+            lines.append(f"{code}-{task}: {entry.name}, {counts}, {licence}")
+        elif task == "upos":
+            lines.append(f"no {words}: {catalogue.without_part_of_speech(code)}")
+        else:
+            lines.append(f"no {words}")
+    if pairs := catalogue.pairs_of(code):
+        lines.append(f"without labels: {pairs.name}, {pairs.test:,} minimal pairs")
+    return lines
+
+
+def cost(language: Language, entries: Mapping[str, Entry]) -> dict[str, str] | None:
+    """Return what a run costs, in words; None where the size of the text is not known."""
+    if language.articles is None:
+        return None
+    tokens = EPOCHS * TOKENS_PER_ARTICLE * language.articles
+    training = tokens / TOKENS_PER_SECOND / 3600
+    sentences = sum(min(each.train or 0, MAX_TRAIN_SAMPLES) for each in entries.values())
+    systems = 3
+    tuned = FINETUNING_EPOCHS * sentences * SEEDS * systems / SENTENCES_PER_SECOND / 3600
+    gigabytes = MODELS_GIGABYTES + KILOBYTES_PER_ARTICLE * language.articles / 1e6
+    return {
+        "gpu_hours": hours(training + tuned),
+        "training": hours(training),
+        "gigabytes": f"{gigabytes:.0f}",
+    }
+
+
+def hours(number: float) -> str:
+    """Return hours with two digits at most."""
+    return f"{number:.0f}" if number >= 10 else f"{max(number, 0.1):.1f}"
+
+
+def plain(value: str) -> str:
+    """Return text as YAML reads it back, in quotes where it would be something else."""
+    try:
+        is_plain = yaml.safe_load(f"{{key: {value}}}") == {"key": value}
+    except yaml.YAMLError:
+        is_plain = False
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
