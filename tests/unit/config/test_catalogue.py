@@ -139,6 +139,11 @@ def test_auto_of_a_file_that_is_extended_stays(tmp_path):
     assert sorted(complete(config).tasks) == ["cy-intent", "cy-topics", "cy-upos"]
 
 
+def test_automatic_tasks_are_changed_on_the_command_line_where_all_is_text():
+    assert "cy-ner" not in complete(planned("cy", tasks={"auto": "true", "cy-ner": "null"})).tasks
+    assert complete(planned("cy", tasks={"auto": "false"})).tasks == {}
+
+
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
@@ -152,6 +157,12 @@ def test_mistakes_in_automatic_tasks_are_one_line(tasks, message):
     lines = refusal(planned("cy", tasks=tasks)).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"mine.yaml: {message}")
+
+
+def test_a_bare_no_among_the_languages_is_reported_as_ever():
+    config = planned("cy")
+    config["languages"][False] = config["languages"].pop("cy")
+    assert "languages" in refusal(config)
 
 
 def test_automatic_tasks_of_an_unknown_language_are_refused():

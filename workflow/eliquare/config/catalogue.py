@@ -32,6 +32,8 @@ LEAST_TRAIN = 100
 PRIVATE_USE = re.compile(r"q[a-t][a-z]")
 # Keys of a task that say what it is; one without them changes settings of an automatic task.
 DEFINING = frozenset({"kind", "train", "ud", "hub", "url"})
+# Snakemake reads `--config tasks="{auto: true, cy-ner: null}"` as text.
+AS_TEXT = {"true": True, "false": False, "null": None}
 
 
 class Language(NamedTuple):
@@ -182,10 +184,16 @@ def resolved(tasks: Any, codes: Collection[str]) -> tuple[Any, list[Problem]]:
     """
     if not isinstance(tasks, dict):
         return tasks, []
-    written = {name: value for name, value in tasks.items() if name != "auto"}
+    written = {
+        name: AS_TEXT.get(value, value) if isinstance(value, str) else value
+        for name, value in tasks.items()
+    }
+    auto = written.pop("auto", False)
+    # A bare no is false in YAML; such keys are reported elsewhere.
+    codes = [code for code in codes if isinstance(code, str)]
     problems: list[Problem] = []
     result: dict[str, Any] = {}
-    if (auto := tasks.get("auto", False)) is True:
+    if auto is True:
         for code in codes:
             result |= tasks_of(code)
             if not is_known(code):
@@ -216,7 +224,7 @@ def named(task: str, name: str, codes: Collection[str]) -> dict[str, Any]:
     Raises:
         ValueError: the task's name begins with no code, or the language has no such entry.
     """
-    code = max((each for each in codes if task.startswith(f"{each}-")), key=len, default=None)
+    code = max((each for each in codes if str(task).startswith(f"{each}-")), key=len, default=None)
     if code is None:
         raise ValueError(
             f"begin its name with the code of its language, as {'-'.join([*codes][:1])}-{task}"

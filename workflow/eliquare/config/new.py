@@ -25,7 +25,7 @@ TOKENS_PER_ARTICLE, KILOBYTES_PER_ARTICLE, MODELS_GIGABYTES = 300, 6, 6
 # One H100: tokens of a distillation per second (docs/benchmarks.md), sentences of a fine-tuning (a
 # guess).
 TOKENS_PER_SECOND, SENTENCES_PER_SECOND = 330_000, 800
-MANY = "its 1,800 languages are not listed here; see the card of jhu-clsp/mmBERT-base"
+MANY = "its more than 1,800 languages are not listed here; see jhu-clsp/mmBERT-base on the hub"
 
 
 _DATE = r"^(latest|[0-9]{8})$"
@@ -111,8 +111,9 @@ def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
         date=date,
         teacher=chosen,
         length=chosen.length,
-        knowing=list(knowing(language)),
-        tasks=list(task_lines(code, entries)),
+        knowing=knowing(language),
+        tasks=task_lines(code, entries),
+        taken=next((f"{code}-{task}" for task in entries), None),
         cost=cost(language, entries),
         epochs=EPOCHS,
         max_train_samples=MAX_TRAIN_SAMPLES,
