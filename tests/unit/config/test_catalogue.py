@@ -73,6 +73,11 @@ def test_a_training_split_in_several_files_is_named_by_its_parts():
     assert (german["prefix"], german["parts"]) == ("de_hdt", ["a-1", "a-2", "b-1", "b-2"])
 
 
+def test_the_file_names_of_known_treebanks_need_not_be_written():
+    assert catalogue.treebank_prefix("UD_Marathi-UFAL") == "mr_ufal"
+    assert catalogue.treebank_prefix("UD_Nowhere-X") is None
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

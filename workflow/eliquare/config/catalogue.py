@@ -159,6 +159,16 @@ def pairs_of(code: str) -> Entry | None:
     return next((each for each in entries() if each.code == code and each.kind == "pairs"), None)
 
 
+def treebank_prefix(treebank: str) -> str | None:
+    """Return how the names of a treebank's files begin; None of one that is not here.
+
+    >>> treebank_prefix("UD_Welsh-CCG")
+    'cy_ccg'
+    """
+    found = next((entry.source["ud"] for entry in entries() if entry.name == treebank), {})
+    return found.get("prefix")
+
+
 def without_part_of_speech(code: str) -> str:
     """Return why a language has no automatic task of part of speech."""
     few = next((each for each in entries() if each.code == code and each.task == "upos"), None)

@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config import catalogue
 from eliquare.config.model import HUB_COLUMNS, TaskKind
 from eliquare.config.objective import Problem
 from eliquare.config.sources import (
@@ -276,7 +277,7 @@ def of_treebank(source: Treebank, raw: RawFiles) -> Found:
 
     Raises InputError where the treebank has no train split, and where its text is withheld.
     """
-    prefix = source.prefix or catalogued_prefix(source.treebank)
+    prefix = source.prefix or catalogue.treebank_prefix(source.treebank)
     if prefix is None:
         raise InputError(
             f"ud.prefix: missing; {source.treebank} is not in the catalogue: write how its file "
@@ -345,11 +346,6 @@ def train_files(source: Treebank, get: Callable[[str], Path | None]) -> list[Pat
             break
         files.append(path)
     return files
-
-
-def catalogued_prefix(treebank: str) -> str | None:
-    """Return how the file names of a treebank begin, from the catalogue."""
-    return None
 
 
 def licence_of(readme: str) -> str | None:
