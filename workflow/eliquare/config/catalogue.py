@@ -165,8 +165,8 @@ def treebank_prefix(treebank: str) -> str | None:
     >>> treebank_prefix("UD_Welsh-CCG")
     'cy_ccg'
     """
-    found = next((entry.source["ud"] for entry in entries() if entry.name == treebank), {})
-    return found.get("prefix")
+    prefixes = (each.source["ud"]["prefix"] for each in entries() if each.name == treebank)
+    return next(prefixes, None)
 
 
 def without_part_of_speech(code: str) -> str:

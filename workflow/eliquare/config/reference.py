@@ -111,7 +111,9 @@ def tasks_page() -> str:
     pairs = sum(catalogue.pairs_of(code) is not None for code in codes)
     by_sort.append(("minimal pairs, without labels", str(pairs), str(len(codes) - pairs)))
     numbers = Counter(len(entries) for entries in taken.values())
-    by_number = [(str(number), str(numbers[number])) for number in sorted(numbers, reverse=True)]
+    by_number: Rows = [
+        (str(number), str(numbers[number])) for number in sorted(numbers, reverse=True)
+    ]
     sets: dict[tuple[str, ...], list[str]] = {}
     for entry in catalogue.entries():
         # A treebank has a repository of its own, and a name that says which.
