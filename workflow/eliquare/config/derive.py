@@ -126,7 +126,9 @@ def completed(settings: Configuration) -> Configuration:
                 values[section][name]["languages"] = entry.languages or languages
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
-        values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)
+        finetuning = settings.finetuning.model_copy(update=own)
+        length = {"max_length": finetuning.longest_input(task.kind)}
+        values["tasks"][name]["finetuning"] = finetuning.model_copy(update=length)
     settings = changed(settings.model_copy(update={"students": students}), values)
     return one_per_seed(smoke_run(settings) if settings.smoke else settings)
 
