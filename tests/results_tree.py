@@ -45,6 +45,7 @@ STUDENTS = {
         "training": {"max_steps": 0},
     },
 }
+UNSEEN = {"sl-upos": {"INTJ": 2, "SYM": 1}}
 LEVEL = {"mbert": 0.93, "sloberta": 0.95, "full": 0.92, "pre": 0.94, "post": 0.91, "scratch": 0.7}
 PARAMETERS = {"mbert": 177_974_523, "sloberta": 110_650_880, "full": 134_734_080}
 VOCABULARY = {"mbert": 119_547, "sloberta": 32_005, "full": 119_547}
@@ -143,7 +144,8 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
         score = round(LEVEL[system.partition("@")[0]] + draw.gauss(0, 0.004), 6)
         test = {"accuracy": score, "macro_f1": round(score - 0.05, 6)}
         if kind == "ner":
-            test = {"entity_f1": score, "precision": score, "recall": score}
+            test = dict.fromkeys(("entity_f1", "entity_precision", "entity_recall"), score)
+            test |= {f"{name}_strict": round(score - 0.02, 6) for name in list(test)}
         if kind == "classification":
             test = {"macro_f1": score, "accuracy": round(score + 0.01, 6)}
         validation = {name: value + 0.001 for name, value in test.items()}
@@ -155,6 +157,8 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
         "max_length": 128,
         "sizes": {"train": 900, "validation": 100, "test": 200},
         "unknown_share": {"train": 0.0, "validation": 0.0, "test": 0.001},
+        "long_share": {"train": 0.3, "validation": 0.2, "test": 0.1 + 0.2 * (system == "mbert")},
+        "unseen_labels": {"train": {}, "validation": {}, "test": UNSEEN.get(task, {})},
         "seeds": seeds,
     }
 

@@ -69,7 +69,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
         "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
-        "report": Stage("vocabulary.report:report", 3, "report what a reduction changed"),
+        "report": Stage("vocabulary.report:report", 4, "report what a reduction changed"),
     },
     "models": {
         "fetch": Stage("models.hub:fetch", 1, "fetch a model from a hub or a folder"),
@@ -88,13 +88,13 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "evaluation": {
         "fetch": Stage("evaluation.sources:fetch", 1, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 4, "fine-tune and score"),
+        "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 4, "tables of an experiment"),
-        "figures": Stage("reporting.figures:write_figures", 2, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 2, "a student with its model card"),
+        "tables": Stage("reporting.tables:write_tables", 5, "tables of an experiment"),
+        "figures": Stage("reporting.figures:write_figures", 3, "figures of an experiment"),
+        "release": Stage("reporting.card:release", 3, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 4, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },

@@ -192,10 +192,11 @@ MISTAKES = {
         "teacher has 4",
     ),
     "2n-1 too deep": (
-        "students/full/num_hidden_layers",
-        3,
-        "students.full.initialization",
+        "students/deep",
+        {"extends": "full", "num_hidden_layers": 3, "initialization": "2n-1"},
+        "students.deep.initialization",
         "layer 5",
+        "use even",
     ),
     "heads": (
         "students/full/num_attention_heads",
@@ -402,6 +403,25 @@ def test_derived_values_are_filled_in(small):
     # A student that is reduced afterwards has the recipe of its original.
     assert settings.students["post"].teacher == "big"
     assert settings.students["post"].num_hidden_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "expected"),
+    [
+        ("upos", None, 128),
+        ("ner", None, 128),
+        ("classification", None, 512),
+        ("pair", None, 512),
+        ("pair", 64, 64),
+    ],
+)
+def test_the_longest_input_of_a_task_follows_its_kind(small, kind, written, expected):
+    small["finetuning"]["max_length"] = written
+    task = {"language": "sl", "kind": kind, "train": "a.csv"}
+    if kind == "pair":
+        task["text_pair_column"] = "b"
+    small["tasks"] = {"it": task}
+    assert complete(small).tasks["it"].finetuning.max_length == expected
 
 
 def test_a_student_extends_all_but_the_names(small):

@@ -15,6 +15,8 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from eliquare.distillation import chunked_loss
 from eliquare.distillation.chunked_loss import LazyLogits, WeightedTerm, chunked_losses
@@ -124,6 +126,28 @@ def test_float32_and_bf16(name):
     assert student.weight.grad.dtype == torch.float32
     other = torch.autograd.grad(single, student.weight)[0]
     assert float((student.weight.grad - other).norm() / other.norm()) < 4e-2
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    direction=st.sampled_from(["forward", "reverse", "jsd"]),
+    logits=st.lists(st.floats(-100, 100, width=32), min_size=8, max_size=8),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+)
+@example(direction="jsd", logits=[100, -100, -100, 0, 100, -100, -100, 99], temperature=0.5)
+@example(direction="jsd", logits=[100, -100, -100, 0, -100, 100, -100, 0], temperature=0.5)
+def test_logits_that_are_far_apart_have_the_loss_of_float64(direction, logits, temperature):
+    """Probabilities underflow in float32 where logits / temperature are 104 apart."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        student, teacher = torch.tensor(logits, dtype=dtype).reshape(2, 1, 4)
+        gradient = torch.zeros_like(student)
+        term = KL(direction, temperature)
+        loss = term(student, [(teacher, 1.0)], torch.zeros(1, dtype=torch.long), gradient, 1.0)
+        found.append((loss.double(), gradient.double()))
+    assert all(torch.isfinite(each).all() for each in found[0])
+    for single, double in zip(*found, strict=True):
+        torch.testing.assert_close(single, double, rtol=1e-4, atol=1e-3)
 
 
 def test_gradients_serve_one_backward_pass():

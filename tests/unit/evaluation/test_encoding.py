@@ -1,13 +1,16 @@
 """No word is lost between a task's sentences and the model's inputs."""
 
+import unicodedata
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+import families
 import worlds
+from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import encoding
 from eliquare.evaluation.readers import Example
@@ -23,12 +26,39 @@ def tokenizer(request, tmp_path_factory):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_words_are_encoded_as_the_tokenizer_encodes_running_text(tokenizer):
-    special = SpecialTokens.of(tokenizer.backend_tokenizer)
-    for words in SENTENCES:
-        tokens = [token for word in encoding.encode_words(tokenizer, [words])[0] for token in word]
-        text = encoding.word_prefix(tokenizer) + " ".join(words)
-        assert [*special.prefix, *tokens, *special.suffix] == tokenizer(text)["input_ids"]
+def tokenizer_of(family):
+    name, _, variant = family.partition("-")
+    return families.TOKENIZERS[name](variant)
+
+
+# Words of four scripts, and what else people write without a space; no sign of which a normalizer
+# makes a space, as NFKC does of "´".
+written_words = st.one_of(
+    st.sampled_from([word for line in families.all_sentences(20) for word in line.split()]),
+    st.sampled_from(["'s", "...", "n't", "3.000,5", "(a)", "«", "-", "U.S.", "@you", "😀"]),
+    st.text(st.characters(categories=("L", "M", "N", "P")), min_size=1, max_size=8).filter(
+        lambda word: " " not in unicodedata.normalize("NFKC", word)
+    ),
+)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@settings(deadline=None, max_examples=40)
+@given(words=st.lists(written_words, min_size=2, max_size=12))
+def test_a_word_inside_a_sentence_is_encoded_as_in_running_text(family, words):
+    tokenizer = tokenizer_of(family)
+    _, *inside = encoding.encode_words(tokenizer, [words])[0]
+    assume(all(tokenizer.tokenize(word) for word in words))
+    expected = tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
+    first = tokenizer(words[0], add_special_tokens=False)["input_ids"]
+    assert [*first, *(token for word in inside for token in word)] == expected
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert", "mmbert"])
+def test_the_first_word_of_a_sentence_is_encoded_as_any_other(family):
+    tokenizer = tokenizer_of(family)
+    first, second = encoding.encode_words(tokenizer, [["reka", "reka"]])[0]
+    assert first == second != tokenizer("reka", add_special_tokens=False)["input_ids"]
 
 
 words_of_any_kind = st.one_of(
@@ -100,7 +130,9 @@ def test_texts_are_truncated_and_counted(tokenizer):
 def test_answers_of_windows_become_the_tags_of_sentences(tokenizer):
     labels = ["NOUN", "VERB"]
     sentences = [
-        Example(tuple(words), tuple(labels[n % 2] for n in range(len(words))), "f", ())
+        Example(
+            tuple(words), tuple(labels[n % 2] for n in range(len(words))), "f", (1,) * len(words)
+        )
         for words in SENTENCES[:5]
     ]
     encoded = encoding.encode(tokenizer, "upos", sentences, labels, 12)
@@ -109,3 +141,18 @@ def test_answers_of_windows_become_the_tags_of_sentences(tokenizer):
     lengths = [len(feature["input_ids"]) for feature in encoded.features]
     assert lengths == sorted(lengths, reverse=True)
     assert encoded.decode([feature["labels"] for feature in encoded.features]) == encoded.gold
+
+
+def test_a_label_that_training_never_had_stays_and_is_never_answered(tokenizer):
+    labels = ["NOUN", "VERB"]
+    sentence = Example(("ena", "dva", "ah"), ("NOUN", "VERB", "INTJ"), "f", (1, 2, 3))
+    encoded = encoding.encode(tokenizer, "upos", [sentence], labels, 40)
+    (feature,) = encoded.features
+    assert [label for label in feature["labels"] if label != IGNORE_INDEX] == [0, 1]
+    assert encoded.gold == [["NOUN", "VERB", "INTJ"]]
+    assert encoded.unseen_labels == {"INTJ": 1}
+    assert encoded.decode([[0] * len(feature["labels"])]) == [["NOUN"] * 3]
+    texts = [Example((text,), (text,), "f", (1,)) for text in ("yes", "maybe")]
+    encoded = encoding.encode(tokenizer, "classification", texts, ["no", "yes"], 40)
+    assert sorted(feature["labels"] for feature in encoded.features) == [IGNORE_INDEX, 1]
+    assert (encoded.gold, encoded.unseen_labels) == (["yes", "maybe"], {"maybe": 1})

@@ -231,9 +231,14 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, model, pairs):
     [
         ("classification", "text,gold\na,1\n", "text,label\na,1\n", "no column 'label'"),
         ("classification", "text,label\na,1\nb,\n", "text,label\na,1\n", "train.csv, line 3"),
-        ("classification", "text,label\n" + "a,1\n" * 9, "text,label\na,2\n", "test.csv, line 2"),
+        ("classification", "text,label\n" + "a,1\n" * 9, "text,label\na,2\n", "label '1'"),
+        (
+            "classification",
+            "text,label\n" + "a,1\nb,0\n" * 9,
+            "text,label\na,2\n",
+            "of 0, 1, found",
+        ),
         ("ner", "Ana B-PER\nide X\n", "Ana B-PER\n", "train.csv, line 2"),
-        ("ner", "Ana B-PER\n\n" * 9, "Ana B-PER\n\nNil B-LOC\n", "test.csv, line 3"),
         ("upos", "1\tAna\t_\tPROPN\t_\t_\t_\t_\t_\n", "", "train.csv, line 1: 9 columns"),
         ("pair", "text,label\na,1\n", "", "text_pair_column"),
         ("ner", "Ana B-PER\n", None, "too few"),
@@ -273,6 +278,46 @@ def test_a_length_above_the_models_is_lowered_with_a_warning(tmp_path, model, pa
     task = topic_task(pairs, finetuning=QUICK | {"max_length": 512})
     assert run(tmp_path, model, task)["tasks"]["topic"]["max_length"] == 64
     assert any(record.levelname == "WARNING" for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+def test_the_longest_input_follows_the_kind_of_task(tmp_path, model, pairs, tagged, kind, caplog):
+    """The model takes 64 tokens, fewer than the default of either."""
+    task = topic_task(pairs) if kind == "classification" else ner_task(tagged)
+    task["finetuning"] = {key: QUICK[key] for key in QUICK if key != "max_length"}
+    (report,) = run(tmp_path, model, task)["tasks"].values()
+    assert report["max_length"] == 64
+    wanted = {"classification": 512, "ner": 128}[kind]
+    assert f"{model}: takes at most 64 tokens; finetuning's max_length of {wanted}" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+def test_a_label_that_training_never_had_counts_as_an_error(tmp_path, model, pairs, tagged, kind):
+    """Also where a whole batch of the validation has no other."""
+    task = topic_task(pairs) if kind == "classification" else ner_task(tagged)
+    if kind == "classification":
+        content = "premise\ttopic\nwave sail\tsea\n" + "wheat plough\tcity\n" * 70
+        unseen = {"city": 70}
+    else:
+        content = "Ana B-PER\nReka B-LOC\nreka I-LOC\n\n" + "Reka B-LOC\n\n" * 70
+        unseen = {"LOC": 71}
+    file = tmp_path / "test.tsv"
+    file.write_text(content)
+    task |= {"validation": str(file), "test": str(file)}
+    (report,) = run(tmp_path, model, task)["tasks"].values()
+    assert report["unseen_labels"] == {"train": {}, "validation": unseen, "test": unseen}
+    scores = report["seeds"]["1"]["test"]
+    rows = lines(result(tmp_path, task["name"]) / "predictions.jsonl")
+    if kind == "classification":
+        assert {row["predicted"] for row in rows} <= {"sea", "field"}
+        assert [row["gold"] for row in rows].count("city") == 70
+        assert scores["accuracy"] <= 1 / 71
+        # Of the labels in gold and predicted, city has an F1 of 0.
+        assert scores["macro_f1"] <= 1 / 2
+    else:
+        assert scores["entity_recall"] <= 1 / 72
+    (epoch,) = lines(result(tmp_path, task["name"]) / "history.jsonl")
+    assert 0 <= epoch["validation_loss"] < 10
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path, model, pairs):

@@ -1,9 +1,15 @@
 """Scores are what their names say."""
 
 import pytest
+import seqeval.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.scheme import IOB2
+from sklearn.metrics import f1_score
 
 from eliquare.evaluation import trainer as metrics
 from eliquare.evaluation.data import MAIN_METRIC
+from eliquare.evaluation.readers import to_iob2
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O"]]
 
@@ -17,11 +23,41 @@ def test_entities_count_whole_and_over_all_types():
     assert scores["entity_f1"] == pytest.approx(2 / 5)
 
 
-def test_an_entity_that_does_not_begin_is_none():
+def test_an_entity_that_begins_with_i_counts_by_conlleval_and_not_in_strict_iob2():
     predicted = [["I-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "O"]]
     scores = metrics.score("ner", GOLD, predicted)
-    assert scores["entity_precision"] == 1
-    assert scores["entity_recall"] == pytest.approx(2 / 3)
+    assert scores["entity_f1"] == 1
+    assert scores["entity_precision_strict"] == 1
+    assert scores["entity_recall_strict"] == pytest.approx(2 / 3)
+    assert scores["entity_f1_strict"] == pytest.approx(4 / 5)
+
+
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=8), min_size=1, max_size=4))
+def test_entity_scores_are_those_that_run_ner_prints_and_the_strict_ones(sentences):
+    gold = [to_iob2([right for right, _ in sentence]) for sentence in sentences]
+    predicted = [[answer for _, answer in sentence] for sentence in sentences]
+    scores = metrics.score("ner", gold, predicted)
+    # run_ner.py: evaluate.load("seqeval") with its defaults.
+    assert scores["entity_f1"] == seqeval.metrics.f1_score(gold, predicted, zero_division=0)
+    strict = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
+    assert scores["entity_f1_strict"] == seqeval.metrics.f1_score(gold, predicted, **strict)
+
+
+def test_a_label_that_is_never_predicted_weighs_as_every_other():
+    gold, predicted = ["a", "a", "b", "new"], ["a", "b", "b", "b"]
+    # a: F1 2/3; b: precision 1/3, recall 1, F1 1/2; new: 0.
+    expected = (2 / 3 + 1 / 2 + 0) / 3
+    assert metrics.score("classification", gold, predicted)["macro_f1"] == pytest.approx(expected)
+    assert f1_score(gold, predicted, average="macro") == pytest.approx(expected)
+    tags = metrics.score("upos", [gold], [predicted])
+    assert tags == {"accuracy": 0.5, "macro_f1": pytest.approx(expected)}
+    unseen = [["B-PER", "O", "B-NEW", "I-NEW"]]
+    scores = metrics.score("ner", unseen, [["B-PER", "O", "O", "O"]])
+    assert (scores["entity_precision"], scores["entity_recall"]) == (1, 1 / 2)
 
 
 def test_no_entity_at_all_scores_nothing():

@@ -91,6 +91,28 @@ def test_columns_of_entities(tmp_path, content):
     assert (second.texts, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
 
 
+def test_the_language_before_each_word_of_pan_x_is_removed(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for code in ("sl", "zh-min-nan"):
+        content = f"{code}:Ljubljana\tB-LOC\n{code}::\tO\n\n{code}:http://a\tO\n"
+        path = write(tmp_path, f"{code}.txt", content)
+        assert [each.texts for each in readers.read("ner", path)] == [
+            ("Ljubljana", ":"),
+            ("http://a",),
+        ]
+        assert f"{path}, line 1: every word begins with '{code}:'" in caplog.text
+        assert list(readers.read_texts(path)) == ["Ljubljana :", "http://a"]
+
+
+@pytest.mark.parametrize("words", [["sl:Ana", "sl:Nil", "tudi"], ["sl:Ana", "hr:Nil"], ["re:Ana"]])
+def test_words_with_a_colon_of_their_own_stay(tmp_path, words, caplog):
+    caplog.set_level("INFO")
+    content = "".join(f"{word}\tO\n" for word in words)
+    (sentence,) = readers.read("ner", write(tmp_path, "a.txt", content))
+    assert sentence.texts == tuple(words)
+    assert not caplog.records
+
+
 def test_a_word_may_hold_any_space_but_the_separator(tmp_path):
     content = "10\u00a0000\tO\nA\u2028B\tB-PER\n"
     (sentence,) = readers.read("ner", write(tmp_path, "a.tsv", content))
@@ -221,22 +243,39 @@ def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     assert sum(map(len, parts[:3])) == 100
 
 
-def test_a_label_that_train_never_had_is_named(tmp_path):
-    train, test = table_of(tmp_path, ["yes", "no"]), table_of(tmp_path, ["no", "maybe"], "b.csv")
-    with pytest.raises(InputError, match=r"b\.csv, line 3: the label 'maybe'"):
-        data.check_labels(data.label_inventory("classification", train), test)
+def test_a_label_that_train_never_had_is_named_and_stays(tmp_path, caplog):
+    rows = table_of(tmp_path, ["yes", "no"]), table_of(tmp_path, ["no", "maybe", "maybe"], "b.csv")
+    splits = data.split("classification", rows[0], rows[1], rows[1])
+    data.check_labels("classification", splits)
+    assert splits.labels == ["no", "yes"]
+    assert [row.labels for row in splits.test] == [("no",), ("maybe",), ("maybe",)]
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 2  # of validation and of test
+    assert all("b.csv, line 3: training never had the label 'maybe'" in line for line in named)
+    assert all("(2 in this split)" in line for line in named)
+
+
+def test_labels_that_train_never_had_are_counted_with_their_places(tmp_path):
     seen = readers.read("ner", write(tmp_path, "a.txt", "Ana B-PER\n"))
-    later = readers.read("ner", write(tmp_path, "b.txt", "Ana B-PER\nLi I-PER\nNil B-LOC\n"))
+    content = "Ana B-PER\nLi I-PER\nNil B-LOC\nNil I-LOC\n\nNil B-LOC\n"
+    later = readers.read("ner", write(tmp_path, "b.txt", content))
     known = data.label_inventory("ner", seen)
     assert known == ["O", "B-PER", "I-PER"]
-    with pytest.raises(InputError, match=r"b\.txt, line 3: the label 'B-LOC'"):
-        data.check_labels(known, later)
-    line = "{}\t{}\t_\t{}\t_\t_\t_\t_\t_\t_\n".format
-    seen = readers.read("upos", write(tmp_path, "a.conllu", line(1, "Ana", "PROPN") + "\n"))
-    text = line(1, "Ana", "PROPN") + line(2, "!", "PUNCT") + "\n"
+    places = [f"{tmp_path}/b.txt, line {line}" for line in (3, 6)]
+    assert data.unseen_labels("ner", known, later) == {"LOC": places}
+    text = WORD.format(1, "Ana", "PROPN") + WORD.format(2, "!", "PUNCT")
     later = readers.read("upos", write(tmp_path, "b.conllu", text))
-    with pytest.raises(InputError, match=r"b\.conllu, line 2: the label 'PUNCT'"):
-        data.check_labels(data.label_inventory("upos", seen), later)
+    found = data.unseen_labels("upos", ["PROPN"], later)
+    assert found == {"PUNCT": [f"{tmp_path}/b.conllu, line 2"]}
+
+
+def test_texts_without_two_labels_or_with_none_of_the_known_are_refused(tmp_path):
+    two, one = table_of(tmp_path, ["yes", "no"]), table_of(tmp_path, ["yes"] * 3, "one.csv")
+    with pytest.raises(InputError, match=r"one\.csv: every training example has the label 'yes'"):
+        data.check_labels("classification", data.split("classification", one, two, two))
+    other = table_of(tmp_path, ["1", "0"], "other.csv")
+    with pytest.raises(InputError, match=r"other\.csv, line 2: .* some of no, yes, found 1, 0"):
+        data.check_labels("classification", data.split("classification", two, two, other))
 
 
 @pytest.mark.parametrize(

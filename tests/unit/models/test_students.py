@@ -31,6 +31,10 @@ def weights(folder):
 
 def test_layer_maps():
     assert layer_map("2n-1", 6, 12) == [0, 2, 4, 6, 8, 10]
+    assert layer_map("even", 6, 24) == [1, 5, 9, 13, 17, 21]
+    assert layer_map("even", 6, 22) == [1, 5, 9, 12, 16, 20]
+    assert layer_map("even", 4, 12) == [1, 4, 7, 10]
+    assert layer_map("even", 3, 12) == [1, 5, 9]
     assert layer_map("distilbert", 6, 12) == [0, 2, 4, 7, 9, 11]
     assert layer_map("last", 4, 12) == [8, 9, 10, 11]
     assert layer_map("first", 4, 12) == [0, 1, 2, 3]
@@ -41,6 +45,15 @@ def test_layer_maps():
             assert spread == sorted(spread)
             assert spread[0] == 0
             assert layers == 1 or spread[-1] == teacher_layers - 1
+            even = layer_map("even", layers, teacher_layers)
+            assert len(even) == len({*even}) == layers
+            # As many of the teacher's layers below the first as above the last, or one fewer.
+            assert even == sorted(even)
+            assert teacher_layers - 1 - even[-1] - even[0] in (0, 1)
+            if layers == teacher_layers:
+                assert even == list(range(layers))
+            if 2 * layers == teacher_layers:
+                assert even == layer_map("2n-1", layers, teacher_layers)
     with pytest.raises(InputError, match="takes layer 9 of the teacher"):
         layer_map("2n-1", 5, 8)
 
@@ -48,7 +61,9 @@ def test_layer_maps():
 @pytest.mark.parametrize(
     ("initialization", "layers", "mapped"),
     [
-        ("2n-1", 6, [0, 2, 4, 6, 8, 10]),
+        ("even", 6, [0, 2, 4, 6, 8, 10]),
+        ("even", 4, [1, 4, 7, 10]),
+        ("2n-1", 4, [0, 2, 4, 6]),
         ("distilbert", 6, [0, 2, 4, 7, 9, 11]),
         ("last", 3, [9, 10, 11]),
         ("first", 3, [0, 1, 2]),
@@ -79,7 +94,7 @@ def test_a_student_starts_as_the_right_layers(teacher, tmp_path, initialization,
     ("layers", "shape", "message"),
     [
         (13, {"initialization": "first"}, "no more than its teacher"),
-        (7, {}, "2n-1 takes layer 13"),
+        (7, {"initialization": "2n-1"}, "2n-1 takes layer 13"),
         (2, {"hidden_size": 8}, "a student of another width starts blank"),
         (2, {"hidden_size": 8, "initialization": "embeddings"}, "starts blank"),
         (2, {"intermediate_size": 16}, "starts blank"),
@@ -122,7 +137,7 @@ def test_a_student_with_all_layers_is_its_teacher(family, tmp_path):
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
         assert torch.equal(first(**batch).logits, second(**batch).logits)
-        for initialization in ("2n-1", "last", "blank", "embeddings"):
+        for initialization in ("even", "2n-1", "last", "blank", "embeddings"):
             folder = make(teacher, tmp_path / "one", 1, initialization=initialization)
             logits = load_masked_lm(folder)(**batch).logits
             assert logits.shape == (2, 12, first.config.vocab_size)
@@ -135,7 +150,7 @@ def test_copied_layers_keep_their_kind_of_attention(tmp_path):
     config.num_hidden_layers = 6
     config.layer_types = ["full_attention", "sliding_attention", "sliding_attention"] * 2
     for initialization, kinds in (
-        ("2n-1", [0, 2, 4]),
+        ("even", [0, 2, 4]),
         ("last", [3, 4, 5]),
         ("blank", [0, 1, 2]),
     ):

@@ -22,7 +22,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (4, "c58acf6823170e6212373af432f7400998ad666af764580b6b248d4d35b9bd7a")
+TABLES = (5, "044eb5a2fd2bf727d81f65d27ca80e66ab9a7d5dc140646d22cc607ba68c0046")
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,36 @@ def test_tables_of_one_seed_leave_the_deviation_empty(tmp_path):
     for row in rows_of(tmp_path / "tables/scores_all_metrics.csv"):
         assert (row["deviation"], row["n"]) == ("", "1")
     assert "±" not in (tmp_path / "tables/scores.md").read_text()
+
+
+def test_what_the_scores_of_a_task_lack_is_noted(experiment):
+    """News are truncated; sentences that are as long become windows."""
+    notes = tables.scores(experiment, experiment.tasks).notes
+    assert notes == [
+        "Slovene: Part of speech: training never had these test labels, which count as errors: "
+        "INTJ (2), SYM (1).",
+        "Swahili: News: 30.0% of the test texts are truncated to 128 tokens (mBERT, the largest "
+        "share).",
+    ]
+    assert "which count as errors" in card.card(experiment, "pre", "sl")
+
+
+def test_a_small_share_of_truncated_texts_is_not_noted(tmp_path):
+    settings = results_tree.make(tmp_path)
+    for path in tmp_path.glob("small/scores/sw/*.json"):
+        scores = json.loads(path.read_text())
+        scores["tasks"]["sw-news"]["long_share"]["test"] = 0.01
+        path.write_text(json.dumps(scores))
+    assert not list(tables.task_notes(read(tmp_path, settings), "sw-news"))
+
+
+def test_names_are_scored_by_conlleval_and_strictly(tree, experiment):
+    rows = tables.all_metrics(experiment).rows
+    metrics = {row[2].text for row in rows if row[0].text == "Entities"}
+    assert {"entity F1, conlleval", "entity F1, strict IOB2"} < metrics
+    # A paper's number stands beside the one that run_ner.py prints.
+    published_rows = rows_of(tree[0] / "tables/published.csv")
+    assert {row["metric"] for row in published_rows if "ner" in row["task"]} == {"entity_f1"}
 
 
 def test_sizes_are_relative_to_the_teacher(tree):

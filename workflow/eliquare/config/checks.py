@@ -167,7 +167,7 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
         yield ("num_hidden_layers",), message
     elif student.initialization == "2n-1" and 2 * layers - 1 > of_teacher:
         message = f"2n-1 takes layer {2 * layers - 1} of {of_teacher}"
-        yield ("initialization",), f"{message}; use distilbert, first or last"
+        yield ("initialization",), f"{message}; use even, distilbert, first or last"
     width = student.hidden_size or teacher.hidden_size
     heads = student.num_attention_heads or teacher.num_attention_heads
     if width % heads:

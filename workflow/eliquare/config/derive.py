@@ -135,7 +135,9 @@ def completed(settings: Configuration) -> Configuration:
             values["languages"][code]["corpus"] = {"mirror": language.corpus.mirror or dumps_host()}
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
-        values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)
+        finetuning = settings.finetuning.model_copy(update=own)
+        length = {"max_length": finetuning.longest_input(task.kind)}
+        values["tasks"][name]["finetuning"] = finetuning.model_copy(update=length)
         values["tasks"][name] |= task.fetched
         if task.hub and task.kind == "pair":
             values["tasks"][name]["text_pair_column"] = HUB_COLUMNS["text_pair_column"]

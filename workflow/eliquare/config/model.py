@@ -36,7 +36,7 @@ ExperimentName = Annotated[str, StringConstraints(pattern=_EXPERIMENT)]
 Commit = Annotated[str, StringConstraints(pattern=_COMMIT)]
 Date = Annotated[str, StringConstraints(pattern=_DATE)]
 TaskKind = Literal["upos", "ner", "classification", "pair"]
-Initialization = Literal["2n-1", "distilbert", "last", "first", "blank", "embeddings"]
+Initialization = Literal["even", "2n-1", "distilbert", "last", "first", "blank", "embeddings"]
 
 
 def _each_once(values: list[T]) -> list[T]:
@@ -336,9 +336,11 @@ class StudentShape(Settings):
     """Width of the feed-forward part; the teacher's by default."""
     num_attention_heads: int | None = Field(None, ge=1)
     """Attention heads; the teacher's by default."""
-    initialization: Initialization = "2n-1"
-    """Teacher layers that the student starts from. `2n-1`: 1, 3, 5, … (electronics2023);
-    `distilbert`: 0, 2, 4, 7, 9, 11 of 0 to 11; `last`, `first`; `blank`: none; `embeddings`: the
+    initialization: Initialization = "even"
+    """Teacher layers that the student starts from, counted from 1. `even`: the middle of each of as
+    many equal parts as the student has layers; for 6 layers 1, 3, 5, 7, 9, 11 of 12, and 2, 6, 10,
+    14, 18, 22 of 24. `2n-1`: 1, 3, 5, … of any depth (electronics2023, for 6 of 12). `distilbert`:
+    first and last included: 1, 3, 5, 8, 10, 12. `last`, `first`; `blank`: none; `embeddings`: the
     embeddings alone (cruz2024, Table 5)."""
 
 
@@ -415,6 +417,10 @@ class System(Compared):
             yield (), "give model, or teacher and vocabulary"
 
 
+# Sentences are short; reviews and articles lose what they say last.
+LONGEST_INPUT: dict[TaskKind, int] = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
+
+
 class Finetuning(Settings):
     """How a system is fine-tuned on a task."""
 
@@ -423,11 +429,17 @@ class Finetuning(Settings):
     learning_rate: float = Field(5.0e-5, gt=0, description="Peak learning rate.")
     per_device_train_batch_size: int = Field(16, ge=1)
     """Sentences per step. No paper states it."""
-    max_length: int = Field(128, ge=8)
-    """Longest input in tokens. Longer sentences become windows."""
+    max_length: int | None = Field(None, ge=8)
+    """Longest input in tokens. By default 128 for words (upos, ner), where longer sentences become
+    windows, and 512 for texts (classification, pair), which are truncated; or what the model
+    takes, if that is less."""
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps to the peak rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay (electronics2023: 0.01).")
     max_train_samples: int | None = Field(None, ge=1, description="Training sentences at most.")
+
+    def longest_input(self, kind: TaskKind) -> int:
+        """Return max_length, or its default for a kind of task."""
+        return self.max_length or LONGEST_INPUT[kind]
 
 
 class PublishedTask(Settings):

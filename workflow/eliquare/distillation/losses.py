@@ -80,7 +80,9 @@ def _jsd(
     log_q: torch.Tensor, q: torch.Tensor, log_p: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     p = log_p.exp()
-    log_mean = torch.log((p + q) / 2)
+    # Where both probabilities underflow, their terms are 0, which the logarithm of 0 would spoil.
+    mean = p.add(q).div_(2).clamp_min_(torch.finfo(p.dtype).tiny)
+    log_mean = mean.log_()
     to_mean = log_q - log_mean
     loss = torch.linalg.vecdot(q, to_mean).unsqueeze(-1)
     from_teacher = torch.dot(p.flatten(), (log_p - log_mean).flatten())

@@ -1,5 +1,6 @@
 """The data of a task: its three splits, as given or cut from train, and its labels."""
 
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -19,6 +20,8 @@ MAIN_METRIC = {
 }
 SPLIT_SEED = 0
 HELD_OUT_SHARE = 0.1
+
+logger = logging.getLogger(__name__)
 
 
 class Splits(NamedTuple):
@@ -44,7 +47,7 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
         for path in (task.train, task.validation, task.test)
     ]
     splits = split(task.kind, *given)
-    check_labels(splits.labels, [*splits.validation, *splits.test])
+    check_labels(task.kind, splits)
     train = splits.train
     if max_train_samples is not None and len(train) > max_train_samples:
         chosen = random.Random(SPLIT_SEED).sample(range(len(train)), max_train_samples)
@@ -105,17 +108,43 @@ def label_inventory(kind: str, train: Iterable[Example]) -> list[str]:
     return sorted(seen)
 
 
-def check_labels(labels: Sequence[str], examples: Iterable[Example]) -> None:
-    """Raise InputError naming each label that train never had, where it first occurs."""
-    first: dict[str, str] = {}
+def check_labels(kind: str, splits: Splits) -> None:
+    """Log each label of validation or test that train never had.
+
+    It stays: no system can predict it, so it counts as an error. Raises InputError where nothing
+    can be learned or scored: train has a single label of texts, or a split has none of train's.
+    """
+    if kind not in WORD_KINDS and len(splits.labels) == 1:
+        raise InputError(
+            f"{splits.train[0].file}: every training example has the label {splits.labels[0]!r}; "
+            f"expected at least two labels"
+        )
+    for examples in (splits.validation, splits.test):
+        unseen = unseen_labels(kind, splits.labels, examples)
+        for label, places in unseen.items():
+            line = (
+                "%s: training never had the label %r, which counts as an error (%d in this split)"
+            )
+            logger.warning(line, places[0], label, len(places))
+        if unseen and not any(set(splits.labels).intersection(each.labels) for each in examples):
+            raise InputError(
+                f"{next(iter(unseen.values()))[0]}: no label of this split occurs in the training "
+                f"data; expected some of {', '.join(splits.labels)}, found {', '.join(unseen)}"
+            )
+
+
+def unseen_labels(
+    kind: str, labels: Sequence[str], examples: Iterable[Example]
+) -> dict[str, list[str]]:
+    """Return the labels that are not among ``labels``, each with the places where it stands.
+
+    ner: the types of entities, each entity once, where it begins.
+    """
+    known = frozenset(labels)
+    found: dict[str, list[str]] = {}
     for example in examples:
         for label, line in zip(example.labels, example.lines, strict=True):
-            first.setdefault(label, f"{example.file}, line {line}")
-    unknown = [
-        f"{where}: the label {label!r} never occurs in the training data; add examples of it "
-        f"there, or remove it here (known: {', '.join(labels)})"
-        for label, where in first.items()
-        if label not in labels
-    ]
-    if unknown:
-        raise InputError("\n".join(unknown))
+            prefix, _, entity = label.partition("-") if kind == "ner" else ("B", "", label)
+            if label not in known and prefix == "B":
+                found.setdefault(entity, []).append(f"{example.file}, line {line}")
+    return found

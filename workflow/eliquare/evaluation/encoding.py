@@ -1,9 +1,11 @@
 """Encode the examples of a task as inputs of a model, and decode its answers.
 
-Each word's label sits on its first token. A sentence that is too long for the model becomes
-overlapping windows; each word is trained on and scored in exactly one of them, the one in which it
-has most context (as Devlin et al. 2019 treat long documents, run_squad.py). Whole texts are
-truncated.
+Words are encoded as in running text with a space before each of them, as the field fine-tunes on
+such tasks (run_ner.py of transformers). This holds too for the first word of a sentence, and for
+one that a treebank marks as written without a space (``SpaceAfter=No``). Each word's label sits on
+its first token. A sentence that is too long for the model becomes overlapping windows; each word is
+trained on and scored in exactly one of them, the one in which it has most context (as Devlin et al.
+2019 treat long documents, run_squad.py). Whole texts are truncated.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.corpus.tokenization import SpecialTokens
-from eliquare.evaluation.data import WORD_KINDS
+from eliquare.evaluation.data import WORD_KINDS, unseen_labels
 from eliquare.evaluation.readers import Example
 from eliquare.io import InputError
 
@@ -46,6 +48,7 @@ class Encoded:
         gold: The label of each text, or the tags of each sentence.
         long_share: Share of the examples that are longer than the longest input.
         unknown_share: Share of the tokens that are the unknown token.
+        unseen_labels: How often each label stands here that train never had.
     """
 
     features: list[dict[str, Any]]
@@ -54,6 +57,7 @@ class Encoded:
     gold: list[Any]
     long_share: float
     unknown_share: float
+    unseen_labels: dict[str, int]
 
     def decode(self, answers: Sequence[Any]) -> list[Any]:
         """Return labels or tags, as ``gold``, from label ids ``answers[windows(, tokens)]``."""
@@ -75,7 +79,8 @@ def encode(
 ) -> Encoded:
     """Encode the examples of one split: sentences in windows, texts truncated.
 
-    Of a pair of texts, the longer one is truncated first.
+    Of a pair of texts, the longer one is truncated first. A label that is not among ``labels``
+    stays in ``gold``, where no answer equals it, and is left out of the loss.
     """
     ids = {label: number for number, label in enumerate(labels)}
     features: list[dict[str, Any]] = []
@@ -87,7 +92,7 @@ def encode(
         for window in windows:
             targets = [IGNORE_INDEX] * len(window.input_ids)
             for position, word in zip(window.positions, window.words, strict=True):
-                targets[position] = ids[gold[window.example][word]]
+                targets[position] = ids.get(gold[window.example][word], IGNORE_INDEX)
             features.append({"input_ids": window.input_ids, "labels": targets})
     else:
         gold = [label for (label,) in gold]
@@ -96,9 +101,8 @@ def encode(
         inputs = tokenizer(*columns, truncation="longest_first", max_length=max_length)
         windows = [Window(n, input_ids, [], []) for n, input_ids in enumerate(inputs["input_ids"])]
         for number, label in enumerate(gold):
-            features.append(
-                {name: inputs[name][number] for name in inputs} | {"labels": ids[label]}
-            )
+            target = {"labels": ids.get(label, IGNORE_INDEX)}
+            features.append({name: inputs[name][number] for name in inputs} | target)
     capacity = max_length - tokenizer.num_special_tokens_to_add(kind == "pair")
     order = sorted(range(len(windows)), key=lambda number: -len(windows[number].input_ids))
     unknown = sum(example.count(cast(int, tokenizer.unk_token_id)) for example in tokens)
@@ -109,13 +113,19 @@ def encode(
         gold=gold,
         long_share=sum(len(example) > capacity for example in tokens) / len(examples),
         unknown_share=unknown / max(sum(map(len, tokens)), 1),
+        unseen_labels={
+            label: len(places) for label, places in unseen_labels(kind, labels, examples).items()
+        },
     )
 
 
 def word_prefix(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return what begins a word: byte-level tokenizers mark it by the space before it."""
-    probe = tokenizer.tokenize(" a")
-    return " " if probe and probe[0].startswith("Ġ") else ""
+    """Return what a word needs before it to be encoded as in running text: a space, or nothing.
+
+    Byte-level tokenizers and those of Gemma's kind (mmBERT) mark a word only where a space stands
+    before it; others mark each word, or the tokens inside of words.
+    """
+    return "" if tokenizer.tokenize("a a") == 2 * tokenizer.tokenize("a") else " "
 
 
 def encode_words(

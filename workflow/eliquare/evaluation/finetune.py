@@ -48,9 +48,12 @@ MODEL_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "*.model",
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
 )
-# fmt: on
 # Keys of a seed's metrics.json that are the same for all seeds of a task.
-TASK_KEYS = ("kind", "metric", "labels", "max_length", "sizes", "unknown_share", "long_share")
+TASK_KEYS = (
+    "kind", "metric", "labels", "max_length", "sizes", "unknown_share", "long_share",
+    "unseen_labels",
+)
+# fmt: on
 SEED_KEYS = ("test", "validation", "best_epoch", "steps", "warmup_steps")
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ Files are UTF-8, with or without a byte-order mark, and may be compressed (``.gz
 import contextlib
 import csv
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -34,8 +35,11 @@ UPOS_TAGS = (
 RENAMED_TAGS = {"CONJ": "CCONJ"}
 NO_WORD = re.compile(r"\d+[-.]\d+")  # the number of a multiword token, or an empty node
 IOB_TAG = re.compile(r"O|[BIESLU]-\S+")
+LANGUAGE_PREFIX = re.compile(r"[a-z]{2,}(-[a-z]+)*:")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".json", ".ndjson")
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, str], None]  # records a mistake on a line
 Row = tuple[int, list[str]]  # a line's number from 1, and its columns
@@ -114,7 +118,9 @@ def reported_together(path: str | Path) -> Iterator[Report]:
 def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U file: syntactic words and universal part-of-speech tags.
 
-    Multiword tokens (``3-4``) and empty nodes (``5.1``) are not words and are left out.
+    Multiword tokens (``3-4``) and empty nodes (``5.1``) are not words and are left out. Where words
+    are written without a space (``SpaceAfter=No``) is not kept: systems are fine-tuned on words
+    with spaces between them, as in the field.
     """
     for rows in conllu_sentences(path, report):
         words = [(line, columns) for line, columns in rows if columns[0].isdecimal()]
@@ -163,7 +169,8 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
 
     Tags of IOB, IOB2 and BIOES (also called BILOU) become IOB2 (Tjong Kim Sang and Veenstra 1999,
     "Representing Text Chunks"). Columns are separated by tabs, or by spaces where there is no tab;
-    an empty line ends a sentence; -DOCSTART- lines are skipped.
+    an empty line ends a sentence; -DOCSTART- lines are skipped. Where every word of the file begins
+    with one language code, as in PAN-X ("sl:Ljubljana"), it is removed.
     """
     sentences = [
         [(line, re.split("\t" if "\t" in text else " +", text.strip(" "))) for line, text in lines]
@@ -178,6 +185,10 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
         for place, (_, columns) in enumerate(rows)
     ]
     token = 1 if 2 * sum(numbered) > len(numbered) else 0
+    right = [columns for rows in sentences for _, columns in rows if len(columns) == width]
+    if prefix := language_prefix([columns[token] for columns in right]):
+        message = "%s, line %d: every word begins with %r, as in PAN-X; it is removed"
+        logger.info(message, path, sentences[0][0][0], prefix)
     for rows in sentences:
         mistaken = False
         for line, columns in rows:
@@ -192,9 +203,19 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
             report(line, mistake)
             mistaken = True
         if not mistaken:
-            words = tuple(columns[token] for _, columns in rows)
+            words = tuple(columns[token].removeprefix(prefix) for _, columns in rows)
             labels = to_iob2([columns[-1] for _, columns in rows])
             yield Example(words, tuple(labels), str(path), tuple(line for line, _ in rows))
+
+
+def language_prefix(words: Sequence[str]) -> str:
+    """Return the language code and colon with which all of several words begin, or nothing.
+
+    >>> language_prefix(["sl:Ljubljana", "sl::"])
+    'sl:'
+    """
+    found = {match[0] if (match := LANGUAGE_PREFIX.match(word)) else "" for word in words}
+    return found.pop() if len(words) > 1 and len(found) == 1 else ""
 
 
 def mostly_tagged(path: str | Path) -> bool:

@@ -17,7 +17,8 @@ import torch
 import transformers
 from torch.utils.data import Sampler, SequentialSampler
 
-from eliquare.config.model import Finetuning
+from eliquare.config.model import Finetuning, TaskKind
+from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits
 from eliquare.evaluation.encoding import Encoded, encode
 from eliquare.io import Failure, InputError
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 class Prepared(NamedTuple):
     """A task encoded for a system; ``finetuning.max_length`` is what the model takes at most."""
 
-    kind: str
+    kind: TaskKind
     finetuning: Finetuning
     encoded: dict[str, Encoded]
 
@@ -57,11 +58,13 @@ class System:
             loading.empty_model(loading.load_config(folder))
         )
 
-    def prepare(self, kind: str, splits: Splits, finetuning: Finetuning) -> Prepared:
+    def prepare(self, kind: TaskKind, splits: Splits, finetuning: Finetuning) -> Prepared:
         """Encode a task, once for all its seeds."""
-        max_length = min(finetuning.max_length, self.max_length)
-        if max_length < finetuning.max_length:
-            logger.warning("%s: max_length is lowered to its model's %d", self.folder, max_length)
+        wanted = finetuning.longest_input(kind)
+        max_length = min(wanted, self.max_length)
+        if max_length < wanted:
+            line = "%s: takes at most %d tokens; finetuning's max_length of %d is lowered to that"
+            logger.warning(line, self.folder, max_length, wanted)
         encoded = {
             name: encode(self.tokenizer, kind, getattr(splits, name), splits.labels, max_length)
             for name in ("train", "validation", "test")
@@ -121,6 +124,7 @@ class System:
             "labels": train.labels,
             "unknown_share": {name: part.unknown_share for name, part in encoded.items()},
             "long_share": {name: part.long_share for name, part in encoded.items()},
+            "unseen_labels": {name: part.unseen_labels for name, part in encoded.items()},
         }
         predictions = [
             {"id": number, "gold": right, "predicted": given}
@@ -198,6 +202,14 @@ class TaskTrainer(transformers.Trainer):
         output: Any = self.predict(cast(Any, split.features))
         return split.decode(output.predictions.tolist()), output.metrics["test_loss"]
 
+    def prediction_step(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return loss, answers and labels of a batch; the loss is 0 if train has none of them."""
+        step: Any = super().prediction_step(*arguments, **keywords)
+        loss, answers, labels = step
+        if (labels == IGNORE_INDEX).all():
+            loss = torch.zeros_like(loss)  # the mean over no label is no number
+        return loss, answers, labels
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: nobody asks, and counting a model's parameters at each step takes time."""
         return 0
@@ -220,19 +232,24 @@ def score(kind: str, gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str,
     """Return the metrics of a kind of task, each from 0 to 1.
 
     For upos and ner, gold and predicted hold a list of tags per sentence; otherwise a label per
-    text. ner: F1, precision and recall of entities over all types (micro average) by seqeval,
-    strict in IOB2: an entity counts if its type and both its ends are right, and one that does not
-    begin with B- is none. Otherwise accuracy, and macro-F1 over all labels that occur in gold or
+    text. ner: F1, precision and recall of entities over all types (micro average) by seqeval: an
+    entity counts if its type and both its ends are right. By its default, which conlleval and
+    run_ner.py of transformers share, I- also begins an entity where none of its type is open; in
+    strict IOB2 it does not. Otherwise accuracy, and macro-F1 over all labels that occur in gold or
     predicted, by scikit-learn.
     """
     if kind == "ner":
-        from seqeval.metrics.v1 import precision_recall_fscore_support
+        from seqeval.metrics import sequence_labeling, v1
         from seqeval.scheme import IOB2
 
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            list(gold), list(predicted), average="micro", scheme=IOB2, zero_division=0
-        )
-        scores = {"entity_f1": f1, "entity_precision": precision, "entity_recall": recall}
+        tags, options = (list(gold), list(predicted)), {"average": "micro", "zero_division": 0}
+        conlleval = sequence_labeling.precision_recall_fscore_support(*tags, **options)
+        strict = v1.precision_recall_fscore_support(*tags, **options, scheme=IOB2)
+        scores = {
+            f"entity_{name}{mode}": values[place]
+            for mode, values in (("", conlleval), ("_strict", strict))
+            for name, place in (("f1", 2), ("precision", 0), ("recall", 1))
+        }
     else:
         from sklearn.metrics import accuracy_score, f1_score
 

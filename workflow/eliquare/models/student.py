@@ -64,18 +64,24 @@ def student_config(teacher: PreTrainedConfig, shape: StudentShape) -> PreTrained
 def layer_map(initialization: str, layers: int, teacher_layers: int) -> list[int]:
     """Return the teacher layer (from 0) that each student layer starts as; empty for none.
 
-    ``2n-1``: layer n from layer 2n-1, counted from 1 (electronics2023). ``distilbert``: spread
-    evenly, first and last included: 0, 2, 4, 7, 9, 11 for 6 of 12 (DistilBERT's extraction script,
+    ``even``: the teacher is divided into as many equal parts as the student has layers, and each
+    layer starts as the middle one of its part, the lower of two: 0, 2, 4, 6, 8, 10 for 6 of 12, 1,
+    5, 9, 13, 17, 21 for 6 of 24. ``2n-1``: layer n from layer 2n-1, counted from 1
+    (electronics2023); the same as ``even`` for half the teacher's layers. ``distilbert``: spread
+    with first and last included: 0, 2, 4, 7, 9, 11 for 6 of 12 (DistilBERT's extraction script,
     generalized to other depths).
 
     Raises:
         InputError: the teacher has too few layers for ``2n-1``.
     """
+    if initialization == "even":
+        # Counted from 1: (2n - 1) * T / (2 * S), rounded up.
+        return [((2 * n + 1) * teacher_layers - 1) // (2 * layers) for n in range(layers)]
     if initialization == "2n-1":
         if 2 * layers - 1 > teacher_layers:
             raise InputError(
                 f"initialization: 2n-1 takes layer {2 * layers - 1} of the teacher for layer "
-                f"{layers}, and the teacher has {teacher_layers}; use first, last or distilbert"
+                f"{layers}, and the teacher has {teacher_layers}; use even, or first or last"
             )
         return [2 * index for index in range(layers)]
     if initialization == "distilbert":

@@ -12,8 +12,8 @@ from importlib import resources
 
 from eliquare.config.model import PublishedTable
 
-# The metric of ours that the printed scores of a kind of task are compared with. Rows of any other
-# kind are no scores.
+# The metric of ours that the printed scores of a kind of task are compared with; of names that of
+# run_ner.py, as conlleval counts. Rows of any other kind are no scores.
 COMPARABLE = {
     "upos": "accuracy",
     "ner": "entity_f1",

@@ -27,7 +27,16 @@ from eliquare.paths import Paths
 
 # Upper over lower quartile of a latency: above this, other work disturbed the measurement.
 STEADY = 1.5
-METRICS = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "entity_f1": "entity F1"}
+METRICS = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "entity_f1": "entity F1, conlleval",
+    "entity_precision": "entity precision, conlleval",
+    "entity_recall": "entity recall, conlleval",
+    "entity_f1_strict": "entity F1, strict IOB2",
+    "entity_precision_strict": "entity precision, strict IOB2",
+    "entity_recall_strict": "entity recall, strict IOB2",
+}
 Entry = Student | Teacher | System
 Run = tuple[str, int]  # a distilled model, and a fine-tuning seed
 # For each (system, language): its sizes and speeds.
@@ -190,6 +199,18 @@ class Experiment:
         """Return the name of a student's teacher; empty for a system that is no student."""
         student = self.settings.students.get(system)
         return (student and student.teacher) or ""
+
+    def evaluated(self, system: str, task: str) -> dict[str, Any]:
+        """Return what the fine-tuning of a system says of a task: its lengths and labels.
+
+        Empty if the system is not for the task's language.
+        """
+        language = self.settings.tasks[task].language
+        if not self.paths.is_for(system, language):
+            return {}
+        scores = self._read(self.paths.scores(language, self.members[system][0]))
+        found: dict[str, Any] = scores["tasks"].get(task, {})
+        return found
 
     def runs(self, system: str, task: str, split: str) -> dict[Run, dict[str, float]]:
         """Return the metrics of each run of a system on a task; none if it is not for the task."""

@@ -4,12 +4,14 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 """
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
 from scipy.stats import wilcoxon
 
+from eliquare.evaluation.data import WORD_KINDS
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import published, results
 from eliquare.reporting.formats import Cell, Column, Table, tabulate, write
@@ -24,6 +26,8 @@ from eliquare.reporting.results import (
 )
 
 FEWEST_PAIRS = 5
+# A larger share of truncated texts is reported.
+TRUNCATED_SHARE = 0.01
 CONDITION = ("device", "threads", "precision", "sequence_length")
 
 
@@ -94,8 +98,27 @@ def scores(experiment: Experiment, tasks: list[str]) -> Table:
             records[system] |= score_record(experiment, task, column, score, bold=bold)
     alone = len(experiment.settings.experiment.seeds) == 1
     notes = ["With one fine-tuning seed its spread is unknown."] if alone else []
+    notes += [note for task in tasks for note in task_notes(experiment, task)]
     columns = score_columns(experiment, tasks)
     return tabulate(experiment, "scores", list(records.values()), columns, notes)
+
+
+def task_notes(experiment: Experiment, task: str) -> Iterator[str]:
+    """Yield what the scores of a task lack: labels that train never had, texts truncated."""
+    found = {s: facts for s in experiment.systems if (facts := experiment.evaluated(s, task))}
+    title = experiment.task_title(task)
+    for split, unseen in next(iter(found.values()), {}).get("unseen_labels", {}).items():
+        if unseen:
+            words = ", ".join(f"{label} ({n:,})" for label, n in unseen.items())
+            lack = f"training never had these {split} labels, which count as errors"
+            yield f"{title}: {lack}: {words}."
+    if experiment.settings.tasks[task].kind in WORD_KINDS:
+        return
+    longest = max(found, key=lambda system: found[system]["long_share"]["test"], default=None)
+    if longest and (share := found[longest]["long_share"]["test"]) > TRUNCATED_SHARE:
+        length, system = found[longest]["max_length"], experiment.label(longest)
+        words = f"{share:.1%} of the test texts are truncated to {length:,} tokens"
+        yield f"{title}: {words} ({system}, the largest share)."
 
 
 def all_metrics(experiment: Experiment) -> Table:
