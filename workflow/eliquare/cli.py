@@ -92,7 +92,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "tables": Stage("reporting.tables:write_tables", 4, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 2, "figures of an experiment"),
         "release": Stage("reporting.card:release", 2, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 4, "the HTML report"),
+        "report": Stage("reporting.report:write_report", 5, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

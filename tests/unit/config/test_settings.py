@@ -162,7 +162,18 @@ MISTAKES = {
     "vocabulary and extension": ("extensions", {"sentences": {}}, "extensions.sentences"),
     "a seed by hand": ("students/full@2", {"extends": "full"}, "students.full@2", "seeds"),
     # what belongs together
-    "steps and epochs": ("students/full/training/max_steps", 5, "students.full.training", "both"),
+    "a bound of nothing": (
+        "teachers/big/training/min_steps",
+        5,
+        "teachers.big.training.min_steps",
+        "num_train_epochs",
+    ),
+    "bounds that cross": (
+        "students/full/training",
+        {"num_train_epochs": 1, "min_steps": 9, "max_steps": 5},
+        "students.full.training.max_steps",
+        "less than min_steps",
+    ),
     "no budget": ("students/full/training", {}, "students.full.training", "max_steps"),
     "no teacher": ("students/full/teacher", ..., "students.full.teacher", "missing"),
     "untrained teacher": (

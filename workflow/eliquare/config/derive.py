@@ -138,7 +138,7 @@ def smoke_run(settings: Configuration) -> Configuration:
         if not (training.max_steps or training.num_train_epochs):
             return {}
         micro_batches = min(training.gradient_accumulation_steps, 2)
-        steps = {"max_steps": 3, "num_train_epochs": None, "num_evals": 1}
+        steps = {"max_steps": 3, "num_train_epochs": None, "min_steps": None, "num_evals": 1}
         return steps | {"gradient_accumulation_steps": micro_batches}
 
     def few_documents(corpus: Corpus) -> Values:

@@ -145,9 +145,13 @@ class Masking(Settings):
 class Training(Settings):
     """Budget and optimizer, by the names of transformers' `TrainingArguments`."""
 
+    num_train_epochs: float | None = Field(None, gt=0)
+    """Epochs over the sequences; min_steps and max_steps bound the optimizer steps that they make."""
+    min_steps: int | None = Field(None, ge=1)
+    """At least so many steps, for a small corpus. With num_train_epochs alone."""
     max_steps: int | None = Field(None, ge=0)
-    """Optimizer steps; 0 leaves the model as it starts. Give this or num_train_epochs."""
-    num_train_epochs: float | None = Field(None, gt=0, description="Epochs over the sequences.")
+    """At most so many steps, for a large corpus; without num_train_epochs exactly so many. 0 leaves
+    the model as it starts."""
     per_device_train_batch_size: int = Field(8, ge=1)
     """Sequences of a micro-batch, on each GPU or process."""
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches per step.")
@@ -172,10 +176,21 @@ class Training(Settings):
     gradient_accumulation_steps x gpus sequences."""
     threads: int = Field(2, ge=1, description="Threads of each process.")
 
-    @property
-    def has_budget(self) -> bool:
-        """Whether it says, in one way, how long to train."""
-        return (self.max_steps is None) != (self.num_train_epochs is None)
+    def budget_problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with how long it trains; one that is never run needs no budget."""
+        if self.max_steps is None and self.num_train_epochs is None:
+            yield (), "give num_train_epochs or max_steps"
+        elif self.min_steps is not None and self.num_train_epochs is None:
+            yield ("min_steps",), "min_steps is a bound of num_train_epochs; give it too"
+        elif self.max_steps and self.max_steps < (self.min_steps or 0):
+            yield ("max_steps",), f"{self.max_steps} is less than min_steps, {self.min_steps}"
+
+    def steps(self, epoch: float) -> int:
+        """Return the optimizer steps, where an epoch has so many."""
+        if self.num_train_epochs is None or self.max_steps == 0:
+            return self.max_steps or 0
+        wanted = max(round(self.num_train_epochs * epoch), self.min_steps or 1)
+        return min(wanted, self.max_steps or wanted)
 
 
 # Keys of a training that say how it runs and decide no result. ``gpus`` decides the size of a step.
@@ -211,7 +226,6 @@ KEYS = {
     "classification": ("", "text_column label_column"),
     "pair": ("text_pair_column", "text_column label_column"),
 }
-BUDGET = "give max_steps or num_train_epochs, and not both"
 HEADS = "{} is no multiple of {} attention heads"
 
 
@@ -242,8 +256,8 @@ class Teacher(Compared, Shape, Sourced):
         """Yield the problems of the keys of its source, the budget and the shape."""
         yield from super().problems()
         if self.source in ("pretrain", "adapt"):
-            if not self.training.has_budget:
-                yield ("training",), BUDGET
+            for path, message in self.training.budget_problems():
+                yield ("training", *path), message
             if self.training.max_steps == 0:
                 yield ("training", "max_steps"), "0 trains no teacher; give at least 1"
         if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
@@ -370,8 +384,8 @@ class Student(Compared, StudentShape):
             return
         if self.teacher is None:
             yield ("teacher",), "missing; a student needs a teacher"
-        if not self.training.has_budget:
-            yield ("training",), BUDGET
+        for path, message in self.training.budget_problems():
+            yield ("training", *path), message
         if len(self.teachers) == 1:
             yield ("teachers",), "expected at least 2 teachers; one alone is `teacher`"
         if self.teachers and self.teacher not in self.teachers:

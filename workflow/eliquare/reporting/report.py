@@ -33,16 +33,22 @@ def write_report(options: ReportOptions) -> None:
         sections.distillations(experiment),
         sections.costs(experiment),
     )
-    trained = [
-        read_json(experiment.paths.student(*names) / "provenance.json")
+    origins = {
+        names: read_json(experiment.paths.student(*names) / "provenance.json")
         for names in experiment.paths.distillations()
-    ]
+    }
+    trained = list(origins.values())
     written = render(
         "report.html.j2",
         experiment=experiment,
         headline=sections.headline(experiment),
         tables={table.name: table for table in (*made, *own) if table and table.rows},
         figures=figures(options.figures),
+        warnings=[
+            f"{experiment.member_label(student)}, {experiment.language(corpus)}: {line}"
+            for (student, corpus), origin in origins.items()
+            for line in origin.get("warnings", [])
+        ],
         versions=distinct(each["versions"] for each in trained),
         hardware=distinct(each["hardware"] for each in trained),
         benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
