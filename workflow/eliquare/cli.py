@@ -67,7 +67,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
         "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
-        "report": Stage("vocabulary.report:report", 3, "report what a reduction changed"),
+        "report": Stage("vocabulary.report:report", 4, "report what a reduction changed"),
     },
     "models": {
         "fetch": Stage("models.hub:fetch", 1, "fetch a model from a hub or a folder"),
@@ -90,7 +90,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "reporting": {
         "tables": Stage("reporting.tables:write_tables", 4, "tables of an experiment"),
-        "figures": Stage("reporting.figures:write_figures", 2, "figures of an experiment"),
+        "figures": Stage("reporting.figures:write_figures", 3, "figures of an experiment"),
         "release": Stage("reporting.card:release", 2, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 5, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),

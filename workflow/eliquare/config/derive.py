@@ -124,6 +124,11 @@ def completed(settings: Configuration) -> Configuration:
         if section in ("students", "systems"):
             for name, entry in entries.items():
                 values[section][name]["languages"] = entry.languages or languages
+    values["vocabularies"] = {
+        name: {"multiple_of": rule.rounding}
+        for name, rule in settings.vocabularies.items()
+        if rule.coverage is not None
+    }
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
         values["tasks"][name]["finetuning"] = settings.finetuning.model_copy(update=own)

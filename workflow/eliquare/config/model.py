@@ -146,7 +146,7 @@ class Training(Settings):
     """Budget and optimizer, by the names of transformers' `TrainingArguments`."""
 
     num_train_epochs: float | None = Field(None, gt=0)
-    """Epochs over the sequences; min_steps and max_steps bound the optimizer steps that they make."""
+    """Epochs over the sequences; min_steps and max_steps bound the steps that they make."""
     min_steps: int | None = Field(None, ge=1)
     """At least so many steps, for a small corpus. With num_train_epochs alone."""
     max_steps: int | None = Field(None, ge=0)
@@ -282,6 +282,14 @@ class SelectionRule(Settings):
     always_keep: str | None = Field(None, description="Besides: tokens of this file, one per line.")
     scripts: Once[str] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
+    multiple_of: int | None = Field(None, ge=1)
+    """The most frequent tokens left are added until the number is a multiple of this; 64, which
+    suits a GPU, by default with `coverage`, and any number with the other rules."""
+
+    @property
+    def rounding(self) -> int:
+        """The number of tokens is a multiple of this."""
+        return self.multiple_of or (1 if self.coverage is None else 64)
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where there is no rule, or more than one."""

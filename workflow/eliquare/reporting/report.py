@@ -28,6 +28,7 @@ def write_report(options: ReportOptions) -> None:
     own = (
         sections.corpora(experiment),
         sections.vocabularies(experiment),
+        sections.vocabulary_sizes(experiment),
         sections.verifications(experiment),
         sections.recipes(experiment),
         sections.distillations(experiment),
@@ -66,7 +67,9 @@ def print_summary(options: ExperimentOptions) -> None:
 
 def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
     """Return the figures of the figures stage by kind, each with its PNG as a data address."""
-    kinds: dict[str, list[dict[str, str]]] = {"size": [], "scores": [], "curves": []}
+    kinds: dict[str, list[dict[str, str]]] = {
+        kind: [] for kind in ("size", "scores", "curves", "vocabulary")
+    }
     for figure in read_json(folder / "figures.json"):
         picture = existing(folder / f"{figure['name']}.png", "figure").read_bytes()
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")

@@ -186,6 +186,16 @@ def vocabularies(experiment: Experiment) -> Table:
     return tabulate(experiment, "vocabularies", records)
 
 
+def vocabulary_sizes(experiment: Experiment) -> Table:
+    """Number of tokens against coverage and fertility, with the chosen number."""
+    records = [
+        report | point | {"is chosen": Cell("chosen", bold=True) if point["chosen"] else Cell("")}
+        for report in experiment.vocabularies
+        for point in report.get("curve", [])
+    ]
+    return tabulate(experiment, "vocabulary_sizes", records)
+
+
 def verifications(experiment: Experiment) -> Table:
     """The comparison of each reduced model with the full one.
 

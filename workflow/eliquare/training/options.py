@@ -80,7 +80,9 @@ class TrainingOptions(Options, Training):
         if steps < epoch:
             advice.append("less than one epoch leaves text unseen: max_steps bounds it")
         size = f"{self.step_size:,} sequences, {steps / epoch:.2f} epochs"
-        return [f"only {steps:,} {'step' if steps == 1 else 'steps'} of {size}; {'; '.join(advice)}"]
+        return [
+            f"only {steps:,} {'step' if steps == 1 else 'steps'} of {size}; {'; '.join(advice)}"
+        ]
 
     def provenance(self, inputs: Mapping[str, Path], version: int) -> dict[str, Any]:
         """Return what decides the result, no paths and nothing of how it runs, and the machine.
