@@ -151,7 +151,7 @@ class Paths:
     def training_languages(self, student: str, language: str) -> list[str]:
         """Return the languages whose text a student was distilled on."""
         _, corpus = self.origin(student, language)
-        return list(self.settings.mixtures.get(corpus, [corpus]))
+        return self.settings.members(corpus)
 
     # Any system
 

@@ -71,7 +71,20 @@ MISTAKES = {
     ),
     "out of bounds": ("masking/mlm_probability", 1.5, "masking.mlm_probability", "1.5"),
     "repeated": ("experiment/systems", ["full", "full"], "experiment.systems", "'full'"),
-    "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both", "'sl'"),
+    "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both.languages", "'sl'"),
+    "weights and alpha": (
+        "mixtures/both",
+        {"languages": ["sl", "sw"], "weights": {"sl": 1, "sw": 2}, "alpha": 0.5},
+        "mixtures.both",
+        "not both",
+    ),
+    "a weight of nothing": (
+        "mixtures/both",
+        {"languages": ["sl", "sw"], "weights": {"sl": 1}},
+        "mixtures.both.weights",
+        "each of its languages",
+    ),
+    "no such weighted": ("mixtures/both", {"sl": 1, "sk": 2}, "mixtures.both", "'sk'"),
     "no hash": ("teachers/big/revision", "main", "teachers.big.revision", "'main'", "hexadecimal"),
     # how YAML reads
     "no as a key": (
@@ -81,7 +94,13 @@ MISTAKES = {
         "bare no",
         "in quotes",
     ),
-    "no in a list": ("mixtures/both", ["sl", False], "mixtures.both.1", "bare no", "in quotes"),
+    "no in a list": (
+        "mixtures/both",
+        ["sl", False],
+        "mixtures.both.languages.1",
+        "bare no",
+        "in quotes",
+    ),
     "no as a value": ("tasks/names/language", False, "tasks.names.language", "bare no"),
     "5e-4": (
         "students/full/training/learning_rate",

@@ -71,7 +71,7 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
     ``written`` is the configuration as the user wrote it, mistakes included.
     """
     references: list[tuple[KeyPath, Any, Collection[str]]] = [
-        (("mixtures", name), members, REFERENCES["language"])
+        (("mixtures", name), mapping(members).get("languages", members), REFERENCES["language"])
         for name, members in mapping(written.get("mixtures")).items()
     ]
     entries: list[tuple[KeyPath, Any]] = [(("experiment",), written.get("experiment"))]
@@ -208,7 +208,7 @@ def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (path of keys, file) of every file that the experiment reads."""
     trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
     corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
-    for code in sorted({code for name in corpora for code in settings.mixtures.get(name, [name])}):
+    for code in sorted({code for name in corpora for code in settings.members(name)}):
         corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
         if corpus.file is not None:
             yield (*path, "file"), corpus.file

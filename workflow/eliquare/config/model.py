@@ -6,9 +6,16 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 """
 
 from collections.abc import Hashable, Iterator
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from eliquare.config.objective import EXTENSION_TERMS, Objective, Problem, Settings
 
@@ -90,6 +97,8 @@ class Corpus(DocumentFilter, Sourced):
     source: Literal["dump", "text", "dataset"]
     """`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face dataset, as
     `wikimedia/wikipedia`."""
+    identify: bool = False
+    """Drop documents that are identified as another language, by py3langid, which must know it."""
     wiki: str | None = Field(None, description="dump: its database; by default `<code>wiki`.")
     date: Date = "latest"
     """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
@@ -111,6 +120,47 @@ class Language(Settings):
 
     name: str = Field("", description="Name of the language in the report.")
     corpus: Corpus = Field(description="Where its text comes from.")
+
+
+class Mixture(Settings):
+    """A corpus of several: a list of languages; their weights, as `{sw: 1, sw-web: 3}`; or keys.
+
+    With weights or alpha a corpus is repeated, or a part of its documents taken, so that the shares
+    of the text (in characters) are as wanted, and as much text in all as without. What is taken is
+    decided by a hash of each document.
+    """
+
+    languages: Annotated[Once[CorpusName], Field(min_length=2)]
+    """Codes of its languages."""
+    weights: dict[CorpusName, Annotated[float, Field(gt=0)]] = Field({})
+    """Share of the text of each, in proportion to these."""
+    alpha: float | None = Field(None, gt=0, le=1)
+    """Share of each in proportion to its own size to this power: 1 as it is, 0.3 in XLM-R."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list_or_weights(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return {"languages": value}
+        if isinstance(value, dict) and value and not set(value) & {*cls.model_fields}:
+            return {"languages": list(value), "weights": value}
+        return value
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where there are weights and alpha, or not a weight for each."""
+        if self.weights and self.alpha is not None:
+            yield (), "give weights or alpha, and not both"
+        if self.weights and {*self.weights} != {*self.languages}:
+            yield ("weights",), "give each of its languages a weight, and no other"
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe all ways to write a mixture."""
+        keys = handler.resolve_ref_schema(handler(core_schema))
+        properties = keys["properties"]
+        return {"anyOf": [properties["languages"], properties["weights"], keys]}
 
 
 class Sequences(Settings):
@@ -516,8 +566,8 @@ class Configuration(Settings):
     """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")
     languages: dict[CorpusName, Language] = Field(min_length=1, description="By Wikipedia code.")
-    mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field({})
-    """Corpora of several languages, by name, each a list of language codes. A multilingual teacher
+    mixtures: dict[CorpusName, Mixture] = Field({})
+    """Corpora of several languages, or of several sources of one, by name. A multilingual teacher
     is pre-trained on one, a multilingual student distilled on one."""
     sequences: Sequences = Field(Sequences(), description="How documents become sequences.")
     masking: Masking = Field(Masking(), description="Masked language modelling.")
@@ -533,3 +583,8 @@ class Configuration(Settings):
     """How every system is fine-tuned, unless its task differs."""
     benchmark: Benchmark = Field(Benchmark(), description="How systems are measured.")
     experiment: Experiment = Field(description="What is compared, and on what.")
+
+    def members(self, corpus: str) -> list[str]:
+        """Return the languages of a mixture; of a language, itself alone."""
+        mixture = self.mixtures.get(corpus)
+        return mixture.languages if mixture else [corpus]

@@ -161,7 +161,7 @@ class Experiment:
     def language(self, code: str) -> str:
         """Return a language's name, or a mixture's with its languages."""
         if code in self.settings.mixtures:
-            members = ", ".join(map(self.language, self.settings.mixtures[code]))
+            members = ", ".join(map(self.language, self.settings.members(code)))
             return f"{code} ({members})"
         language = self.settings.languages.get(code)
         return (language and language.name) or code

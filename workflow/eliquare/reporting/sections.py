@@ -260,7 +260,7 @@ def names_of(experiment: Experiment) -> set[str]:
         corpora.update(filter(None, [getattr(entry, "corpus", None)]))
         linked += filter(None, [entry.teacher, getattr(entry, "reduced_from", None)])
         linked += getattr(entry, "teachers", [])
-    corpora |= {code for corpus in corpora for code in settings.mixtures.get(corpus, [])}
+    corpora |= {code for corpus in corpora for code in settings.members(corpus)}
     dumps = {
         f"{paths.wiki(code)}-{settings.languages[code].corpus.date}"
         for code in corpora & settings.languages.keys()
