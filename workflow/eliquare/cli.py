@@ -60,7 +60,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "text": Stage("corpus.sources:read_text", 1, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
-        "tokenize": Stage("corpus.sequences:tokenize", 2, "make sequences of documents, and count"),
+        "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
     },
     "vocabulary": {

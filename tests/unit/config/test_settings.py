@@ -401,6 +401,20 @@ def test_teachers_of_a_reduced_student_are_one_model(small):
     assert line.startswith("students.pre.teachers: other")
 
 
+def test_teachers_of_a_student_have_the_same_tokens(small):
+    training = {"max_steps": 1}
+    small["extensions"] = {"longer": {}}
+    adapted = {"source": "adapt", "teacher": "big", "training": training}
+    small["teachers"]["own"] = adapted | {"extension": "longer"}
+    small["teachers"]["again"] = adapted | {"teacher": "own"}
+    small["students"]["full"] |= {"teacher": "own", "teachers": {"own": 1, "again": 1}}
+    complete(small)
+    small["students"]["full"]["teachers"] = {"own": 1, "big": 1}
+    lines = errors_of(small)
+    assert all(": big and own have other tokens" in line for line in lines)
+    assert lines[0].startswith("students.full.teachers")
+
+
 @pytest.mark.parametrize("objective", [{"hidden": 1}, {"preset": "minilm"}])
 def test_terms_of_an_extended_student_can_be_compared_across_tokenizers(small, objective):
     small["extensions"] = {"longer": {}}

@@ -149,6 +149,16 @@ def root(settings: Configuration, name: str) -> str | None:
     return name
 
 
+def extended(settings: Configuration, name: str) -> str | None:
+    """Return the last teacher on the way to this one that got new tokens, if there is one."""
+    if root(settings, name) is None:
+        return None
+    entry = settings.teachers[name]
+    if entry.extension or not entry.teacher:
+        return name if entry.extension else None
+    return extended(settings, entry.teacher)
+
+
 def student_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield what makes a student of its teachers impossible."""
     own = root(settings, student.teacher or "")
@@ -156,6 +166,12 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
         if root(settings, name) != own:
             message = f"{name} and {student.teacher}, if reduced, must be adapted from one model"
             yield ("teachers",), message
+    for name in student.teachers:
+        if extended(settings, name) != extended(settings, student.teacher or ""):
+            message = (
+                f"{name} and {student.teacher} have other tokens, since an extension gave some"
+            )
+            yield ("teachers",), f"{message}; the teachers of a student have the same"
     if own is None or settings.teachers[own].source != "pretrain":
         return
     # The configuration says the shape of the teacher.

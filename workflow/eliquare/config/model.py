@@ -270,7 +270,7 @@ KEYS = {
     "hub": ("model revision", ""),
     "folder": ("model", ""),
     "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
-    "adapt": ("teacher", "training"),
+    "adapt": ("teacher", "extension training"),
     "upos": ("", ""),
     "ner": ("", ""),
     "classification": ("", "text_column label_column"),
@@ -296,6 +296,8 @@ class Teacher(Compared, Shape, Sourced):
     model: str | None = Field(None, description="hub: id; folder: path.")
     revision: Commit | None = Field(None, description="hub: the commit, 40 hexadecimal digits.")
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
+    extension: Name | None = None
+    """adapt: which of `extensions` gives the teacher new tokens first."""
     corpus: CorpusName | None = Field(None, description="pretrain: a mixture or a language.")
     tokenizer: Literal["wordpiece", "unigram"] = "wordpiece"
     """pretrain: the kind of tokenizer."""
