@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from fontTools import unicodedata
 from pydantic import Field
+from tokenizers import decoders
 
 from eliquare.cli import Options
 from eliquare.config.model import Sequences
@@ -225,17 +226,19 @@ def missing_scripts(tokenizer: CorpusTokenizer, characters: Mapping[str, int]) -
     ``characters`` counts each character of the corpus. Scripts of less than SCRIPT_SHARE of its
     letters are passed over.
     """
-    backend, normalizer = tokenizer.backend, tokenizer.backend.normalizer
-    each_token = [[index] for index in range(len(tokenizer.tokens))]
-    known = set("".join(backend.decode_batch(each_token, skip_special_tokens=False)))
-    known |= set("".join(tokenizer.tokens))
+    normalizer = tokenizer.backend.normalizer
+    known = set("".join(tokenizer.tokens))
+    if "ByteLevel(" in f"{normalizer} {tokenizer.backend.pre_tokenizer}":
+        # Each character of such a token stands for a byte.
+        byte_level, normalizer = decoders.ByteLevel(), None
+        known = set("".join(byte_level.decode([token]) for token in tokenizer.tokens))
     letters, missing = Counter[str](), Counter[str]()
     for character, count in characters.items():
         if character.isalpha():
             script = unicodedata.script(character)
             normal = normalizer.normalize_str(character) if normalizer else character
             letters[script] += count
-            missing[script] += count * bool(set(normal.strip("▁ ")) - known)
+            missing[script] += count * bool(set(normal) - known)
     least = SCRIPT_SHARE * letters.total()
     found = [s for s, count in letters.items() if count >= least and missing[s] > count / 2]
     return sorted(map(unicodedata.script_name, found))
