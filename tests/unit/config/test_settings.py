@@ -401,6 +401,27 @@ def test_teachers_of_a_reduced_student_are_one_model(small):
     assert line.startswith("students.pre.teachers: other")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"source": "dump"},
+        {"source": "text", "files": ["a.txt"]},
+        {"source": "dataset", "dataset": "HuggingFaceFW/fineweb-2", "configuration": "slv_Latn"},
+    ],
+)
+def test_every_source_may_end_early_and_identify_its_language(small, source):
+    corpus = source | {"max_documents": 1000, "identify": True}
+    small["languages"]["sl"]["corpus"] = corpus
+    assert complete(small).languages["sl"].corpus.max_documents == 1000
+
+
+def test_coverage_is_rounded_in_the_completed_settings_alone(small):
+    small["vocabularies"] |= {"covered": {"coverage": 0.99}, "exactly": {"top_k": 9}}
+    vocabularies = complete(small).vocabularies
+    assert vocabularies["covered"].multiple_of == 64
+    assert vocabularies["exactly"].multiple_of is None
+
+
 def test_teachers_of_a_student_have_the_same_tokens(small):
     training = {"max_steps": 1}
     small["extensions"] = {"longer": {}}
