@@ -156,10 +156,10 @@ SWAHILI = (
 
 def test_documents_of_another_language_are_dropped_and_counted(tmp_path, out):
     file = tmp_path / "text.txt"
-    file.write_text("\n".join([SWAHILI, ENGLISH, f"{SWAHILI} Asante sana.", "12345 + 67890 = ?"]))
+    file.write_text("\n".join([SWAHILI, ENGLISH, f"{SWAHILI} Asante sana."]))
     found = text([file], out, identify="sw", near_duplicates=False)
     assert [d.id for d in found] == ["1-1", "1-3"]
-    assert report(out)["dropped"]["other_language"] == 2
+    assert report(out)["dropped"]["other_language"] == 1
 
 
 def test_a_language_that_cannot_be_identified_is_refused(tmp_path, out):
