@@ -289,7 +289,7 @@ def test_epochs_become_steps(world, tmp_path):
         tmp_path / "out", max_steps=None, num_train_epochs=2.5, gradient_accumulation_steps=2
     )
     assert options.step_size == 8
-    assert options.steps(sequences=80) == 25
+    assert options.steps(epoch=80 / options.step_size) == 25
     assert options.steps(sequences=1) == 1
 
 
