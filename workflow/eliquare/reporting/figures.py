@@ -48,16 +48,11 @@ def write_figures(options: OutputOptions) -> None:
             name = f"curves-{curve.student}-{curve.corpus}"
             add(loss_curves(experiment, curve), "curves", name, title)
         for report in experiment.vocabularies:
-            if curve := report.get("curve"):
-                title = f"Size of the vocabulary: {vocabulary_title(experiment, report)}"
-                names = (report[key] for key in ("corpus", "teacher", "vocabulary"))
-                name = f"vocabulary-{'-'.join(names)}"
-                add(
-                    vocabulary_curve(curve, vocabulary_title(experiment, report)),
-                    "vocabulary",
-                    name,
-                    title,
-                )
+            if sizes := report.get("curve"):
+                title = vocabulary_title(experiment, report)
+                names = "-".join(report[key] for key in ("corpus", "teacher", "vocabulary"))
+                figure = vocabulary_curve(sizes, title)
+                add(figure, "vocabulary", f"vocabulary-{names}", f"Size of the vocabulary: {title}")
         write_json(folder / "figures.json", listed)
 
 
