@@ -232,6 +232,11 @@ def vocabulary(language: str) -> dict[str, Any]:
     return {
         "tokens": {"selected": 30_050, "of": 119_547, "by_reason": {"special": 5}},
         "token_coverage": 0.9987,
+        "curve": [
+            {"tokens": tokens, "coverage": share, "chosen": tokens == 30_050}
+            | {"fertility": 2.31 + 1 - share, "unknown_share": 0.0002}
+            for tokens, share in ((9_000, 0.9), (20_000, 0.99), (30_050, 0.9987), (60_000, 1.0))
+        ],
         "parameters": {"before": 177_974_523, "after": 109_000_000},
         "texts": {"corpus": effect, f"{language}-ner": effect},
         "verification": verification(language),

@@ -46,6 +46,12 @@ def test_minutes_of_a_training(folder):
     expected = 60 + 2 * 4 * 1.5e6 * 6 * 1e12 / 80e12 / 60
     assert resources.training_minutes(1, epochs, folder, [1e12], max_length=100) == round(expected)
     assert resources.training_minutes(1, epochs, folder, [1e12], max_length=100, longest=99) == 99
+    # With bounds, those of the steps of 8 sequences.
+    for bound, steps in (({"min_steps": 10_000}, 10_000), ({"max_steps": 10}, 10)):
+        training = Training(num_train_epochs=4, **bound)
+        expected = 60 + 2 * steps * 800 * 6 * 1e12 / 80e12 / 60
+        found = resources.training_minutes(1, training, folder, [1e12], max_length=100)
+        assert found == round(expected)
 
 
 def test_memory_of_a_training_is_that_of_all_its_processes(folder):

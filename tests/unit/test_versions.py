@@ -20,7 +20,7 @@ DIGESTS = {
     "corpus documents": (1, "8b8e4d6f2697302d7dc26835e900e3e126832fbc758917e899654ccf7d3d19a6"),
     "corpus mixture": (1, "71c809b5e601a7d3a7fe00edebd2a0e6645d95d7e179cdce9cd9ecaca1db1617"),
     "models tokenizer": (2, "7d65d86cb940581559b81e29d6625f0baa347c6318edcaaa62b58d835c60def8"),
-    "corpus tokenize": (2, "21a62b649a82930afa069e3ae56f5e053462ff9595284acfa99a0cba3a04adfa"),
+    "corpus tokenize": (3, "1be40dcd4de29802849eb29f09b512c86ece365a704285f2f6c9c2999c792c9e"),
     "corpus mask": (2, "d82cefbd59582a74d2033a7077d65331e000c1068bea0918f1809e6e7e3a4f48"),
     "extension tokenize": (1, "ab94809a7ba1299ec3600ff575d7918f7950aaccf9d5d51e3369577479080ceb"),
     "extension mask": (1, "d5d22f5f9ed52692d248516c788b672afa5e96435d945551fc5a8d5ae8ed821d"),

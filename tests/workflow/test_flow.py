@@ -54,7 +54,20 @@ def configuration(mmbert: Path) -> dict[str, Any]:
         "extension": "more",
         "training": {"max_steps": 4},
     }
-    config["experiment"] |= {"systems": ["pre", "post", "longer", "reduced"]}
+    # For a language that the teacher does not know: new tokens, pre-training, distillation.
+    config["teachers"]["own"] = {
+        "source": "adapt",
+        "teacher": "teacher",
+        "extension": "more",
+        "training": {"max_steps": 4},
+    }
+    config["students"]["of-own"] = {
+        "extends": "pre",
+        "teacher": "own",
+        "vocabulary": None,
+        "training": {"max_steps": 4},
+    }
+    config["experiment"] |= {"systems": ["pre", "post", "longer", "of-own", "reduced"]}
     return config
 
 
@@ -80,7 +93,7 @@ def read(file: Path) -> Any:
 
 def test_every_system_has_a_score_and_a_size(flow):
     project, path = flow
-    systems = {"pre", "post", "longer", "reduced"}
+    systems = {"pre", "post", "longer", "of-own", "reduced"}
     scores = rows(project.folder, "scores")
     assert set(scores) == systems
     assert all(0 < float(row["qaa/qaa-upos accuracy"]) < 1 for row in scores.values())
@@ -89,6 +102,10 @@ def test_every_system_has_a_score_and_a_size(flow):
         for name in systems
     }
     assert sizes["pre"] == sizes["post"] <= sizes["longer"] - 60
+    # The teacher's tokens, those that are new, and nothing else.
+    assert sizes["of-own"] == sizes["longer"]
+    adapted = read(project.folder / "results/corpora/qaa/own/full/model/config.json")
+    assert adapted["vocab_size"] == sizes["of-own"]
     assert (project.folder / "results/flow/report.html").stat().st_size > 50_000
     assert project.planned(path) == {}
 

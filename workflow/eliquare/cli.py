@@ -62,7 +62,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "text": Stage("corpus.sources:read_text", 1, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
-        "tokenize": Stage("corpus.sequences:tokenize", 2, "make sequences of documents, and count"),
+        "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
     },
     "vocabulary": {
@@ -95,7 +95,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "tables": Stage("reporting.tables:write_tables", 5, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 3, "figures of an experiment"),
         "release": Stage("reporting.card:release", 3, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 4, "the HTML report"),
+        "report": Stage("reporting.report:write_report", 5, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

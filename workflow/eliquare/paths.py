@@ -81,16 +81,37 @@ class Paths:
                 corpus = self.corpus_of(name, language)
             if entry and entry.teacher and vocabulary:
                 found.append((corpus, entry.teacher, vocabulary))
+            teacher = entry.teacher if entry else name
+            if isinstance(entry, Student):
+                _, corpus = self.origin(name, language)
+            for each in self.adapted_from(teacher) if teacher else ():
+                adapted = self.settings.teachers[each]
+                if adapted.teacher and adapted.extension:
+                    found.append((corpus, adapted.teacher, adapted.extension))
         return list(dict.fromkeys(found))
 
     # Teachers
 
     def root_teacher(self, teacher: str) -> str:
-        """Return the teacher whose tokenizer this one has: itself, or the one it continues."""
+        """Return the teacher whose tokenizer this one has.
+
+        Itself, or the one it continues; one that continues with new tokens has its own.
+        """
         entry = self.settings.teachers[teacher]
-        if entry.source == "adapt" and entry.teacher:
+        if entry.source == "adapt" and entry.teacher and not entry.extension:
             return self.root_teacher(entry.teacher)
         return teacher
+
+    def adapted_from(self, teacher: str) -> list[str]:
+        """Return a teacher, and those that it continues, one after the other."""
+        entry = self.settings.teachers[teacher]
+        before = self.adapted_from(entry.teacher) if entry.teacher else []
+        return [teacher, *before]
+
+    def start_of(self, corpus: str, teacher: str) -> Path:
+        """Return the model that an adapted teacher continues, with new tokens if it has any."""
+        entry = self.settings.teachers[teacher]
+        return self.teacher(corpus, entry.teacher or "", entry.extension or FULL)
 
     def teacher(self, corpus: str, teacher: str, vocabulary: str = FULL) -> Path:
         """Return the model folder of a teacher; adapted and reduced ones belong to a corpus."""
@@ -102,8 +123,11 @@ class Paths:
     def tokenizer(self, corpus: str, teacher: str, vocabulary: str) -> Path:
         """Return the folder with a teacher's tokenizer, in full or reduced to a corpus."""
         root = self.root_teacher(teacher)
-        if vocabulary == FULL and self.settings.teachers[root].source == "pretrain":
+        entry = self.settings.teachers[root]
+        if vocabulary == FULL and entry.source == "pretrain":
             return self.results / "teachers" / root / "tokenizer"
+        if vocabulary == FULL and entry.teacher and entry.extension:
+            return self.tokenizer(corpus, entry.teacher, entry.extension)
         return self.teacher(corpus, root, vocabulary)
 
     # Students
@@ -152,7 +176,7 @@ class Paths:
     def training_languages(self, student: str, language: str) -> list[str]:
         """Return the languages whose text a student was distilled on."""
         _, corpus = self.origin(student, language)
-        return list(self.settings.mixtures.get(corpus, [corpus]))
+        return self.settings.members(corpus)
 
     # Any system
 

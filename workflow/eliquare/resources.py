@@ -4,6 +4,7 @@ The figures were measured on the demo and on a model of mBERT's size, and are tw
 large. Each retry (``attempt`` 2, 3, ...) asks for as much again. A profile can replace any of them.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,12 +74,13 @@ def training_minutes(
     The models of these sizes read each token, and the last one learns from it: 2 operations per
     parameter to read, 4 more to learn.
     """
-    if training.max_steps is not None:
-        per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps
-        tokens = float(training.max_steps * per_step * training.gpus * max_length)
-    else:
+    per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    step = float(per_step * training.gpus * max_length)
+    tokens = math.inf if training.max_steps is None else training.max_steps * step
+    if training.num_train_epochs is not None:
         epoch = megabytes(sequences) * MEGABYTE / LEAST_BYTES_PER_TOKEN
-        tokens = (training.num_train_epochs or 0) * epoch
+        wanted = max(training.num_train_epochs * epoch, (training.min_steps or 0) * step)
+        tokens = min(wanted, tokens)
     operations = tokens * (2 * sum(parameters) + 4 * parameters[-1])
     seconds = operations / OPERATIONS_PER_SECOND / training.gpus
     return minutes(attempt, 60 + 2 * seconds / 60, longest=longest)

@@ -152,6 +152,20 @@ def corpus_of(wildcards):
     return settings.languages[wildcards.corpus].corpus
 
 
+def filter_of(wildcards):
+    """Return the options of the documents that are dropped."""
+    corpus = corpus_of(wildcards)
+    identify = {"identify": wildcards.corpus if corpus.identify else None}
+    return f"{options.words(corpus, DocumentFilter)} {options.words(identify)}".strip()
+
+
+def sampling_of(wildcards):
+    """Return the options of how the languages of a mixture are sampled."""
+    mixture = settings.mixtures[wildcards.corpus]
+    weights = [mixture.weights[code] for code in mixture.languages] if mixture.weights else []
+    return options.words({"alpha": mixture.alpha, "weights": weights})
+
+
 def mirror_of(wildcards):
     """Return the mirror of a wiki: that of the first language that takes it."""
     for code in languages_from("dump"):

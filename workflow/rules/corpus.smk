@@ -65,7 +65,7 @@ rule extract_documents:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.05, *input),
     params:
         version=version("corpus", "documents"),
-        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+        options=filter_of,
         templates=lambda wc: options.words({"expand_templates": corpus_of(wc).expand_templates}),
     message:
         "Read the documents of the dump: {wildcards.corpus}"
@@ -93,7 +93,7 @@ rule read_text:
     params:
         version=version("corpus", "text"),
         document=lookup("languages/{corpus}/corpus/document", within=completed),
-        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+        options=filter_of,
     message:
         "Read the documents of the text files: {wildcards.corpus}"
     shell:
@@ -114,7 +114,7 @@ rule read_dataset:
         "../../envs/eliquare.yaml"
     params:
         version=version("corpus", "dataset"),
-        options=lambda wc: options.words(corpus_of(wc), DocumentFilter),
+        options=filter_of,
         dataset=lambda wc: options.words(
             corpus_of(wc).model_dump(
                 include={"dataset", "configuration", "split", "column", "revision"}
@@ -129,7 +129,7 @@ rule read_dataset:
 
 rule mix:
     input:
-        lambda wc: [paths.documents(code) for code in settings.mixtures[wc.corpus]],
+        lambda wc: [paths.documents(code) for code in settings.members(wc.corpus)],
     output:
         directory("<results>/corpora/{corpus}/documents"),
     log:
@@ -145,10 +145,12 @@ rule mix:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
     params:
         version=version("corpus", "mixture"),
+        sampling=sampling_of,
     message:
         "Mix the documents of several languages: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus mixture --documents {input} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus mixture --documents {input} {params.sampling}"
+        " --output {output} > {log} 2>&1"
 
 
 rule tokenize:

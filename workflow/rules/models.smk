@@ -108,7 +108,7 @@ rule pretrain_teacher:
 
 use rule pretrain_teacher as adapt_teacher with:
     input:
-        model=lambda wc: paths.teacher(wc.corpus, settings.teachers[wc.teacher].teacher),
+        model=lambda wc: paths.start_of(wc.corpus, wc.teacher),
         sequences=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "sequences",
         masking=lambda wc: paths.prepared(wc.corpus, wc.teacher, FULL) / "masking",
     output:

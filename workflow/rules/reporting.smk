@@ -48,6 +48,7 @@ rule figures:
         settings=paths.settings_file,
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
+        vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
         models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
         report(

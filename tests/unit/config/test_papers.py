@@ -62,7 +62,26 @@ def test_experiments_repeat_every_published_score(name, elsewhere):
     assert {system for _, system, _, _ in scores - repeated(settings)} == elsewhere
 
 
-def test_the_first_run_shares_its_recipes_with_the_experiment():
+def test_the_first_run_shares_all_but_its_students_with_the_experiment():
     first = made_by(load("config/config.yaml"), "results")
     experiment = made_by(load("config/experiments/electronics2023.yaml"), "results")
-    assert first.items() <= experiment.items()
+    own = {path for path, names in first.items() if any("students." in name for name in names)}
+    assert not own & experiment.keys()
+    assert {path: names for path, names in first.items() if path not in own}.items() <= (
+        experiment.items()
+    )
+
+
+def test_the_first_run_differs_from_the_paper_in_its_budget_alone():
+    first = load("config/config.yaml").students["small"]
+    paper = load("config/experiments/electronics2023.yaml").students["eliquare-mbert"]
+    budget = {"training", "languages", "label"}
+    assert first.model_dump(exclude=budget) == paper.model_dump(exclude=budget)
+    differing = {name for name, value in first.training if value != getattr(paper.training, name)}
+    assert differing == {
+        "min_steps",
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+    }

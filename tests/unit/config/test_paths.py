@@ -22,6 +22,8 @@ teachers:
   ready: {source: folder, model: resources/models/ready}
   adapted: {source: adapt, teacher: ready, training: {max_steps: 10}}
   twice: {source: adapt, teacher: adapted, training: {max_steps: 10}}
+  own: {source: adapt, teacher: adapted, extension: longer, training: {max_steps: 10}}
+  own-twice: {source: adapt, teacher: own, training: {max_steps: 10}}
 vocabularies: {sentences: {min_sentence_fraction: 0.0005}, few: {top_k: 100}}
 extensions: {longer: {vocabulary: few}, added: {}}
 students:
@@ -38,6 +40,8 @@ students:
   here: {extends: one, languages: [sl]}
   longer: {extends: one, extension: longer}
   added: {extends: one, extension: added}
+  of-own: {extends: one, teacher: own-twice}
+  pre-of-own: {extends: pre, teacher: own}
 systems:
   reduced: {teacher: ready, vocabulary: few}
 tasks:
@@ -45,7 +49,7 @@ tasks:
   topics: {language: sw, kind: classification, train: sw.csv}
 experiment:
   systems: [big, ready, adapted, twice, full, post, pre, of-adapted, pre-of-twice, many, many-post,
-    many-pre, scratch, here, reduced, longer, added]
+    many-pre, scratch, here, reduced, longer, added, of-own, pre-of-own]
 """
 
 
@@ -167,6 +171,22 @@ def test_an_extended_student_has_tokens_that_its_teacher_lacks(paths):
     assert model not in (paths.teacher("sl", "ready", "few"), paths.teacher("sl", "ready"))
     # Learnt from the tokenizer and the text: one place for a teacher and those adapted from it.
     assert paths.prepared("sl", "twice", "longer") == paths.prepared("sl", "ready", "longer")
+
+
+def test_a_teacher_with_new_tokens_is_adapted_with_its_own_tokenizer(paths):
+    assert paths.root_teacher("own-twice") == paths.root_teacher("own") == "own"
+    assert paths.adapted_from("own-twice") == ["own-twice", "own", "adapted", "ready"]
+    # It continues the teacher that got the tokens, and reads text that was tokenized with them.
+    start = paths.start_of("sl", "own")
+    assert start == paths.teacher("sl", "adapted", "longer")
+    assert paths.start_of("sl", "own-twice") == paths.teacher("sl", "own")
+    assert paths.tokenizer("sl", "own-twice", FULL) == paths.tokenizer("sl", "adapted", "longer")
+    assert paths.prepared("sl", "own-twice", FULL) == paths.prepared("sl", "own", FULL)
+    assert paths.prepared("sl", "own", FULL) != paths.prepared("sl", "ready", FULL)
+    # It is reduced as any other.
+    assert paths.tokenizer("sl", "own", "sentences") == paths.teacher("sl", "own", "sentences")
+    assert {("sl", "adapted", "longer"), ("sl", "own", "sentences")} <= {*paths.vocabularies()}
+    assert paths.start_of("sl", "adapted") == paths.teacher("sl", "ready")
 
 
 def test_a_student_that_is_not_trained_is_as_it_starts(paths):

@@ -71,7 +71,20 @@ MISTAKES = {
     ),
     "out of bounds": ("masking/mlm_probability", 1.5, "masking.mlm_probability", "1.5"),
     "repeated": ("experiment/systems", ["full", "full"], "experiment.systems", "'full'"),
-    "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both", "'sl'"),
+    "one language twice": ("mixtures/both", ["sl", "sl"], "mixtures.both.languages", "'sl'"),
+    "weights and alpha": (
+        "mixtures/both",
+        {"languages": ["sl", "sw"], "weights": {"sl": 1, "sw": 2}, "alpha": 0.5},
+        "mixtures.both",
+        "not both",
+    ),
+    "a weight of nothing": (
+        "mixtures/both",
+        {"languages": ["sl", "sw"], "weights": {"sl": 1}},
+        "mixtures.both.weights",
+        "each of its languages",
+    ),
+    "no such weighted": ("mixtures/both", {"sl": 1, "sk": 2}, "mixtures.both", "'sk'"),
     "no hash": ("teachers/big/revision", "main", "teachers.big.revision", "'main'", "hexadecimal"),
     # how YAML reads
     "no as a key": (
@@ -81,7 +94,13 @@ MISTAKES = {
         "bare no",
         "in quotes",
     ),
-    "no in a list": ("mixtures/both", ["sl", False], "mixtures.both.1", "bare no", "in quotes"),
+    "no in a list": (
+        "mixtures/both",
+        ["sl", False],
+        "mixtures.both.languages.1",
+        "bare no",
+        "in quotes",
+    ),
     "no as a value": ("tasks/names/language", False, "tasks.names.language", "bare no"),
     "5e-4": (
         "students/full/training/learning_rate",
@@ -162,7 +181,18 @@ MISTAKES = {
     "vocabulary and extension": ("extensions", {"sentences": {}}, "extensions.sentences"),
     "a seed by hand": ("students/full@2", {"extends": "full"}, "students.full@2", "seeds"),
     # what belongs together
-    "steps and epochs": ("students/full/training/max_steps", 5, "students.full.training", "both"),
+    "a bound of nothing": (
+        "teachers/big/training/min_steps",
+        5,
+        "teachers.big.training.min_steps",
+        "num_train_epochs",
+    ),
+    "bounds that cross": (
+        "students/full/training",
+        {"num_train_epochs": 1, "min_steps": 9, "max_steps": 5},
+        "students.full.training.max_steps",
+        "less than min_steps",
+    ),
     "no budget": ("students/full/training", {}, "students.full.training", "max_steps"),
     "no teacher": ("students/full/teacher", ..., "students.full.teacher", "missing"),
     "untrained teacher": (
@@ -370,6 +400,41 @@ def test_teachers_of_a_reduced_student_are_one_model(small):
     small["students"]["pre"]["teachers"] = {"big": 1, "other": 0.5}
     (line,) = errors_of(small)
     assert line.startswith("students.pre.teachers: other")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"source": "dump"},
+        {"source": "text", "files": ["a.txt"]},
+        {"source": "dataset", "dataset": "HuggingFaceFW/fineweb-2", "configuration": "slv_Latn"},
+    ],
+)
+def test_every_source_may_end_early_and_identify_its_language(small, source):
+    corpus = source | {"max_documents": 1000, "identify": True}
+    small["languages"]["sl"]["corpus"] = corpus
+    assert complete(small).languages["sl"].corpus.max_documents == 1000
+
+
+def test_coverage_is_rounded_in_the_completed_settings_alone(small):
+    small["vocabularies"] |= {"covered": {"coverage": 0.99}, "exactly": {"top_k": 9}}
+    vocabularies = complete(small).vocabularies
+    assert vocabularies["covered"].multiple_of == 64
+    assert vocabularies["exactly"].multiple_of is None
+
+
+def test_teachers_of_a_student_have_the_same_tokens(small):
+    training = {"max_steps": 1}
+    small["extensions"] = {"longer": {}}
+    adapted = {"source": "adapt", "teacher": "big", "training": training}
+    small["teachers"]["own"] = adapted | {"extension": "longer"}
+    small["teachers"]["again"] = adapted | {"teacher": "own"}
+    small["students"]["full"] |= {"teacher": "own", "teachers": {"own": 1, "again": 1}}
+    complete(small)
+    small["students"]["full"]["teachers"] = {"own": 1, "big": 1}
+    lines = errors_of(small)
+    assert all(": big and own have other tokens" in line for line in lines)
+    assert lines[0].startswith("students.full.teachers")
 
 
 @pytest.mark.parametrize("objective", [{"hidden": 1}, {"preset": "minilm"}])

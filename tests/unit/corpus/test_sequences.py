@@ -221,3 +221,33 @@ def test_a_file_cut_short_is_refused(documents, folders, tmp_path):
             sequences.open_sequences(cut)
     with pytest.raises(InputError, match="no such file of sequences"):
         sequences.open_sequences(tmp_path / "none.arrow")
+
+
+# Whether the tokenizer knows the language
+
+
+@pytest.mark.parametrize("kind", worlds.KINDS)
+def test_a_tokenizer_knows_the_language_that_it_was_learnt_from(documents, tmp_path, kind):
+    tokenizer = worlds.write_tokenizer(kind, tmp_path / kind, TEXTS)
+    report = read_json(run(documents, tokenizer, tmp_path / "sequences") / "report.json")
+    assert 1 < report["fertility"] < 3
+    assert report["missing_scripts"] == report["warnings"] == []
+
+
+@pytest.mark.parametrize("kind", worlds.KINDS)
+def test_a_tokenizer_that_lacks_the_script_is_told(documents, tmp_path, kind, caplog):
+    latin = worlds.write_tokenizer(kind, tmp_path / kind, worlds.texts("qaa", 60))
+    report = read_json(run(documents, latin, tmp_path / "sequences") / "report.json")
+    assert report["missing_scripts"] == ["Cyrillic"]
+    (warning,) = report["warnings"]
+    assert "script Cyrillic" in warning
+    assert ("unknown tokens" in warning) == (kind != "bytes")
+    assert ("tokens per word" in warning) == (kind == "bytes")
+    assert f"warning: {latin}: {warning}" in [record.getMessage() for record in caplog.records]
+
+
+def test_a_tokenizer_that_spells_the_words_is_told(documents, tmp_path):
+    spells = worlds.write_tokenizer("bytes", tmp_path / "bytes", ["а б в г д"])
+    report = read_json(run(documents, spells, tmp_path / "sequences") / "report.json")
+    assert report["fertility"] > 4
+    assert "tokens per word (more than 4)" in report["warnings"][0]

@@ -125,6 +125,50 @@ def test_a_dataset_that_cannot_be_used(local, out, options, words):
     assert not out.exists()
 
 
+def test_a_dataset_made_by_a_script_is_refused_in_one_line(tmp_path, out):
+    folder = tmp_path / "oscar"
+    folder.mkdir()
+    (folder / "oscar.py").write_text("raise SystemExit('run')")
+    with pytest.raises(InputError, match="made by a script") as error:
+        dataset(folder, out)
+    assert "\n" not in str(error.value)
+
+
+def test_no_more_of_a_dataset_is_read_than_asked_for(local, out, monkeypatch):
+    read = []
+
+    def rows(**where):
+        for number in range(1000):
+            read.append(number)
+            yield {"text": f"Text number {number} of a dataset without an end."}
+
+    monkeypatch.setattr("datasets.load_dataset", rows)
+    found = dataset(local, out, min_characters=5, min_documents=2, max_documents=10)
+    assert len(found) == 10
+    assert len(read) <= 10 + documents.CHUNK
+
+
+ENGLISH = "This sentence is written in the English language, which everybody here can read well."
+SWAHILI = (
+    "Habari ya asubuhi. Jina langu ni Amani, ninatoka Arusha na ninapenda kusoma vitabu vingi."
+)
+
+
+def test_documents_of_another_language_are_dropped_and_counted(tmp_path, out):
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join([SWAHILI, ENGLISH, f"{SWAHILI} Asante sana."]))
+    found = text([file], out, identify="sw", near_duplicates=False)
+    assert [d.id for d in found] == ["1-1", "1-3"]
+    assert report(out)["dropped"]["other_language"] == 1
+
+
+def test_a_language_that_cannot_be_identified_is_refused(tmp_path, out):
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(LINES))
+    with pytest.raises(InputError, match=r"does not know 'qaa'.*known are ace, af"):
+        text([file], out, identify="qaa")
+
+
 def test_a_mixture(tmp_path, out):
     folders = []
     for name, lines in {
@@ -148,6 +192,75 @@ def test_a_mixture(tmp_path, out):
     characters = json.loads((out / "characters.json").read_text())
     assert sum(characters.values()) == total["characters"] == 37
     assert next(iter(characters.items())) == ("a", 8)
+
+
+@pytest.fixture
+def two_corpora(tmp_path):
+    """A corpus of 200 short documents and one of 400 long ones; their characters are 1 to 8."""
+    folders = []
+    for name, number, length in (("small", 200, 50), ("large", 400, 200)):
+        file = tmp_path / f"{name}.txt"
+        lines = (
+            f"{name} {n} ".ljust(length, "a" if name == "small" else "b") for n in range(number)
+        )
+        file.write_text("\n".join(lines))
+        folders.append(tmp_path / name)
+        text([file], folders[-1], near_duplicates=False)
+    return folders
+
+
+def mixed(folders, out, **sampling):
+    """Return the mixture, and for each corpus its share of the characters."""
+    mix(MixtureOptions(documents=folders, output=out, **sampling))
+    found = list(documents.read(out))
+    small = sum(len(d.text) for d in found if d.text.startswith("small"))
+    total = report(out)
+    characters = json.loads((out / "characters.json").read_text())
+    assert sum(len(d.text) for d in found) == sum(characters.values()) == total["characters"]
+    assert len(found) == len({d.id for d in found}) == total["documents"]
+    return found, small / total["characters"]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "share"),
+    [
+        ({"weights": [1, 1]}, 1 / 2),
+        ({"weights": [1, 3]}, 1 / 4),
+        ({"weights": [2, 0.5]}, 4 / 5),
+        ({"alpha": 1.0}, 1 / 9),
+        ({"alpha": 0.5}, 1 / (1 + 8**0.5)),
+    ],
+)
+def test_weights_and_alpha_decide_the_shares_of_the_text(two_corpora, out, sampling, share):
+    found, small = mixed(two_corpora, out, **sampling)
+    assert small == pytest.approx(share, rel=0.05)
+    # As much text in all as without sampling.
+    assert sum(len(d.text) for d in found) == pytest.approx(90_000, rel=0.05)
+
+
+def test_a_mixture_is_sampled_by_the_hash_of_each_document(two_corpora, out, tmp_path):
+    found, _ = mixed(two_corpora, out, weights=[1, 1])
+    again, _ = mixed(two_corpora, tmp_path / "again", weights=[2, 2])
+    assert again == found
+    fewer, _ = mixed(two_corpora, tmp_path / "fewer", weights=[2, 1])
+    large = [{d.text for d in each if d.text.startswith("large")} for each in (found, fewer)]
+    assert large[1] < large[0]
+
+
+def test_what_was_sampled_is_in_the_report(two_corpora, out):
+    found, _ = mixed(two_corpora, out, weights=[1, 1])
+    total = report(out)
+    assert total["source"] == "small.txt (x 4.50) + large.txt (x 0.56)"
+    assert total["pages"] == 600
+    taken = {d.text for d in found if d.text.startswith("large")}
+    assert total["dropped"]["sampling"] == 400 - len(taken)
+
+
+def test_weights_that_do_not_fit_are_refused(two_corpora, out):
+    with pytest.raises(ValueError, match="3 given for 2"):
+        MixtureOptions(documents=two_corpora, weights=[1, 2, 3], output=out)
+    with pytest.raises(ValueError, match="weights or alpha"):
+        MixtureOptions(documents=two_corpora, weights=[1, 2], alpha=0.5, output=out)
 
 
 def test_a_mixture_of_what_is_not_there(tmp_path, out):

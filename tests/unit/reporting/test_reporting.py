@@ -511,7 +511,27 @@ def test_the_report_needs_nothing_beside_it(page):
     assert {address[1:] for address in parsed.addresses if address[0] == "#"} <= parsed.ids
     assert not any(word in page for word in ("url(", "<script", "@import"))
     assert all(image["alt"] for image in parsed.images)
-    assert len(parsed.images) == 1 + 4 + 4
+    # Size against score, the tasks, the loss curves, the size of each reduced vocabulary.
+    assert len(parsed.images) == 1 + 4 + 4 + 2
+
+
+def test_the_report_shows_the_chosen_size_of_a_vocabulary_among_others(page):
+    (section,) = re.findall(r'id="table-vocabulary_sizes".*?</table>', page, re.S)
+    assert section.count("chosen") == 2
+    assert "Size of the vocabulary: mBERT · Slovene · share" in page
+
+
+def test_the_report_repeats_what_was_warned_of(tree, tmp_path):
+    settings = results_tree.make(tmp_path)
+    paths = read(tmp_path, settings).paths
+    origin = paths.student("pre", "sl") / "provenance.json"
+    results_tree.write(origin, results_tree.provenance() | {"warnings": ["only 7 steps"]})
+    sequences = paths.prepared("sw", "mbert", "full") / "sequences/report.json"
+    results_tree.write(sequences, {"warnings": ["5.1 tokens per word"]})
+    make_tables(tmp_path, settings)
+    written = make_report(tmp_path, settings, tree[0] / "figures")
+    assert "Slovene: only 7 steps" in written
+    assert written.count("mBERT, Swahili: 5.1 tokens per word") == 1
 
 
 def test_the_headline_holds_the_numbers_of_the_results(experiment, page):

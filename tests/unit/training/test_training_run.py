@@ -1,7 +1,9 @@
 """What comes out of a training: history, best weights, plain model folders, provenance."""
 
 import functools
+import json
 import logging
+import re
 import shutil
 
 import pytest
@@ -16,6 +18,7 @@ from transformers import (
 )
 from transformers.integrations import integration_utils
 
+from eliquare.config.model import Training
 from eliquare.io import InputError
 from eliquare.training import options as training_options
 from trainings import EVERY, STEPS, history_of, provenance_of, write_model
@@ -237,7 +240,7 @@ def test_a_collapsed_teacher_is_reported(world, tmp_path, caplog, collapsed):
     [
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size"),
         ({"data_fraction": 1.5}, "data_fraction"),
-        ({"num_train_epochs": 1}, "--num-train-epochs"),
+        ({"max_steps": None}, "num_train_epochs or max_steps"),
         ({"gpus": 2}, "torchrun --nproc-per-node 2"),
         ({"objective": {"kl": {"temperature": 0}}}, "temperature"),
         ({"teacher_weights": [-1]}, "teacher_weights"),
@@ -286,5 +289,45 @@ def test_epochs_become_steps(world, tmp_path):
         tmp_path / "out", max_steps=None, num_train_epochs=2.5, gradient_accumulation_steps=2
     )
     assert options.step_size == 8
-    assert options.steps(sequences=80) == 25
+    assert options.steps(epoch=80 / options.step_size) == 25
     assert options.steps(sequences=1) == 1
+
+
+# The budget
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        ({"num_train_epochs": 2}, 20),
+        ({"num_train_epochs": 2, "min_steps": 50}, 50),
+        ({"num_train_epochs": 2, "max_steps": 5}, 5),
+        ({"num_train_epochs": 2, "min_steps": 5, "max_steps": 50}, 20),
+        ({"num_train_epochs": 2, "max_steps": 0}, 0),
+        ({"num_train_epochs": 0.01}, 1),
+        ({"max_steps": 7}, 7),
+    ],
+)
+def test_epochs_give_the_steps_within_their_bounds(budget, steps):
+    assert Training(**budget).steps(epoch=10) == steps
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"max_steps": 1}, "only 1 step of 4 sequences.*1,000 steps.*less than one epoch"),
+        ({"max_steps": 400}, "only 400 steps of 4 sequences.*1,000 steps"),
+        ({"max_steps": 1000}, None),
+        ({"max_steps": 0}, None),
+    ],
+)
+def test_a_small_budget_is_warned_of_in_one_line(world, tmp_path, budget, said):
+    warnings = world.options(tmp_path / "out", **budget).warnings()
+    assert len(warnings) == (said is not None)
+    assert all(re.search(said, line) for line in warnings)
+
+
+def test_a_warning_is_logged_and_stays_in_the_provenance(world, tmp_path, caplog):
+    world.distill(tmp_path / "out", **SHORT)
+    (kept,) = json.loads((tmp_path / "out/provenance.json").read_text())["warnings"]
+    assert f"warning: {kept}" in [record.getMessage() for record in caplog.records]

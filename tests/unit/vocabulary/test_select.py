@@ -67,6 +67,38 @@ def test_coverage_is_reached_by_the_fewest_tokens(corpus):
     assert covered.sum() >= 0.9 * total > covered.sum() - covered.min()
 
 
+def test_coverage_fills_up_to_a_multiple_with_the_most_frequent_tokens_left(world, corpus):
+    exact = reasons_of(world, corpus, coverage=0.9, multiple_of=1)
+    filled = reasons_of(world, corpus, coverage=0.9)
+    assert len(filled) == -(-len(exact) // 64) * 64 > len(exact)
+    assert filled.items() >= exact.items()
+    added = {token for token, reason in filled.items() if reason == "multiple_of"}
+    occurrences = dict(zip(corpus.counts.tokens, corpus.counts.occurrences, strict=True))
+    left = [count for token, count in occurrences.items() if token not in filled]
+    assert min(occurrences[token] for token in added) >= max(left)
+
+
+def test_other_rules_keep_their_number_unless_a_multiple_is_asked_for(world, corpus):
+    assert len(reasons_of(world, corpus, top_k=50)) % 7
+    assert len(reasons_of(world, corpus, top_k=50, multiple_of=7)) % 7 == 0
+
+
+def test_a_bpe_token_that_fills_up_comes_with_its_route(tmp_path):
+    teacher = make_teacher("roberta", tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text("\n".join(sentences("qaa")[:100]), encoding="utf-8")
+    counted = selection.count_text(tmp_path / "text.txt", teacher)
+    rule = SelectionRule(top_k=50, multiple_of=64)
+    selected = select_tokens(teacher, [counted], rule)
+    assert len(selected) % 64 == 0
+    description = tokenizer_json.read_description(teacher)
+    assert not tokenizer_json.closing_ids(description, selected)
+
+
+def test_a_corpus_with_few_tokens_is_filled_up_as_far_as_they_go(world, corpus):
+    every = reasons_of(world, corpus, coverage=1.0, multiple_of=1)
+    assert reasons_of(world, corpus, coverage=1.0, multiple_of=5000) == every
+
+
 def test_top_k_and_min_count(corpus):
     counts = corpus.counts
     assert len(selection.ids_by_rule(SelectionRule(top_k=50), counts, set())) == 50

@@ -61,6 +61,24 @@ def test_the_report(options, capsys):
     assert "task" in capsys.readouterr().out
 
 
+def test_the_curve_says_what_other_sizes_cost(options):
+    reports.report(options)
+    result = read_json(options.output)
+    curve = result["curve"]
+    sizes = [point["tokens"] for point in curve]
+    assert sizes == sorted(set(sizes))
+    assert len(curve) >= 5
+    (chosen,) = [point for point in curve if point["chosen"]]
+    assert chosen["tokens"] == result["tokens"]["selected"]
+    assert chosen["coverage"] == result["token_coverage"]
+    assert chosen["fertility"] == pytest.approx(result["texts"]["corpus"]["after"]["fertility"])
+    by_coverage = [point for point in curve if not point["chosen"]]
+    fertility = [point["fertility"] for point in by_coverage]
+    assert fertility == sorted(fertility, reverse=True)
+    assert fertility[-1] == pytest.approx(result["texts"]["corpus"]["before"]["fertility"])
+    assert by_coverage[-1]["coverage"] == 1
+
+
 def test_files_that_do_not_belong_together_are_refused(options, tmp_path):
     (tmp_path / "other.csv").write_text("[PAD]\n")
     with pytest.raises(InputError, match="was reduced with"):

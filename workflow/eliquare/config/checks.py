@@ -72,7 +72,7 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
     ``written`` is the configuration as the user wrote it, mistakes included.
     """
     references: list[tuple[KeyPath, Any, Collection[str]]] = [
-        (("mixtures", name), members, REFERENCES["language"])
+        (("mixtures", name), mapping(members).get("languages", members), REFERENCES["language"])
         for name, members in mapping(written.get("mixtures")).items()
     ]
     entries: list[tuple[KeyPath, Any]] = [(("experiment",), written.get("experiment"))]
@@ -150,6 +150,16 @@ def root(settings: Configuration, name: str) -> str | None:
     return name
 
 
+def extended(settings: Configuration, name: str) -> str | None:
+    """Return the last teacher on the way to this one that got new tokens, if there is one."""
+    if root(settings, name) is None:
+        return None
+    entry = settings.teachers[name]
+    if entry.extension or not entry.teacher:
+        return name if entry.extension else None
+    return extended(settings, entry.teacher)
+
+
 def student_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield what makes a student of its teachers impossible."""
     own = root(settings, student.teacher or "")
@@ -157,6 +167,12 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
         if root(settings, name) != own:
             message = f"{name} and {student.teacher}, if reduced, must be adapted from one model"
             yield ("teachers",), message
+    for name in student.teachers:
+        if extended(settings, name) != extended(settings, student.teacher or ""):
+            message = (
+                f"{name} and {student.teacher} have other tokens, since an extension gave some"
+            )
+            yield ("teachers",), f"{message}; the teachers of a student have the same"
     if own is None or settings.teachers[own].source != "pretrain":
         return
     # The configuration says the shape of the teacher.
@@ -209,7 +225,7 @@ def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (path of keys, file) of every file that the experiment reads."""
     trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
     corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
-    for code in sorted({code for name in corpora for code in settings.mixtures.get(name, [name])}):
+    for code in sorted({code for name in corpora for code in settings.members(name)}):
         corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
         if corpus.file is not None:
             yield (*path, "file"), corpus.file

@@ -133,6 +133,11 @@ def completed(settings: Configuration) -> Configuration:
     for code, language in settings.languages.items():
         if language.corpus.source == "dump":
             values["languages"][code]["corpus"] = {"mirror": language.corpus.mirror or dumps_host()}
+    values["vocabularies"] = {
+        name: {"multiple_of": rule.rounding}
+        for name, rule in settings.vocabularies.items()
+        if rule.coverage is not None
+    }
     for name, task in settings.tasks.items():
         own = task.finetuning.model_dump(exclude_unset=True)
         finetuning = settings.finetuning.model_copy(update=own)
@@ -152,7 +157,7 @@ def smoke_run(settings: Configuration) -> Configuration:
         if not (training.max_steps or training.num_train_epochs):
             return {}
         micro_batches = min(training.gradient_accumulation_steps, 2)
-        steps = {"max_steps": 3, "num_train_epochs": None, "num_evals": 1}
+        steps = {"max_steps": 3, "num_train_epochs": None, "min_steps": None, "num_evals": 1}
         return steps | {"gradient_accumulation_steps": micro_batches}
 
     def few_documents(corpus: Corpus) -> Values:

@@ -8,7 +8,14 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 from collections.abc import Hashable, Iterator
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from eliquare.config import sources
 from eliquare.config.objective import EXTENSION_TERMS, Objective, Problem, Settings
@@ -97,6 +104,8 @@ class Corpus(DocumentFilter, Sourced):
     source: Literal["dump", "text", "dataset"]
     """`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face dataset, as
     `wikimedia/wikipedia`."""
+    identify: bool = False
+    """Drop documents that are identified as another language, by py3langid, which must know it."""
     wiki: str | None = Field(None, description="dump: its database; by default `<code>wiki`.")
     date: Date = "latest"
     """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
@@ -119,6 +128,47 @@ class Language(Settings):
 
     name: str = Field("", description="Name of the language in the report.")
     corpus: Corpus = Field(description="Where its text comes from.")
+
+
+class Mixture(Settings):
+    """A corpus of several: a list of languages; their weights, as `{sw: 1, sw-web: 3}`; or keys.
+
+    With weights or alpha a corpus is repeated, or a part of its documents taken, so that the shares
+    of the text (in characters) are as wanted, and as much text in all as without. What is taken is
+    decided by a hash of each document.
+    """
+
+    languages: Annotated[Once[CorpusName], Field(min_length=2)]
+    """Codes of its languages."""
+    weights: dict[CorpusName, Annotated[float, Field(gt=0)]] = Field({})
+    """Share of the text of each, in proportion to these."""
+    alpha: float | None = Field(None, gt=0, le=1)
+    """Share of each in proportion to its own size to this power: 1 as it is, 0.3 in XLM-R."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list_or_weights(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return {"languages": value}
+        if isinstance(value, dict) and value and not set(value) & {*cls.model_fields}:
+            return {"languages": list(value), "weights": value}
+        return value
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where there are weights and alpha, or not a weight for each."""
+        if self.weights and self.alpha is not None:
+            yield (), "give weights or alpha, and not both"
+        if self.weights and {*self.weights} != {*self.languages}:
+            yield ("weights",), "give each of its languages a weight, and no other"
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe all ways to write a mixture."""
+        keys = handler.resolve_ref_schema(handler(core_schema))
+        properties = keys["properties"]
+        return {"anyOf": [properties["languages"], properties["weights"], keys]}
 
 
 class Sequences(Settings):
@@ -153,9 +203,13 @@ class Masking(Settings):
 class Training(Settings):
     """Budget and optimizer, by the names of transformers' `TrainingArguments`."""
 
+    num_train_epochs: float | None = Field(None, gt=0)
+    """Epochs over the sequences; min_steps and max_steps bound the steps that they make."""
+    min_steps: int | None = Field(None, ge=1)
+    """At least so many steps, for a small corpus. With num_train_epochs alone."""
     max_steps: int | None = Field(None, ge=0)
-    """Optimizer steps; 0 leaves the model as it starts. Give this or num_train_epochs."""
-    num_train_epochs: float | None = Field(None, gt=0, description="Epochs over the sequences.")
+    """At most so many steps, for a large corpus; without num_train_epochs exactly so many. 0 leaves
+    the model as it starts."""
     per_device_train_batch_size: int = Field(8, ge=1)
     """Sequences of a micro-batch, on each GPU or process."""
     gradient_accumulation_steps: int = Field(1, ge=1, description="Micro-batches per step.")
@@ -180,10 +234,21 @@ class Training(Settings):
     gradient_accumulation_steps x gpus sequences."""
     threads: int = Field(2, ge=1, description="Threads of each process.")
 
-    @property
-    def has_budget(self) -> bool:
-        """Whether it says, in one way, how long to train."""
-        return (self.max_steps is None) != (self.num_train_epochs is None)
+    def budget_problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with how long it trains; one that is never run needs no budget."""
+        if self.max_steps is None and self.num_train_epochs is None:
+            yield (), "give num_train_epochs or max_steps"
+        elif self.min_steps is not None and self.num_train_epochs is None:
+            yield ("min_steps",), "min_steps is a bound of num_train_epochs; give it too"
+        elif self.max_steps and self.max_steps < (self.min_steps or 0):
+            yield ("max_steps",), f"{self.max_steps} is less than min_steps, {self.min_steps}"
+
+    def steps(self, epoch: float) -> int:
+        """Return the optimizer steps, where an epoch has so many."""
+        if self.num_train_epochs is None or self.max_steps == 0:
+            return self.max_steps or 0
+        wanted = max(round(self.num_train_epochs * epoch), self.min_steps or 1)
+        return min(wanted, self.max_steps or wanted)
 
 
 # Keys of a training that say how it runs and decide no result. ``gpus`` decides the size of a step.
@@ -213,7 +278,7 @@ KEYS = {
     "hub": ("model revision", ""),
     "folder": ("model", ""),
     "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
-    "adapt": ("teacher", "training"),
+    "adapt": ("teacher", "extension training"),
     "upos": ("", ""),
     "ner": ("", ""),
     "classification": ("", "text_column label_column"),
@@ -221,7 +286,6 @@ KEYS = {
 }
 # What a fetched table calls the columns of a data set on the hub.
 HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
-BUDGET = "give max_steps or num_train_epochs, and not both"
 HEADS = "{} is no multiple of {} attention heads"
 
 
@@ -242,6 +306,8 @@ class Teacher(Compared, Shape, Sourced):
     model: str | None = Field(None, description="hub: id; folder: path.")
     revision: Commit | None = Field(None, description="hub: the commit, 40 hexadecimal digits.")
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
+    extension: Name | None = None
+    """adapt: which of `extensions` gives the teacher new tokens first."""
     corpus: CorpusName | None = Field(None, description="pretrain: a mixture or a language.")
     tokenizer: Literal["wordpiece", "unigram"] = "wordpiece"
     """pretrain: the kind of tokenizer."""
@@ -252,8 +318,8 @@ class Teacher(Compared, Shape, Sourced):
         """Yield the problems of the keys of its source, the budget and the shape."""
         yield from super().problems()
         if self.source in ("pretrain", "adapt"):
-            if not self.training.has_budget:
-                yield ("training",), BUDGET
+            for path, message in self.training.budget_problems():
+                yield ("training", *path), message
             if self.training.max_steps == 0:
                 yield ("training", "max_steps"), "0 trains no teacher; give at least 1"
         if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
@@ -278,6 +344,14 @@ class SelectionRule(Settings):
     always_keep: str | None = Field(None, description="Besides: tokens of this file, one per line.")
     scripts: Once[str] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
+    multiple_of: int | None = Field(None, ge=1)
+    """The most frequent tokens left are added until the number is a multiple of this; 64, which
+    suits a GPU, by default with `coverage`, and any number with the other rules."""
+
+    @property
+    def rounding(self) -> int:
+        """The number of tokens is a multiple of this."""
+        return self.multiple_of or (1 if self.coverage is None else 64)
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where there is no rule, or more than one."""
@@ -382,8 +456,8 @@ class Student(Compared, StudentShape):
             return
         if self.teacher is None:
             yield ("teacher",), "missing; a student needs a teacher"
-        if not self.training.has_budget:
-            yield ("training",), BUDGET
+        for path, message in self.training.budget_problems():
+            yield ("training", *path), message
         if len(self.teachers) == 1:
             yield ("teachers",), "expected at least 2 teachers; one alone is `teacher`"
         if self.teachers and self.teacher not in self.teachers:
@@ -561,8 +635,8 @@ class Configuration(Settings):
     """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")
     languages: dict[CorpusName, Language] = Field(min_length=1, description="By Wikipedia code.")
-    mixtures: dict[CorpusName, Annotated[Once[CorpusName], Field(min_length=2)]] = Field({})
-    """Corpora of several languages, by name, each a list of language codes. A multilingual teacher
+    mixtures: dict[CorpusName, Mixture] = Field({})
+    """Corpora of several languages, or of several sources of one, by name. A multilingual teacher
     is pre-trained on one, a multilingual student distilled on one."""
     sequences: Sequences = Field(Sequences(), description="How documents become sequences.")
     masking: Masking = Field(Masking(), description="Masked language modelling.")
@@ -580,3 +654,8 @@ class Configuration(Settings):
     """How every system is fine-tuned, unless its task differs."""
     benchmark: Benchmark = Field(Benchmark(), description="How systems are measured.")
     experiment: Experiment = Field(description="What is compared, and on what.")
+
+    def members(self, corpus: str) -> list[str]:
+        """Return the languages of a mixture; of a language, itself alone."""
+        mixture = self.mixtures.get(corpus)
+        return mixture.languages if mixture else [corpus]

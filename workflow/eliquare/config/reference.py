@@ -193,6 +193,8 @@ def type_of(part: dict[str, Any], definitions: dict[str, Any]) -> str:
         name = part["$ref"].rpartition("/")[2]
         if name == "Weight":
             return "weight"
+        if name == "Mixture":
+            return "list or keys"
         return "weight or keys" if "anyOf" in definitions[name] else "keys"
     if "enum" in part:
         return ", ".join(f"`{value}`" for value in part["enum"])

@@ -31,9 +31,11 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.model import DocumentFilter
+from eliquare.corpus import identify
 from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
 
 FILE = "documents.jsonl.zst"
+OTHER_LANGUAGE = "other_language"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
 BLOCK_BYTES = 1 << 20
 CHUNK = 32  # documents that a worker prepares at a time
@@ -67,6 +69,9 @@ logger = logging.getLogger(__name__)
 class CorpusOptions(Options, DocumentFilter):
     """Options that all stages share that make a documents folder of a source."""
 
+    identify: str | None = Field(
+        None, description="Drop documents that are identified as another language than this code."
+    )
     processes: int = Field(1, ge=1, description="Worker processes; the result is the same.")
     output: Path = Field(description="Documents folder to write.")
 
@@ -188,6 +193,9 @@ def write(
     Raises:
         InputError: Fewer than ``options.min_documents`` are left.
     """
+    if options.identify:
+        identify.require_known(options.identify)
+        report.dropped[OTHER_LANGUAGE] = 0
     characters = np.zeros(0x110000, dtype=np.int64)
     known = [KeySet() for _ in range(1 + BANDS)]
     judge = partial(prepare, options, drop_lists, to_document)
@@ -271,7 +279,7 @@ def in_order(
 
 
 def prepare(
-    options: DocumentFilter,
+    options: CorpusOptions,
     drop_lists: bool,
     to_document: Callable[[Any], Document] | None,
     item: Any,
@@ -283,6 +291,8 @@ def prepare(
         return Prepared("short")
     if drop_lists and is_list(text):
         return Prepared("list")
+    if options.identify and identify.is_another_language(text, options.identify):
+        return Prepared(OTHER_LANGUAGE)
     row = {"id": document.id, "title": writable(document.title), "text": text}
     counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
     characters = np.flatnonzero(counts)

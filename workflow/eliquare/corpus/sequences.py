@@ -10,6 +10,7 @@ import itertools
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from fontTools import unicodedata
 from pydantic import Field
+from tokenizers import decoders
 
 from eliquare.cli import Options
 from eliquare.config.model import Sequences
 from eliquare.corpus.counts import Counts
-from eliquare.corpus.documents import Document, read
+from eliquare.corpus.documents import WORD, Document, read
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
     EncodedDocuments,
@@ -33,7 +36,7 @@ from eliquare.corpus.tokenization import (
     integer_type,
     split_sentences,
 )
-from eliquare.io import InputError, atomic_dir, existing, progress, write_json
+from eliquare.io import InputError, atomic_dir, existing, progress, read_json, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +45,10 @@ BATCH_CHARACTERS = 1_000_000
 LOOK_AHEAD = 10_000
 FILL_BATCH = 32
 SIDES = ("train", "validation")
+# A tokenizer does not know a language where it needs more tokens per word, or a larger share of
+# unknown tokens, or lacks a script of so many of its letters.
+MAX_FERTILITY, MAX_UNKNOWN, SCRIPT_SHARE = 4.0, 0.01, 0.05
+ADVICE = "give the teacher new tokens, adapt it, then distil (docs/your-language.md, Teachers)"
 
 # Tokenizes documents, given as sentences, with their numbers; returns their tokens, and the columns
 # of a sequences file.
@@ -74,8 +81,12 @@ def tokenize(options: TokenizeOptions) -> None:
     encoder = partial(pack, tokenizer, options.max_length)
     with atomic_dir(options.output) as folder, atomic_dir(options.counts) as counts:
         tallies, total = write(tokenizer, encoder, options, folder)
-        write_json(folder / "report.json", report(options, tokenizer, tallies))
+        found = report(options, tokenizer, tallies)
+        found |= knowledge(tokenizer, found, tallies["validation"], options.documents)
+        write_json(folder / "report.json", found)
         total.save(counts)
+    for warning in found["warnings"]:
+        logger.warning("warning: %s: %s", options.tokenizer, warning)
     sizes = [tallies[side].sequences for side in SIDES]
     occurring = np.count_nonzero(total.occurrences)
     logger.info(
@@ -130,10 +141,14 @@ def document_number(text: str) -> int:
 
 @dataclass
 class Tally:
-    """The contents of one side of the split; ``by_length[n]`` counts its sequences of length n."""
+    """The contents of one side of the split; ``by_length[n]`` counts its sequences of length n.
+
+    Words are counted for validation alone, which is enough.
+    """
 
     counts: Counts
     by_length: npt.NDArray[np.int64]
+    words: int = 0
 
     @property
     def sequences(self) -> int:
@@ -181,6 +196,54 @@ def report(
     return result
 
 
+def knowledge(
+    tokenizer: CorpusTokenizer, found: Mapping[str, Any], tally: Tally, documents: Path
+) -> dict[str, Any]:
+    """Return what shows whether a tokenizer knows the language, on the validation side.
+
+    ``fertility`` is tokens per word; in a script without spaces a character counts as a word.
+    ``warnings`` has a line if it does not.
+    """
+    fertility = found["validation"]["tokens"] / max(tally.words, 1)
+    unknown = found["validation"]["unknown_share"]
+    scripts = missing_scripts(tokenizer, read_json(documents / "characters.json"))
+    reasons = [f"it lacks the script {script}" for script in scripts]
+    if fertility > MAX_FERTILITY:
+        reasons.append(f"{fertility:.1f} tokens per word (more than {MAX_FERTILITY:g})")
+    if unknown > MAX_UNKNOWN:
+        reasons.append(f"{unknown:.1%} unknown tokens (more than {MAX_UNKNOWN:.0%})")
+    warnings = [f"this tokenizer does not know the language: {', '.join(reasons)}; {ADVICE}"]
+    return {
+        "fertility": fertility,
+        "missing_scripts": scripts,
+        "warnings": warnings if reasons else [],
+    }
+
+
+def missing_scripts(tokenizer: CorpusTokenizer, characters: Mapping[str, int]) -> list[str]:
+    """Return the scripts of the corpus of whose letters most are in no token.
+
+    ``characters`` counts each character of the corpus. Scripts of less than SCRIPT_SHARE of its
+    letters are passed over.
+    """
+    normalizer = tokenizer.backend.normalizer
+    known = set("".join(tokenizer.tokens))
+    if "ByteLevel(" in f"{normalizer} {tokenizer.backend.pre_tokenizer}":
+        # Each character of such a token stands for a byte.
+        byte_level, normalizer = decoders.ByteLevel(), None
+        known = set("".join(byte_level.decode([token]) for token in tokenizer.tokens))
+    letters, missing = Counter[str](), Counter[str]()
+    for character, count in characters.items():
+        if character.isalpha():
+            script = unicodedata.script(character)
+            normal = normalizer.normalize_str(character) if normalizer else character
+            letters[script] += count
+            missing[script] += count * bool(set(normal) - known)
+    least = SCRIPT_SHARE * letters.total()
+    found = [s for s, count in letters.items() if count >= least and missing[s] > count / 2]
+    return sorted(map(unicodedata.script_name, found))
+
+
 def write(
     tokenizer: CorpusTokenizer, encode: Encoder, options: TokenizeOptions, folder: Path
 ) -> tuple[dict[str, Tally], Counts]:
@@ -207,6 +270,8 @@ def write(
                     writers[side] = stack.enter_context(stream)
                 writers[side].write_batch(rows)
                 tallies[side].counts.add(encoded)
+                if side == "validation":
+                    tallies[side].words += sum(len(WORD.findall(text)) for _, text in chosen)
                 lengths = np.from_dlpack(columns["length"])
                 tallies[side].by_length += np.bincount(lengths, minlength=options.max_length + 1)
     return tallies, tallies["train"].counts + tallies["validation"].counts

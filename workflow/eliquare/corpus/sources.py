@@ -1,20 +1,25 @@
 """Documents from text files, from a Hugging Face dataset, and from several corpora in one."""
 
 import codecs
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import xxhash
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.objective import Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
 from eliquare.io import InputError, atomic_dir, existing, progress, read_json
 
 ID_FIRST = b'{"id": "'
+# The reason of documents that a mixture does not take.
+SAMPLING = "sampling"
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +130,14 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
             split=options.split,
             streaming=True,
         )
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise InputError(
+            f"--dataset {name}: it is made by a script, which `datasets` no longer runs; give the "
+            "revision refs/convert/parquet if the hub has converted it, another dataset with the "
+            "same text, or its files as source: text"
+        ) from None
     except (ValueError, OSError) as error:
         # datasets and the hub's client raise these for what they cannot find, reach or read.
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -137,30 +150,88 @@ class MixtureOptions(Options):
     """Options of ``corpus mixture``."""
 
     documents: list[Path] = Field(min_length=1, description="Documents folders to put together.")
+    weights: list[Annotated[float, Field(gt=0)]] = Field(
+        [], description="Share of the text that each folder gets, in proportion to these."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Instead of weights: in proportion to its characters to this power.",
+    )
     output: Path = Field(description="Documents folder to write.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where the weights do not fit."""
+        if self.weights and self.alpha is not None:
+            yield (), "expected weights or alpha, and not both"
+        if self.weights and len(self.weights) != len(self.documents):
+            yield ("weights",), f"{len(self.weights)} given for {len(self.documents)} folders"
 
 
 def mix(options: MixtureOptions) -> None:
     """Write several documents folders as one, in the given order; duplicates across them stay.
 
-    An id gets the number of its folder in front: 2-1234.
+    With weights or alpha a folder's documents are taken as often as ``rates`` says: each so many
+    whole times, and once more if a hash of the document is below the rest. An id gets the number of
+    its folder in front, and that of the copy after the first: 2-1234, 2.2-1234.
     """
     reports = [read_json(folder / "report.json") for folder in options.documents]
-    total = Report(source=" + ".join(str(report["source"]) for report in reports))
+    taken = rates([report["characters"] for report in reports], options.weights, options.alpha)
+    sampled = bool(options.weights) or options.alpha is not None
+    sources = [str(report["source"]) for report in reports]
+    if sampled:
+        sources = [f"{name} (x {rate:.2f})" for name, rate in zip(sources, taken, strict=True)]
+    total = Report(source=" + ".join(sources))
     characters: Counter[str] = Counter()
     with atomic_dir(options.output) as output:
         with documents.open_for_writing(output) as file:
-            for number, folder in enumerate(options.documents, start=1):
-                prefix = ID_FIRST + f"{number}-".encode()
+            for number, (folder, rate) in enumerate(
+                zip(options.documents, taken, strict=True), start=1
+            ):
                 for line in progress(read_lines(folder / documents.FILE), f"folder {number}"):
                     if not line.startswith(ID_FIRST):
                         raise InputError(f'{folder}: expected lines that begin with {{"id": "...')
-                    file.write(prefix + line[len(ID_FIRST) :] + b"\n")
+                    copies = copies_of(line, rate)
+                    for copy in range(1, copies + 1):
+                        name = f"{number}-" if copy == 1 else f"{number}.{copy}-"
+                        file.write(ID_FIRST + name.encode() + line[len(ID_FIRST) :] + b"\n")
+                    if sampled:
+                        total.documents += copies
+                        total.dropped[SAMPLING] = total.dropped.get(SAMPLING, 0) + (copies == 0)
+                        for character, count in Counter(json.loads(line)["text"]).items():
+                            characters[character] += copies * count
         for folder, report in zip(options.documents, reports, strict=True):
-            characters.update(read_json(folder / "characters.json"))
             total.pages += report["pages"]
-            total.documents += report["documents"]
             total.warnings += report["warnings"]
             for reason, count in report["dropped"].items():
-                total.dropped[reason] += count
-        documents.finish(output, total, characters)
+                total.dropped[reason] = total.dropped.get(reason, 0) + count
+            if not sampled:
+                total.documents += report["documents"]
+                characters.update(read_json(folder / "characters.json"))
+        documents.finish(output, total, +characters)
+
+
+def rates(sizes: list[int], weights: list[float], alpha: float | None) -> list[float]:
+    """Return how often the documents of each corpus are taken: once without weights and alpha.
+
+    With them the characters of the corpora are in proportion to the weights, or to ``size **
+    alpha`` (0.3 in XLM-R), and in all as many as without; a small corpus is repeated.
+
+    Args:
+        sizes: the characters of each corpus.
+        weights: a weight for each, or none.
+        alpha: the power, or None.
+    """
+    if not weights and alpha is None:
+        return [1.0] * len(sizes)
+    wanted = weights or [size ** (alpha or 1.0) for size in sizes]
+    share = sum(sizes) / sum(wanted)
+    return [share * each / max(size, 1) for each, size in zip(wanted, sizes, strict=True)]
+
+
+def copies_of(line: bytes, rate: float) -> int:
+    """Return how often a document is taken; the same for a document without its id."""
+    copies = int(rate)
+    _, _, rest = line[len(ID_FIRST) :].partition(b'"')
+    return copies + (xxhash.xxh3_64_intdigest(rest) < (rate - copies) * 2**64)

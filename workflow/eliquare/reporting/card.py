@@ -95,7 +95,7 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         raise InputError(f"--system {student} --language {language}: expected one of {expected}")
     name = base_name(student)
     teacher, tasks = experiment.teacher(name), paths.tasks([language])
-    root = experiment.settings.teachers[paths.root_teacher(teacher)]
+    root = experiment.settings.teachers[paths.adapted_from(teacher)[-1]]
     origin = paths.origin(student, language)
     history = experiment.history(*origin) if paths.is_distilled(origin[0]) else []
     benchmarks = experiment.benchmarks_of((name, teacher), [language])

@@ -1,4 +1,4 @@
-"""Figures of an experiment: loss curves of each distillation, scores, size against score.
+"""Figures of an experiment: scores, size against score, loss curves, sizes of vocabularies.
 
 Each is written as PNG and SVG; the same results give the same bytes. ``figures.json`` lists them.
 """
@@ -47,6 +47,12 @@ def write_figures(options: OutputOptions) -> None:
             title = f"Loss curves: {curve_title(experiment, curve)}"
             name = f"curves-{curve.student}-{curve.corpus}"
             add(loss_curves(experiment, curve), "curves", name, title)
+        for report in experiment.vocabularies:
+            if sizes := report.get("curve"):
+                title = vocabulary_title(experiment, report)
+                names = "-".join(report[key] for key in ("corpus", "teacher", "vocabulary"))
+                figure = vocabulary_curve(sizes, title)
+                add(figure, "vocabulary", f"vocabulary-{names}", f"Size of the vocabulary: {title}")
         write_json(folder / "figures.json", listed)
 
 
@@ -76,6 +82,28 @@ def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
         axis.legend()
     axes[0].set_ylabel("Nats per position")
     figure.suptitle(curve_title(experiment, curve), fontsize=12)
+    return figure
+
+
+def vocabulary_title(experiment: Experiment, report: dict[str, Any]) -> str:
+    """Return the teacher, the corpus and the rule of a reduced vocabulary."""
+    names = experiment.label(report["teacher"]), experiment.language(report["corpus"])
+    return " · ".join([*names, report["vocabulary"]])
+
+
+def vocabulary_curve(curve: list[dict[str, Any]], title: str) -> Figure:
+    """Draw token coverage on the left, tokens per word on the right, by number of tokens."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    rows = pd.DataFrame(curve).set_index("tokens")
+    (chosen,) = rows.index[rows["chosen"]]
+    labels = {"coverage": "Token coverage", "fertility": "Tokens per word"}
+    for axis, (key, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+        axis.plot(rows[~rows["chosen"]][key], color=COLORS[0], marker="o", ms=4.5, lw=1.2)
+        look = {"color": COLORS[5], "marker": "D", "ms": 8, "ls": ""}
+        axis.plot(chosen, rows[key][chosen], **look, label=f"chosen: {chosen:,}")
+        axis.set(title=label, xlabel="Tokens")
+        axis.legend()
+    figure.suptitle(title, fontsize=12)
     return figure
 
 

@@ -28,21 +28,28 @@ def write_report(options: ReportOptions) -> None:
     own = (
         sections.corpora(experiment),
         sections.vocabularies(experiment),
+        sections.vocabulary_sizes(experiment),
         sections.verifications(experiment),
         sections.recipes(experiment),
         sections.distillations(experiment),
         sections.costs(experiment),
     )
-    trained = [
-        read_json(experiment.paths.student(*names) / "provenance.json")
+    origins = {
+        names: read_json(experiment.paths.student(*names) / "provenance.json")
         for names in experiment.paths.distillations()
-    ]
+    }
+    trained = list(origins.values())
     written = render(
         "report.html.j2",
         experiment=experiment,
         headline=sections.headline(experiment),
         tables={table.name: table for table in (*made, *own) if table and table.rows},
         figures=figures(options.figures),
+        warnings=[
+            f"{experiment.member_label(student)}, {experiment.language(corpus)}: {line}"
+            for (student, corpus), origin in origins.items()
+            for line in origin.get("warnings", [])
+        ],
         versions=distinct(each["versions"] for each in trained),
         hardware=distinct(each["hardware"] for each in trained),
         benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
@@ -60,7 +67,9 @@ def print_summary(options: ExperimentOptions) -> None:
 
 def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
     """Return the figures of the figures stage by kind, each with its PNG as a data address."""
-    kinds: dict[str, list[dict[str, str]]] = {"size": [], "scores": [], "curves": []}
+    kinds: dict[str, list[dict[str, str]]] = {
+        kind: [] for kind in ("size", "scores", "curves", "vocabulary")
+    }
     for figure in read_json(folder / "figures.json"):
         picture = existing(folder / f"{figure['name']}.png", "figure").read_bytes()
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")

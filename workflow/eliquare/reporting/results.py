@@ -23,7 +23,7 @@ from eliquare.config.derive import base_name
 from eliquare.config.model import Configuration, Student, System, Teacher
 from eliquare.evaluation.data import MAIN_METRIC
 from eliquare.io import InputError, existing, read_json, read_json_lines
-from eliquare.paths import Paths
+from eliquare.paths import FULL, Paths
 
 # Upper over lower quartile of a latency: above this, other work disturbed the measurement.
 STEADY = 1.5
@@ -170,7 +170,7 @@ class Experiment:
     def language(self, code: str) -> str:
         """Return a language's name, or a mixture's with its languages."""
         if code in self.settings.mixtures:
-            members = ", ".join(map(self.language, self.settings.mixtures[code]))
+            members = ", ".join(map(self.language, self.settings.members(code)))
             return f"{code} ({members})"
         language = self.settings.languages.get(code)
         return (language and language.name) or code
@@ -303,6 +303,18 @@ class Experiment:
         """Return the rows of the history of a distillation."""
         path = self.paths.student(student, corpus) / "history.jsonl"
         return read_json_lines(existing(path, "history of a distillation"))
+
+    @cached_property
+    def tokenizer_warnings(self) -> list[tuple[str, str, str]]:
+        """(teacher, corpus, line) of each teacher whose full tokenizer does not know a corpus."""
+        found = []
+        for student, corpus in self.paths.distillations():
+            teacher = self.paths.root_teacher(self.teacher(student))
+            path = self.paths.prepared(corpus, teacher, FULL) / "sequences" / "report.json"
+            # A student with an extension does not need its teacher's own sequences.
+            lines = self._read(path)["warnings"] if path.exists() else []
+            found += [(teacher, corpus, line) for line in lines]
+        return list(dict.fromkeys(found))
 
     @cached_property
     def corpora(self) -> dict[str, dict[str, Any]]:

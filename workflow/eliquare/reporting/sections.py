@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from eliquare.config.model import Student, Teacher
+from eliquare.config.model import Student, Teacher, Training
 from eliquare.io import read_json
 from eliquare.paths import FULL
 from eliquare.reporting.formats import ABSENT, Cell, Table, render, tabulate
@@ -99,7 +99,6 @@ def recipe(experiment: Experiment, student: str) -> dict[str, str]:
     }
     if training.max_steps == 0:
         return words | {"Training": "none"}
-    steps, epochs = training.max_steps, training.num_train_epochs
     size = training.per_device_train_batch_size * training.gradient_accumulation_steps
     seeds = [students[name].training.seed for name in experiment.members.get(student, [student])]
     return words | {
@@ -107,7 +106,7 @@ def recipe(experiment: Experiment, student: str) -> dict[str, str]:
         "Corpus": experiment.language(trained.corpus) if trained.corpus else "the language's own",
         "Share of documents": f"{trained.data_fraction:.0%}",
         "Objective": trained.objective.in_words(),
-        "Budget": f"{epochs:g} epochs" if steps is None else f"{steps:,} steps",
+        "Budget": budget_words(training),
         "Sequences per step": f"{size * training.gpus:,}",
         "Learning rate": f"{training.learning_rate:g}",
         "Warm-up": f"{training.warmup_ratio:.0%} of the steps",
@@ -115,6 +114,16 @@ def recipe(experiment: Experiment, student: str) -> dict[str, str]:
         "Precision": training.precision,
         "Distillation seeds": ", ".join(map(str, seeds)),
     }
+
+
+def budget_words(training: Training) -> str:
+    """Return how long a training takes."""
+    epochs, least, most = training.num_train_epochs, training.min_steps, training.max_steps
+    if epochs is None:
+        return f"{most:,} steps"
+    bounds = {"at least": least, "at most": most}
+    words = [f"{word} {steps:,} steps" for word, steps in bounds.items() if steps is not None]
+    return ", ".join([f"{epochs:g} epochs", *words])
 
 
 def vocabulary_words(experiment: Experiment, student: Student) -> str:
@@ -175,6 +184,16 @@ def vocabularies(experiment: Experiment) -> Table:
         for name, effect in report["texts"].items()
     ]
     return tabulate(experiment, "vocabularies", records)
+
+
+def vocabulary_sizes(experiment: Experiment) -> Table:
+    """Number of tokens against coverage and fertility, with the chosen number."""
+    records = [
+        report | point | {"is chosen": Cell("chosen", bold=True) if point["chosen"] else Cell("")}
+        for report in experiment.vocabularies
+        for point in report.get("curve", [])
+    ]
+    return tabulate(experiment, "vocabulary_sizes", records)
 
 
 def verifications(experiment: Experiment) -> Table:
@@ -241,7 +260,7 @@ def names_of(experiment: Experiment) -> set[str]:
         corpora.update(filter(None, [getattr(entry, "corpus", None)]))
         linked += filter(None, [entry.teacher, getattr(entry, "reduced_from", None)])
         linked += getattr(entry, "teachers", [])
-    corpora |= {code for corpus in corpora for code in settings.mixtures.get(corpus, [])}
+    corpora |= {code for corpus in corpora for code in settings.members(corpus)}
     dumps = {
         f"{paths.wiki(code)}-{settings.languages[code].corpus.date}"
         for code in corpora & settings.languages.keys()

@@ -5,6 +5,7 @@ The names, defaults and bounds of budget and optimizer are those of the configur
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +20,14 @@ from transformers.integrations.integration_utils import get_available_reporting_
 from eliquare.cli import Options
 from eliquare.config.model import EXECUTION_KEYS, Training
 from eliquare.config.objective import Objective, Problem
-from eliquare.io import InputError, locked, provenance
+from eliquare.io import InputError, locked, provenance, read_json
 from eliquare.models.loading import quiet
 
 LOGS = 100
+# A training with fewer steps is warned of.
+ENOUGH_STEPS = 1000
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingOptions(Options, Training):
@@ -37,9 +42,8 @@ class TrainingOptions(Options, Training):
     output: Path = Field(description="Folder to make.")
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a problem where the budget is not said in one way, or other processes run."""
-        if not self.has_budget:
-            yield (), "expected either --max-steps or --num-train-epochs, and not both"
+        """Yield the problems of the budget, and one where other processes run."""
+        yield from self.budget_problems()
         if "gpus" in self.model_fields_set and self.gpus != processes():
             message = f"{processes()} processes run; start the command with torchrun"
             yield ("gpus",), f"{self.gpus}, and {message} --nproc-per-node {self.gpus}"
@@ -57,14 +61,33 @@ class TrainingOptions(Options, Training):
             return gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return self.precision == "bf16"
 
-    def steps(self, sequences: int) -> int:
-        """Return the steps of a training on so many sequences per epoch."""
-        if self.num_train_epochs is None:
-            return self.max_steps or 0
-        return max(1, round(self.num_train_epochs * sequences / self.step_size))
+    def warnings(self) -> list[str]:
+        """Return what makes a budget too small for the corpus, in words, at most one line.
+
+        Fewer than ENOUGH_STEPS steps, or less than one epoch, by the report of the sequences.
+        """
+        counted = read_json(self.sequences / "report.json")["train"]["sequences"]
+        epoch = max(round(counted * self.data_fraction), 1) / self.step_size
+        steps = self.steps(epoch)
+        if not 0 < steps < max(ENOUGH_STEPS, epoch):
+            return []
+        advice = []
+        if steps < ENOUGH_STEPS:
+            advice.append(
+                f"below about {ENOUGH_STEPS:,} steps a model learns little: smaller steps "
+                "(per_device_train_batch_size x gradient_accumulation_steps) or min_steps make more"
+            )
+        if steps < epoch:
+            advice.append("less than one epoch leaves text unseen: max_steps bounds it")
+        size = f"{self.step_size:,} sequences, {steps / epoch:.2f} epochs"
+        return [
+            f"only {steps:,} {'step' if steps == 1 else 'steps'} of {size}; {'; '.join(advice)}"
+        ]
 
     def provenance(self, inputs: Mapping[str, Path], version: int) -> dict[str, Any]:
         """Return what decides the result, no paths and nothing of how it runs, and the machine.
+
+        ``warnings`` stands in it too, if there are any.
 
         Args:
             inputs: the files and folders that decide the result, by the name of their option.
@@ -76,7 +99,9 @@ class TrainingOptions(Options, Training):
         objective = getattr(self, "objective", None)
         if isinstance(objective, Objective):
             settings["objective"] = objective.written_out()  # alike for all ways to write it
-        return provenance(settings | {"version": version}, inputs)
+        origin = provenance(settings | {"version": version}, inputs)
+        warnings = self.warnings()
+        return origin | ({"warnings": warnings} if warnings else {})
 
     @classmethod
     def paths(cls) -> set[str]:
@@ -85,7 +110,10 @@ class TrainingOptions(Options, Training):
 
 
 def begin(options: TrainingOptions) -> None:
-    """Set threads, GPU and seed; call it before any model is made."""
+    """Warn of a small budget; set threads, GPU and seed. Call it before any model is made."""
+    if os.environ.get("RANK", "0") == "0":
+        for warning in options.warnings():
+            logger.warning("warning: %s", warning)
     torch.set_num_threads(options.threads)
     if processes() == 1:
         # With several GPUs in sight the Trainer falls back on DataParallel, another batch size.

@@ -105,7 +105,7 @@ class MaskedTrainer(transformers.Trainer):
         self.options = options
         self.folder = checkpoint.folder_of(options.output)
         config = dict(vars(model.config))
-        self.steps = options.steps(data.train.per_epoch)
+        self.steps = options.steps(data.train.per_epoch / options.step_size)
         super().__init__(
             model,
             training_arguments(options, self.steps, objective.best_by, self.folder),

@@ -4,7 +4,8 @@
         --output vocabulary.csv
 
 Special and added tokens and every single character of the corpus stay whatever the rule says: one
-missing character would turn a whole WordPiece word into [UNK]. One rule selects among the rest.
+missing character would turn a whole WordPiece word into [UNK]. One rule selects among the rest,
+and the most frequent tokens left fill the number up to a multiple, if one is asked for.
 
 A vocabulary file has the columns id, token and reason; a plain list, one token per line, is read
 wherever a vocabulary file is.
@@ -136,7 +137,39 @@ def select_tokens(
             f"corpus); {'raise' if name in ('top_k', 'coverage') else 'lower'} the threshold or "
             "use a larger corpus"
         )
-    return complete(selected, description)
+    occurrences = np.sum([counts.occurrences for counts, _ in corpora], axis=0)
+    left = [int(i) for i in np.argsort(-occurrences, kind="stable") if occurrences[i]]
+    candidates = [index for index in left if index not in specials]
+    return filled_up(complete(selected, description), candidates, rule.rounding, description)
+
+
+def filled_up(
+    selected: Mapping[int, str],
+    candidates: Iterable[int],
+    multiple: int,
+    description: tokenizer_json.Description,
+) -> dict[int, str]:
+    """Return the selected ids and more candidates, in their order, up to a multiple of a number.
+
+    For BPE a token comes with its route; one that has no room is passed over. Fewer where the
+    candidates end.
+    """
+    filled, room = dict(selected), -len(selected) % multiple
+    merges = None
+    if room and tokenizer_json.kind_of(description) == "BPE":
+        merges = tokenizer_json.Merges(description["model"])
+        tokens = tokenizer_json.list_tokens(description)
+    for index in candidates:
+        if not room:
+            break
+        needed = {index}
+        if merges:
+            needed |= {merges.vocabulary[token] for token in merges.route(tokens[index])}
+        needed -= filled.keys()
+        if len(needed) <= room:
+            filled |= dict.fromkeys(needed, "multiple_of")
+            room -= len(needed)
+    return dict(sorted(filled.items()))
 
 
 def ids_by_rule(rule: SelectionRule, counts: Counts, specials: set[int]) -> set[int]:

@@ -153,6 +153,16 @@ def require_rows(folder: str | Path, tokens: int, rows: int) -> None:
         )
 
 
+def unknown_token(description: Description) -> str | None:
+    """Return the token that stands for what cannot be spelled, if there is one."""
+    model = description["model"]
+    if "unk_id" in model:
+        index = model["unk_id"]
+        return None if index is None else str(model["vocab"][index][0])
+    name: str | None = model.get("unk_token")
+    return name
+
+
 def protected_ids(description: Description) -> set[int]:
     """Return the ids that every reduction keeps: added tokens, the unknown one, fallback bytes."""
     model = description["model"]
