@@ -62,6 +62,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 2, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
+        "sample": Stage("corpus.held_out:sample", 1, "sentences of the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
@@ -87,12 +88,13 @@ STAGES: dict[str, dict[str, Stage]] = {
     "evaluation": {
         "finetune": Stage("evaluation.finetune:finetune", 4, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 1, "score without labels"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 4, "tables of an experiment"),
+        "tables": Stage("reporting.tables:write_tables", 5, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 2, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 2, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 4, "the HTML report"),
+        "release": Stage("reporting.card:release", 3, "a student with its model card"),
+        "report": Stage("reporting.report:write_report", 5, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

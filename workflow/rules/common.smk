@@ -185,6 +185,11 @@ def task_files(language):
     return list(dict.fromkeys(filter(None, files)))
 
 
+def pair_files(language):
+    """Return the files of minimal pairs in a language."""
+    return [settings.tasks[name].test for name in paths.minimal_pairs([language])]
+
+
 # Models and trainings
 
 

@@ -32,7 +32,7 @@ CorpusName = Annotated[str, StringConstraints(pattern=_CORPUS)]
 ExperimentName = Annotated[str, StringConstraints(pattern=_EXPERIMENT)]
 Commit = Annotated[str, StringConstraints(pattern=_COMMIT)]
 Date = Annotated[str, StringConstraints(pattern=_DATE)]
-TaskKind = Literal["upos", "ner", "classification", "pair"]
+TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
 Initialization = Literal["2n-1", "distilbert", "last", "first", "blank", "embeddings"]
 
 
@@ -206,10 +206,11 @@ KEYS = {
     "folder": ("model", ""),
     "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
     "adapt": ("teacher", "training"),
-    "upos": ("", ""),
-    "ner": ("", ""),
-    "classification": ("", "text_column label_column"),
-    "pair": ("text_pair_column", "text_column label_column"),
+    "upos": ("train", "validation test"),
+    "ner": ("train", "validation test"),
+    "classification": ("train", "validation test text_column label_column"),
+    "pair": ("train text_pair_column", "validation test text_column label_column"),
+    "minimal_pairs": ("test text_pair_column", "text_column"),
 }
 BUDGET = "give max_steps or num_train_epochs, and not both"
 HEADS = "{} is no multiple of {} attention heads"
@@ -432,13 +433,15 @@ class TaskData(Sourced):
 
     by = "kind"
     kind: TaskKind
-    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts."""
+    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
+    `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
     language: CorpusName = Field(description="Code of the language.")
-    train: str = Field(description="File to train on. Alone, it is split 80-10-10.")
+    train: str | None = Field(None, description="File to train on. Alone, it is split 80-10-10.")
     validation: str | None = Field(None, description="File to choose the epoch on.")
     test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = Field("text", description="classification, pair: column of the text.")
-    text_pair_column: str | None = Field(None, description="pair: column of the second text.")
+    text_column: str = Field("text", description="Tables: column of the text, or right sentence.")
+    text_pair_column: str | None = None
+    """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
     label_column: str = Field("label", description="classification, pair: column of the label.")
 
 
