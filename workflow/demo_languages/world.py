@@ -41,7 +41,7 @@ are reserved for local use (ISO 639-2).
 - `tasks/<code>/ner`: "token TAG" lines, IOB2, PER, LOC and ORG.
 - `tasks/<code>/topic`, `sentiment`: columns text and label.
 - `tasks/<code>/inference`: columns premise, hypothesis and label.
-- `tasks/<code>/agreement`: minimal pairs, columns good and bad; in bad, the verb has the other number.
+- `tasks/<code>/agreement`: minimal pairs, columns good and bad (the verb has the other number).
 
 One grammar made all sentences together with their annotation, so that the annotation has no errors.
 All words occur in the dump. Half of the nouns, verbs, adjectives, adverbs and names occur in the
