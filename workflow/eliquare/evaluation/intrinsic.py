@@ -37,7 +37,7 @@ from eliquare.config.model import TaskData
 from eliquare.corpus import documents
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation.readers import numbered_lines, read
-from eliquare.io import InputError, atomic_write, existing, write_json
+from eliquare.io import InputError, atomic_write, write_json
 from eliquare.models.loading import (
     has_mlm_head,
     load_fast_tokenizer,
@@ -99,7 +99,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     """Score a model on held-out text and minimal pairs, without fine-tuning."""
     quiet()
     pairs = {task.name: read_pairs(task, options.max_pairs) for task in options.tasks}
-    texts = [line for _, line in numbered_lines(existing(options.text, "text file")) if line]
+    texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
     if options.threads:
