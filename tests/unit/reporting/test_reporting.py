@@ -599,7 +599,7 @@ def test_without_any_task_there_are_a_report_a_summary_and_a_card(tmp_path, caps
     written = make_report(tmp_path, settings, tmp_path / "figures")
     assert Page(written).open == []
     assert "Bits per character" in written
-    assert "test splits" not in written
+    assert "chosen on the validation splits" not in written
     report.print_summary(results.ExperimentOptions(settings=settings, results=tmp_path))
     assert "2.400" in capsys.readouterr().out
     assert "Bits per character" in card.card(experiment, "pre", "sl")

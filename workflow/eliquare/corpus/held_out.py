@@ -19,7 +19,7 @@ from eliquare.io import InputError, atomic_write
 
 # Headings and list items say little of a language; a few endless lines would take all the time.
 MIN_WORDS = 5
-MAX_CHARACTERS = 400
+MAX_CHARACTERS = 200
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class SampleOptions(Options):
     validation_fraction: float = Field(
         0.1, gt=0, le=0.5, description="Share of the documents kept for validation."
     )
-    sentences: int = Field(100, ge=1, description="Sentences at most.")
+    sentences: int = Field(64, ge=1, description="Sentences at most.")
     output: Path = Field(description="Text file to write, a sentence per line.")
 
 
