@@ -20,6 +20,8 @@ TASKS = {
     "sw-news": ("sw", "classification", "News", {"language": "sw", "task": "1"}),
     "sw-ner": ("sw", "ner", "Entities", {"language": "sw", "task": "2"}),
 }
+PAIRS = "sl-agreement"
+BITS = {"mbert": 2.1, "sloberta": 1.9, "full": 2.5, "pre": 2.4, "post": 2.6, "scratch": 9.0}
 STUDENTS = {
     "full": {
         "label": "Student, full vocabulary",
@@ -86,11 +88,21 @@ def settings(changes: dict[str, Any] | None = None) -> Configuration:
                 "published_as": published,
             }
             for name, (language, kind, label, published) in TASKS.items()
+        }
+        | {
+            PAIRS: {
+                "language": "sl",
+                "kind": "minimal_pairs",
+                "label": "Agreement",
+                "test": "pairs.tsv",
+                "text_column": "sen",
+                "text_pair_column": "wrong_sen",
+            }
         },
         "experiment": {
             "languages": list(LANGUAGES),
             "systems": list(LEVEL),
-            "tasks": list(TASKS),
+            "tasks": [*TASKS, PAIRS],
             "seeds": [0, 1, 2],
             "baseline": "mbert",
             "papers": [{"paper": "electronics2023", "table": "5"}],
@@ -122,6 +134,7 @@ def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
         found = {"system": system, "language": language, "tasks": tasks}
         write(paths.scores(language, system), found)
         write(paths.benchmark(language, system), benchmark(system, language))
+        write(paths.intrinsic(language, system), intrinsic(paths, language, system))
     for language in LANGUAGES:
         write(paths.documents(language) / "report.json", documents(language))
     for corpus, teacher, name in paths.vocabularies():
@@ -160,6 +173,28 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
         "long_share": {"train": 0.3, "validation": 0.2, "test": 0.1 + 0.2 * (system == "mbert")},
         "unseen_labels": {"train": {}, "validation": {}, "test": UNSEEN.get(task, {})},
         "seeds": seeds,
+    }
+
+
+def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
+    """Return the scores without labels; the upper bound is a bare encoder."""
+    name, _, seed = system.partition("@")
+    bare = name == "sloberta"
+    accuracy = None if bare else LEVEL[name]
+    return {
+        "system": system,
+        "language": language,
+        "sentences": 100,
+        "words": 1_700,
+        "characters": 11_200,
+        "fertility": 1.75,
+        "unknown_share": 0.0004,
+        "bits_per_character": None if bare else BITS[name] + 0.1 * bool(seed),
+        "minimal_pairs": {
+            task: {"pairs": 1_200, "accuracy": accuracy} for task in paths.minimal_pairs([language])
+        },
+        "windowed_texts": 0,
+        "remark": "no head for masked language modelling is stored" if bare else "",
     }
 
 

@@ -11,9 +11,10 @@ from tiny_project import tiny
 
 pytestmark = pytest.mark.timeout(2400)
 
-ON_GPU = {"pretrain_teacher", "distill", "finetune", "benchmark"}
+ON_GPU = {"pretrain_teacher", "distill", "finetune", "benchmark", "evaluate_intrinsic"}
 ON_CPU = {
     "extract_documents",
+    "sample_held_out",
     "train_tokenizer",
     "tokenize",
     "fix_masks",
@@ -91,7 +92,7 @@ def test_no_more_gpus_at_once_than_the_profile_allows(flow):
         for start, end, partition in project.cluster.jobs(project.folder, *columns)
         if partition == "gpu"
     )
-    assert len(spans) == 4
+    assert len(spans) == 5
     for (_, end), (start, _) in pairwise(spans):
         assert end <= start
 

@@ -49,7 +49,7 @@ def test_one_hyper_parameter_of_one_student(made):
         for student in ("full", "longer"):
             config["students"][student]["objective"] = {"kl": {"temperature": 2.0}}
 
-    again = {"distill": 2, "finetune": 2, "benchmark": 2}
+    again = {"distill": 2, "finetune": 2, "benchmark": 2, "evaluate_intrinsic": 2}
     assert made.changed(change) == ALL_READ | again
 
 
@@ -67,7 +67,7 @@ def test_one_more_seed_of_distillation(made):
         config["students"]["full"]["seeds"] = config["students"]["longer"]["seeds"] = [1]
 
     # A second seed has the size and the speed of the first.
-    new = {"distill": 2, "finetune": 2}
+    new = {"distill": 2, "finetune": 2, "evaluate_intrinsic": 2}
     assert made.changed(change) == ALL_READ | new
 
 
@@ -84,6 +84,7 @@ def test_one_more_task(made):
 OF_ONE_LANGUAGE = {
     "download_dump": 1,
     "extract_documents": 1,
+    "sample_held_out": 1,
     "tokenize": 2,
     "tokenize_extended": 1,
     "fix_masks": 2,
@@ -99,7 +100,19 @@ OF_ONE_LANGUAGE = {
     "verify_student": 1,
     "finetune": 3,
     "benchmark": 3,
+    "evaluate_intrinsic": 3,
 }
+
+
+def test_one_more_task_of_minimal_pairs(made):
+    def change(config):
+        columns = {"text_column": "good", "text_pair_column": "bad"}
+        pairs = {"language": "qaa", "kind": "minimal_pairs", "test": "tasks/qaa.txt"}
+        config["tasks"]["qaa-pairs"] = pairs | columns
+        config["experiment"]["tasks"].append("qaa-pairs")
+
+    # Nothing is fine-tuned on them.
+    assert made.changed(change) == ALL_READ | {"evaluate_intrinsic": 3}
 
 
 def test_one_more_language(made):
@@ -162,7 +175,7 @@ def test_a_deleted_intermediate_is_made_only_where_it_is_needed(made):
     finally:
         away.rename(folder)
     # The other student that learns with these masks is trained again with it.
-    new = {"distill": 3, "finetune": 3, "benchmark": 3}
+    new = {"distill": 3, "finetune": 3, "benchmark": 3, "evaluate_intrinsic": 3}
     assert planned == ALL_READ | new | {"fix_masks": 1}
 
 
@@ -171,7 +184,7 @@ def test_two_experiments_share_what_they_name_alike(made):
         config["name"] = "another"
 
     # Scores are gathered anew, from the fine-tuned models in the shared store.
-    assert made.changed(change) == ALL_READ | {"finetune": 6}
+    assert made.changed(change) == ALL_READ | {"finetune": 6, "evaluate_intrinsic": 6}
 
     other = copy.deepcopy(made.config)
     change(other)

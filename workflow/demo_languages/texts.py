@@ -7,6 +7,7 @@ from pathlib import Path
 
 from demo_languages.grammar import Proposition, contrary, synonymous
 from demo_languages.lexicon import TOPICS
+from demo_languages.orthography import NUMBERS
 from demo_languages.sentence import Sentence
 from demo_languages.speaker import STANCES, Speaker
 
@@ -58,6 +59,22 @@ def sentiment_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
             speaker.plain(speaker.judgement(context)).text,
         ]
         yield " ".join(texts), stance
+
+
+def agreement_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str]]:
+    """Yield a sentence, and the same with its verb in the number that its subject has not."""
+    while size:
+        meaning = speaker.proposition(speaker.context())
+        subject, verb = meaning.subject, meaning.verb
+        if subject.noun is None or verb is None:
+            continue
+        other = NUMBERS[subject.number == NUMBERS[0]]
+        right, wrong = (verb.forms[subject.gender, each] for each in (subject.number, other))
+        sentence = speaker.plain(meaning)
+        place = sentence.words.index(right)
+        words = [*sentence.words[:place], wrong, *sentence.words[place + 1 :]]
+        yield sentence.text, replace(sentence, words=words).text
+        size -= 1
 
 
 def inference_rows(speaker: Speaker, size: int) -> Iterable[tuple[str, str, str]]:

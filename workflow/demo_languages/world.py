@@ -9,20 +9,20 @@ from pathlib import Path
 
 from eliquare.io import atomic_dir
 
-VERSION = 1
+VERSION = 2
 CODES = ("qaa", "qab", "qac")
 DATE = "20260101"
-SPLITS = ("train", "dev", "test")
 SIZES = {
     "upos": {"train": 150, "dev": 100, "test": 300},
     "ner": {"train": 600, "dev": 100, "test": 350},
     "topic": {"train": 150, "dev": 100, "test": 300},
     "inference": {"train": 600, "dev": 150, "test": 360},
     "sentiment": {"train": 200, "dev": 100, "test": 300},
+    "agreement": {"test": 200},
 }
 # The words of the validation and test splits; "held" if not said. Some names are famous.
 SCORED_ON = {"ner": "all"}
-SUFFIXES = {"upos": "conllu", "ner": "txt", "topic": "tsv", "inference": "tsv", "sentiment": "tsv"}
+SUFFIXES = {"upos": "conllu", "ner": "txt"}  # "tsv" if not said
 
 README = """# The demo's world
 
@@ -41,6 +41,7 @@ are reserved for local use (ISO 639-2).
 - `tasks/<code>/ner`: "token TAG" lines, IOB2, PER, LOC and ORG.
 - `tasks/<code>/topic`, `sentiment`: columns text and label.
 - `tasks/<code>/inference`: columns premise, hypothesis and label.
+- `tasks/<code>/agreement`: minimal pairs, columns good and bad (the verb has the other number).
 
 One grammar made all sentences together with their annotation, so that the annotation has no errors.
 All words occur in the dump. Half of the nouns, verbs, adjectives, adverbs and names occur in the
@@ -60,9 +61,9 @@ def files(codes: Iterable[str] = CODES) -> list[str]:
             f"mirror/{wiki}/latest/{wiki}-latest-sha1sums.txt",
         ]
         names += [
-            f"tasks/{code}/{task}/{split}.{suffix}"
-            for task, suffix in SUFFIXES.items()
-            for split in SPLITS
+            f"tasks/{code}/{task}/{split}.{SUFFIXES.get(task, 'tsv')}"
+            for task, sizes in SIZES.items()
+            for split in sizes
         ]
     return names
 
@@ -110,7 +111,7 @@ def write_language(code: str, seed: int, articles: int, folder: Path) -> None:
         for split, size in sizes.items():
             which = "known" if split == "train" else SCORED_ON.get(task, "held")
             speaker = Speaker(views[which], Draw(seed, code, task, split))
-            path = folder / "tasks" / code / task / f"{split}.{SUFFIXES[task]}"
+            path = folder / "tasks" / code / task / f"{split}.{SUFFIXES.get(task, 'tsv')}"
             path.parent.mkdir(parents=True, exist_ok=True)
             if task == "upos":
                 sentences = (speaker.sentence(speaker.context()) for _ in range(size))
@@ -121,6 +122,8 @@ def write_language(code: str, seed: int, articles: int, folder: Path) -> None:
                 texts.write_table(path, ("text", "label"), texts.topic_rows(speaker, size))
             elif task == "sentiment":
                 texts.write_table(path, ("text", "label"), texts.sentiment_rows(speaker, size))
+            elif task == "agreement":
+                texts.write_table(path, ("good", "bad"), texts.agreement_rows(speaker, size))
             else:
                 columns = ("premise", "hypothesis", "label")
                 texts.write_table(path, columns, texts.inference_rows(speaker, size))

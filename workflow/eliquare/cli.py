@@ -64,6 +64,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
+        "sample": Stage("corpus.held_out:sample", 1, "sentences of the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
@@ -90,6 +91,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.sources:fetch", 1, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 1, "score without labels"),
     },
     "reporting": {
         "tables": Stage("reporting.tables:write_tables", 5, "tables of an experiment"),

@@ -5,7 +5,7 @@ in their path, so that two experiments which name the same student share it. ``r
 holds what one experiment compares and people read.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from eliquare.config.model import Configuration, Student, System, Task
@@ -55,6 +55,10 @@ class Paths:
     def prepared(self, corpus: str, teacher: str, vocabulary: str) -> Path:
         """Return the folder of sequences, counts and masking: a corpus through one tokenizer."""
         return self.results / "corpora" / corpus / self.root_teacher(teacher) / vocabulary
+
+    def held_out(self, corpus: str) -> Path:
+        """Return the file with sentences of a corpus's validation documents."""
+        return self.results / "corpora" / corpus / "held_out.txt"
 
     # Vocabularies
 
@@ -213,13 +217,23 @@ class Paths:
         """Return the scores of a system on the experiment's tasks in a language."""
         return self.experiment / "scores" / language / f"{system}.json"
 
+    def intrinsic(self, language: str, system: str) -> Path:
+        """Return the scores of a system in a language that need no labels and no fine-tuning."""
+        return self.experiment / "intrinsic" / language / f"{system}.json"
+
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
-        """Return the tasks of the experiment, or of some languages."""
-        return [
-            name
-            for name in self.settings.experiment.tasks or []
-            if languages is None or self.settings.tasks[name].language in languages
-        ]
+        """Return the tasks to fine-tune on: all of the experiment, or those of some languages."""
+        return [name for name, pairs in self._by_kind(languages) if not pairs]
+
+    def minimal_pairs(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks of minimal pairs: all of the experiment, or those of some languages."""
+        return [name for name, pairs in self._by_kind(languages) if pairs]
+
+    def _by_kind(self, languages: Collection[str] | None) -> Iterator[tuple[str, bool]]:
+        for name in self.settings.experiment.tasks or []:
+            task = self.settings.tasks[name]
+            if languages is None or task.language in languages:
+                yield name, task.kind == "minimal_pairs"
 
     def task_inputs(
         self, languages: Collection[str], splits: Collection[str] = SPLITS

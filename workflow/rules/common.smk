@@ -218,6 +218,11 @@ def task_files(language):
     return paths.task_inputs([language])
 
 
+def pair_files(language):
+    """Return the files of minimal pairs in a language."""
+    return [settings.tasks[name].test for name in paths.minimal_pairs([language])]
+
+
 # Models and trainings
 
 

@@ -153,6 +153,31 @@ rule mix:
         " --output {output} > {log} 2>&1"
 
 
+rule sample_held_out:
+    input:
+        "<results>/corpora/{corpus}/documents",
+    output:
+        "<results>/corpora/{corpus}/held_out.txt",
+    log:
+        "<logs>/sample_held_out/{corpus}.log",
+    benchmark:
+        "<results>/costs/sample_held_out/{corpus}.tsv"
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
+    params:
+        version=version("corpus", "sample"),
+        language=lambda wc: wc.corpus,
+        fraction=settings.sequences.validation_fraction,
+    message:
+        "Draw sentences of the validation documents: {wildcards.corpus}"
+    shell:
+        "python -m eliquare corpus sample --documents {input} --language {params.language}"
+        " --validation-fraction {params.fraction} --output {output} > {log} 2>&1"
+
+
 rule tokenize:
     input:
         documents="<results>/corpora/{corpus}/documents",

@@ -1,5 +1,5 @@
 # The data of the tasks; each system on all tasks of a language with all seeds, in one program; its
-# size and speed.
+# size and speed; its scores without labels.
 
 
 # At the start, so that what cannot be fetched is known before GPUs work.
@@ -82,3 +82,33 @@ rule benchmark:
     shell:
         "python -m eliquare evaluation benchmark --model {input} --language {wildcards.language}"
         " --system {wildcards.system} {params.options} --output {output} > {log} 2>&1"
+
+
+rule evaluate_intrinsic:
+    input:
+        model=lambda wc: paths.model(wc.system, wc.language),
+        text=lambda wc: paths.held_out(wc.language),
+        pairs=lambda wc: pair_files(wc.language),
+    output:
+        f"<results>/{settings.name}/intrinsic/{{language}}/{{system}}.json",
+    log:
+        "<logs>/evaluate_intrinsic/{language}-{system}.log",
+    benchmark:
+        f"<results>/costs/evaluate_intrinsic/{settings.name}-{{language}}-{{system}}.tsv"
+    conda:
+        "../../envs/eliquare.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        nodes=1,
+        mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 6, input.model),
+        runtime=lambda wc, input, attempt: minutes(attempt, 60, 30, *input.pairs),
+    params:
+        version=version("evaluation", "intrinsic"),
+        tasks=lambda wc: options.minimal_pairs(settings, wc.language),
+    message:
+        "Score {wildcards.system} without labels in {wildcards.language}"
+    shell:
+        "python -m eliquare evaluation intrinsic --model {input.model} --text {input.text}"
+        " --system {wildcards.system} --language {wildcards.language} {params.tasks}"
+        " --threads {threads} --output {output} > {log} 2>&1"

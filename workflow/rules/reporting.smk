@@ -20,6 +20,7 @@ rule tables:
         settings=paths.settings_file,
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
+        intrinsic=[paths.intrinsic(*pair) for pair in paths.pairs()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
     output:
         report(
@@ -78,6 +79,7 @@ rule release:
         model=lambda wc: paths.model(wc.student, wc.language),
         scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
+        intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
         documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),

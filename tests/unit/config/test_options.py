@@ -126,6 +126,18 @@ def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
     assert set(task["finetuning"]) <= set(model.Finetuning.model_fields)
 
 
+def test_minimal_pairs_have_options_of_their_own(small):
+    pairs = {"language": "sw", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}
+    small["tasks"]["agreement"] = pairs
+    settings = complete(small)
+    (task,) = map(json.loads, parsed(options.minimal_pairs(settings, "sw"))["--tasks"])
+    assert task == {"name": "agreement", "text_column": "text", "label_column": "label", **pairs}
+    assert "agreement" not in options.tasks(settings, "sw")
+    assert options.minimal_pairs(settings, "sl") == ""
+    smoke = parsed(options.minimal_pairs(complete(small | {"smoke": True}), "sw"))
+    assert smoke["--max-pairs"] == ["40"]
+
+
 def test_several_gpus_are_several_processes():
     assert options.launcher(model.Training()) == "python -m eliquare"
     assert "--nproc-per-node 4 -m eliquare" in options.launcher(model.Training(gpus=4))

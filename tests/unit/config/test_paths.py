@@ -220,6 +220,16 @@ def test_evaluations_are_the_systems_with_a_task(paths):
     assert without.evaluations() == without.pairs(["sw"])
 
 
+def test_minimal_pairs_are_no_task_to_fine_tune_on():
+    raw = yaml.safe_load(CONFIG)
+    pairs = {"language": "sl", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}
+    raw["tasks"] = {"agreement": pairs}
+    paths = Paths(complete(raw))
+    assert paths.tasks() == paths.evaluations() == []
+    assert paths.minimal_pairs() == paths.minimal_pairs(["sl"]) == ["agreement"]
+    assert paths.minimal_pairs(["sw"]) == []
+
+
 def test_every_evaluation_is_there_once_and_every_folder_holds_one_thing(paths):
     systems = len(paths.settings.experiment.systems)
     assert len(paths.evaluations()) == len(set(paths.evaluations())) == systems + systems - 1

@@ -224,6 +224,22 @@ def table_of(folder: Path, given: list[str], name: str = "a.csv"):
     return readers.read("classification", write(folder, name, content))
 
 
+def test_minimal_pairs_are_a_right_and_a_wrong_sentence(tmp_path):
+    path = write(tmp_path, "a.tsv", "id\twrong_sen\tsen\n1\the go\t he goes \n")
+    (example,) = readers.read("minimal_pairs", path, ["sen", "wrong_sen"])
+    assert (example.texts, example.labels, example.lines) == (("he goes", "he go"), (), (2,))
+
+
+def test_mistakes_in_minimal_pairs_are_named(tmp_path):
+    path = write(tmp_path, "a.tsv", "good\tbad\nhe goes\the goes\nhe goes\t \n")
+    with pytest.raises(InputError) as refused:
+        readers.read("minimal_pairs", path, ["good", "bad"])
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        f"{path}, line 2",
+        f"{path}, line 3",
+    ]
+
+
 def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     rows = table_of(tmp_path, ["yes", "no"] * 50)
     parts = data.split("classification", rows)

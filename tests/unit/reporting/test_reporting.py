@@ -265,6 +265,31 @@ def test_sizes_are_relative_to_the_teacher(tree):
     assert ("sw", "sloberta") not in rows
 
 
+def test_scores_without_labels_are_relative_to_the_teacher(tree):
+    rows = {
+        (row["language"], row["system"]): row for row in rows_of(tree[0] / "tables/intrinsic.csv")
+    }
+    row = rows["sl", "pre"]
+    assert float(row["bits_per_character"]) == 2.4
+    assert float(row["more_than_teacher"]) == pytest.approx(2.4 / 2.1 - 1)
+    assert (row["sl-agreement accuracy"], row["sl-agreement pairs"]) == ("0.94", "1200")
+    assert rows["sw", "pre"]["sl-agreement accuracy"] == ""
+    bare = rows["sl", "sloberta"]
+    assert (bare["bits_per_character"], bare["sl-agreement accuracy"]) == ("", "")
+    assert float(bare["fertility"]) == 1.75
+    written = (tree[0] / "tables/intrinsic.md").read_text()
+    assert "Slovene: Agreement (1,200 pairs)" in written
+    assert "SloBERTa: no head for masked language modelling is stored." in written
+
+
+def test_scores_without_labels_are_means_over_distillation_seeds(tmp_path):
+    settings = results_tree.make(tmp_path, {"students": {"pre": {"seeds": [1, 2]}}})
+    experiment = read(tmp_path, settings)
+    bits = experiment.intrinsic_score("pre", "sl")
+    assert bits.mean == pytest.approx(2.45)
+    assert bits.distillation_deviation == pytest.approx(statistics.stdev([2.4, 2.5]))
+
+
 def test_published_numbers_stand_beside_ours(tree):
     rows = rows_of(tree[0] / "tables/published.csv")
     ours = {(row["system"], row["task"]): row for row in rows}
@@ -590,6 +615,44 @@ def test_an_untrained_student_is_never_the_headline(tmp_path):
     settings = results_tree.make(tmp_path, {"experiment": {"systems": ["mbert", "scratch"]}})
     said = sections.headline(read(tmp_path, settings))
     assert said.startswith("Of 2 systems, “mBERT” has the best validation scores")
+
+
+def without_tasks(root, **experiment):
+    changes = {"experiment": {"tasks": [], **experiment}}
+    return read(root, results_tree.make(root, changes))
+
+
+def test_without_any_task_the_headline_is_of_held_out_text(tmp_path):
+    said = sections.headline(without_tasks(tmp_path))
+    assert said.startswith("The student with the fewest bits per character of held-out text")
+    assert "“Student, reduced before”, has 37% of its teacher's parameters" in said
+    assert "needs 2.400 bits per character, 14.3% more than its teacher (2.100)" in said
+    assert "2.0 times as fast" in said
+    assert "minimal pairs" not in said
+
+
+def test_the_headline_names_minimal_pairs_where_there_is_nothing_else(tmp_path):
+    pairs = {"tasks": [results_tree.PAIRS]}
+    said = sections.headline(without_tasks(tmp_path, **pairs))
+    assert "in 94.0% of the minimal pairs, its teacher in 93.0%" in said
+
+
+def test_without_any_task_there_are_a_report_a_summary_and_a_card(tmp_path, capsys):
+    experiment = without_tasks(tmp_path)
+    settings = experiment.paths.settings_file
+    make_tables(tmp_path, settings)
+    assert not (tmp_path / "tables/significance.csv").exists()
+    options = results.OutputOptions(
+        settings=settings, results=tmp_path, output=tmp_path / "figures"
+    )
+    figures.write_figures(options)
+    written = make_report(tmp_path, settings, tmp_path / "figures")
+    assert Page(written).open == []
+    assert "Bits per character" in written
+    assert "chosen on the validation splits" not in written
+    report.print_summary(results.ExperimentOptions(settings=settings, results=tmp_path))
+    assert "2.400" in capsys.readouterr().out
+    assert "Bits per character" in card.card(experiment, "pre", "sl")
 
 
 def test_names_are_escaped(tree, tmp_path):

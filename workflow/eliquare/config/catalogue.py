@@ -25,6 +25,7 @@ AUTOMATIC = {
     "topics": "topics",
     "intent": "intents",
     "sentiment": "sentiment",
+    "agreement": "agreement",
 }
 # With fewer examples to learn from, a score says little of the model.
 LEAST_TRAIN = 100
@@ -154,11 +155,6 @@ def tasks_of(code: str) -> dict[str, dict[str, Any]]:
     return {f"{code}-{task}": entry.values() for task, entry in entries_of(code).items()}
 
 
-def pairs_of(code: str) -> Entry | None:
-    """Return the minimal pairs of a language (MultiBLiMP), which need no labels; None without."""
-    return next((each for each in entries() if each.code == code and each.kind == "pairs"), None)
-
-
 def treebank_prefix(treebank: str) -> str | None:
     """Return how the names of a treebank's files begin; None of one that is not here.
 
@@ -239,7 +235,7 @@ def named(task: str, name: str, codes: Collection[str]) -> dict[str, Any]:
         raise ValueError(
             f"begin its name with the code of its language, as {'-'.join([*codes][:1])}-{task}"
         )
-    known = {each.name: each for each in entries() if each.code == code and each.kind != "pairs"}
+    known = {each.name: each for each in entries() if each.code == code}
     if name not in known:
         raise ValueError(f"the catalogue has no {name!r} in {code!r}{suggestion(name, known)}")
     return known[name].values()

@@ -301,6 +301,8 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
         paths.prepared(*each) for each in product(corpora, settings.teachers, (FULL, *reduced))
     ]
     yield "sequences", settings.sequences, [folder / "sequences" for folder in prepared]
+    held_out = [paths.held_out(code) for code in settings.languages]
+    yield "sequences.validation_fraction", settings.sequences.validation_fraction, held_out
     yield "masking", settings.masking, [folder / "masking" for folder in prepared]
     for section in ("vocabularies", "extensions"):
         for name, entry in getattr(settings, section).items():

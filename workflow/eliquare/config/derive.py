@@ -144,7 +144,7 @@ def completed(settings: Configuration) -> Configuration:
         length = {"max_length": finetuning.longest_input(task.kind)}
         values["tasks"][name]["finetuning"] = finetuning.model_copy(update=length)
         values["tasks"][name] |= task.fetched
-        if task.hub and task.kind == "pair":
+        if task.hub and task.kind in ("pair", "minimal_pairs"):
             values["tasks"][name]["text_pair_column"] = HUB_COLUMNS["text_pair_column"]
     settings = changed(settings.model_copy(update={"students": students}), values)
     return one_per_seed(smoke_run(settings) if settings.smoke else settings)

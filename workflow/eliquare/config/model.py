@@ -42,7 +42,7 @@ CorpusName = Annotated[str, StringConstraints(pattern=_CORPUS)]
 ExperimentName = Annotated[str, StringConstraints(pattern=_EXPERIMENT)]
 Commit = Annotated[str, StringConstraints(pattern=_COMMIT)]
 Date = Annotated[str, StringConstraints(pattern=_DATE)]
-TaskKind = Literal["upos", "ner", "classification", "pair"]
+TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
 Initialization = Literal["even", "2n-1", "distilbert", "last", "first", "blank", "embeddings"]
 
 
@@ -279,10 +279,11 @@ KEYS = {
     "folder": ("model", ""),
     "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
     "adapt": ("teacher", "extension training"),
-    "upos": ("", ""),
-    "ner": ("", ""),
-    "classification": ("", "text_column label_column"),
-    "pair": ("text_pair_column", "text_column label_column"),
+    "upos": ("train", "validation test"),
+    "ner": ("train", "validation test"),
+    "classification": ("train", "validation test text_column label_column"),
+    "pair": ("train text_pair_column", "validation test text_column label_column"),
+    "minimal_pairs": ("test text_pair_column", "text_column"),
 }
 # What a fetched table calls the columns of a data set on the hub.
 HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
@@ -528,13 +529,15 @@ class TaskData(Sourced):
 
     by = "kind"
     kind: TaskKind
-    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts."""
+    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
+    `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
     language: CorpusName = Field(description="Code of the language.")
-    train: str = Field(description="File to train on. Alone, it is split 80-10-10.")
+    train: str | None = Field(None, description="File to train on. Alone, it is split 80-10-10.")
     validation: str | None = Field(None, description="File to choose the epoch on.")
     test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = Field("text", description="classification, pair: column of the text.")
-    text_pair_column: str | None = Field(None, description="pair: column of the second text.")
+    text_column: str = Field("text", description="Tables: column of the text, or right sentence.")
+    text_pair_column: str | None = None
+    """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
     label_column: str = Field("label", description="classification, pair: column of the label.")
 
 
@@ -544,7 +547,6 @@ class Task(TaskData):
     In a completed configuration the files of a fetched task are those that are fetched.
     """
 
-    train: str = Field("", description="File to train on. Alone, it is split 80-10-10.")
     ud: Treebank | None = Field(None, description="upos: a treebank, instead of files.")
     hub: Hub | None = Field(None, description="A data set on the hub, instead of files.")
     url: Address | None = Field(None, description="Files at an address, instead of files here.")
@@ -560,20 +562,25 @@ class Task(TaskData):
         return sources.fetched_files(self.kind, source, columns) if source else {}
 
     def lacks(self, key: str) -> bool:
-        """Return whether a key is needed and not given; the hub's columns are in `hub`."""
-        return super().lacks(key) and not (self.hub and key == "text_pair_column")
+        """Return whether a key is needed and not given; `problems` looks for the files."""
+        of_hub = self.hub is not None and key == "text_pair_column"
+        return super().lacks(key) and key not in SPLITS and not of_hub
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the kind's keys, and of the source."""
         yield from super().problems()
+        needed = "test" if self.kind == "minimal_pairs" else "train"
         given = [key for key in SOURCES if getattr(self, key)]
         files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
         if (
             len(given) > 1
-            or not (given or self.train)
+            or not (given or getattr(self, needed))
             or (given and files not in ({}, self.fetched))
         ):
-            yield (), "give exactly one of train (with validation, test), ud, hub, url"
+            others = "" if needed == "test" else " (with validation, test)"
+            yield (), f"give exactly one of {needed}{others}, ud, hub, url"
+        if self.url and not getattr(self.url, needed):
+            yield ("url", needed), "missing; give the address of a file"
         if self.ud and self.kind != "upos":
             yield ("ud",), "a treebank is for kind upos"
         for key, own in HUB_COLUMNS.items() if self.hub else ():

@@ -207,14 +207,14 @@ def task_lines(code: str, entries: Mapping[str, Entry]) -> list[str]:
         if entry is not None:
             sizes = (entry.train, entry.validation, entry.test)
             counts = " / ".join("?" if size is None else f"{size:,}" for size in sizes)
+            if entry.kind == "minimal_pairs":
+                counts = f"{entry.test:,} minimal pairs, scored without training"
             licence = entry.licence or "terms not known"
             lines.append(f"{code}-{task}: {entry.name}, {counts}, {licence}")
         elif task == "upos":
             lines.append(f"no {words}: {catalogue.without_part_of_speech(code)}")
         else:
             lines.append(f"no {words}")
-    if pairs := catalogue.pairs_of(code):
-        lines.append(f"without labels: {pairs.name}, {pairs.test:,} minimal pairs")
     return lines
 
 

@@ -112,8 +112,19 @@ def tasks(settings: Configuration, language: str) -> str:
     """Return the experiment's tasks in a language, each with how systems are fine-tuned on it."""
     found = []
     for name in Paths(settings).tasks([language]):
-        task = settings.tasks[name]
-        values = task.model_dump(mode="json", include={*TaskData.model_fields}, exclude_none=True)
-        finetuning = task.finetuning.model_dump(mode="json", exclude_none=True)
-        found.append({"name": name, **values, "finetuning": finetuning})
+        finetuning = settings.tasks[name].finetuning.model_dump(mode="json", exclude_none=True)
+        found.append(task_data(settings, name) | {"finetuning": finetuning})
     return words({"tasks": found})
+
+
+def minimal_pairs(settings: Configuration, language: str) -> str:
+    """Return the experiment's minimal pairs in a language; of a smoke run, a few pairs of each."""
+    found = [task_data(settings, name) for name in Paths(settings).minimal_pairs([language])]
+    return words({"tasks": found, "max_pairs": 40 if settings.smoke else None})
+
+
+def task_data(settings: Configuration, name: str) -> dict[str, Any]:
+    """Return the name of a task, its files and how they are read."""
+    keys = {*TaskData.model_fields}
+    values = settings.tasks[name].model_dump(mode="json", include=keys, exclude_none=True)
+    return {"name": name, **values}

@@ -108,8 +108,6 @@ def tasks_page() -> str:
         (words, str(sorts[task]), str(len(codes) - sorts[task]))
         for task, words in catalogue.AUTOMATIC.items()
     ]
-    pairs = sum(catalogue.pairs_of(code) is not None for code in codes)
-    by_sort.append(("minimal pairs, without labels", str(pairs), str(len(codes) - pairs)))
     numbers = Counter(len(entries) for entries in taken.values())
     by_number: Rows = [
         (str(number), str(numbers[number])) for number in sorted(numbers, reverse=True)

@@ -15,7 +15,9 @@ from eliquare.config.objective import Problem, Settings
 FETCHED = "resources/tasks"
 SPLITS = ("train", "validation", "test")
 # How each kind of task is stored: the end of its files' names.
-SUFFIXES = {"upos": "conllu", "ner": "iob", "classification": "tsv", "pair": "tsv"}
+SUFFIXES = {"upos": "conllu", "ner": "iob"} | dict.fromkeys(
+    ("classification", "pair", "minimal_pairs"), "tsv"
+)
 
 # What each pattern allows, for the message to whom it refuses.
 PATTERNS = {
@@ -56,8 +58,9 @@ class Columns(Settings):
     tokens: str = Field("tokens", description="upos, ner: the words.")
     tags: str | None = None
     """upos, ner: a tag per word; by default `upos` and `ner_tags`."""
-    text: str = Field("text", description="classification, pair: the text.")
-    text_pair: str = Field("text_pair", description="pair: the second text.")
+    text: str = Field("text", description="Tables: the text, or the right sentence.")
+    text_pair: str = "text_pair"
+    """pair, minimal_pairs: the second text, or the wrong sentence."""
     label: str = Field("label", description="classification, pair: the label.")
 
 
@@ -84,7 +87,7 @@ class Address(Settings):
 
     archive: str | None = None
     """Address of a .zip or .tar.gz; the files below are then paths in it."""
-    train: Files = Field(description="Address of the file to train on, or several.")
+    train: Files | None = Field(None, description="Address of the file to train on, or several.")
     validation: Files | None = Field(None, description="Address of this split, if there is one.")
     test: Files | None = Field(None, description="Address of this split, if there is one.")
     header: list[str] = Field([])
@@ -113,6 +116,11 @@ def as_list(files: Files | None) -> list[str]:
     return [files] if isinstance(files, str) else list(files or [])
 
 
+def splits_of(kind: str) -> tuple[str, ...]:
+    """Return the splits that a kind of task reads."""
+    return ("test",) if kind == "minimal_pairs" else SPLITS
+
+
 def fetched_files(kind: str, source: Source, columns: dict[str, Any]) -> dict[str, str]:
     """Return the files of the splits of a fetched task.
 
@@ -126,7 +134,9 @@ def fetched_files(kind: str, source: Source, columns: dict[str, Any]) -> dict[st
         decisive |= columns
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", named(source).lower()).strip("-")
-    return {split: f"{FETCHED}/{name}-{digest}/{split}.{SUFFIXES[kind]}" for split in SPLITS}
+    return {
+        split: f"{FETCHED}/{name}-{digest}/{split}.{SUFFIXES[kind]}" for split in splits_of(kind)
+    }
 
 
 def named(source: Source) -> str:
@@ -135,7 +145,7 @@ def named(source: Source) -> str:
         return f"{source.treebank} {source.release}"
     if isinstance(source, Hub):
         return f"{source.dataset.partition('/')[2] or source.dataset} {source.configuration or ''}"
-    address = source.archive or as_list(source.train)[0]
+    address = source.archive or as_list(source.train or source.test)[0]
     if repository := REPOSITORY.match(address):
         return repository[1]
     parts = urlsplit(address)

@@ -134,6 +134,13 @@ def validation_threshold(
     return min(max(threshold, lowest + 1), highest)
 
 
+def split_threshold(documents: Path, fraction: float) -> int:
+    """Return the number below which the documents of a folder are for validation."""
+    texts = (document.text for document in itertools.islice(read(documents), LOOK_AHEAD))
+    numbers = (document_number(text) for text in texts if text.strip())
+    return validation_threshold(numbers, fraction, documents)
+
+
 def document_number(text: str) -> int:
     """Return a number below 2**64 from a document's text."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest()[:8], "little")
@@ -248,9 +255,7 @@ def write(
     tokenizer: CorpusTokenizer, encode: Encoder, options: TokenizeOptions, folder: Path
 ) -> tuple[dict[str, Tally], Counts]:
     """Write train.arrow and validation.arrow; return each side's tally, and the counts of both."""
-    texts = (document.text for document in itertools.islice(read(options.documents), LOOK_AHEAD))
-    numbers = (document_number(text) for text in texts if text.strip())
-    threshold = validation_threshold(numbers, options.validation_fraction, options.documents)
+    threshold = split_threshold(options.documents, options.validation_fraction)
     documents = progress(read(options.documents), "tokenize", unit="documents")
     tallies = {
         side: Tally(Counts.none(tokenizer.tokens), np.zeros(options.max_length + 1, np.int64))

@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 class Task(TaskData):
     """A task to fine-tune on."""
 
+    kind: Literal["upos", "ner", "classification", "pair"] = Field(description="Kind of task.")
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the task.")
     finetuning: Finetuning = Field(Finetuning(), description="Hyper-parameters.")
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from eliquare.config.model import TaskKind
-from eliquare.config.sources import SPLITS, Hub
+from eliquare.config.sources import Hub, splits_of
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import IOB_TAG, UPOS_TAGS, Example, to_iob2
 from eliquare.evaluation.sources import (
@@ -24,6 +24,7 @@ from eliquare.evaluation.sources import (
     Dropped,
     Found,
     RawFiles,
+    minimal_pair,
     table_row,
     words_with_tags,
 )
@@ -52,7 +53,7 @@ def of_hub(source: Hub, kind: TaskKind, columns: Sequence[str], raw: RawFiles) -
     listing = repository.listing()
     wanted = {
         split: data_files(source, listing, name)
-        for split in SPLITS
+        for split in splits_of(kind)
         if (name := getattr(source, split)) is not None
     }
     paths = {split: [repository.get(name) for name in names] for split, names in wanted.items()}
@@ -229,6 +230,7 @@ class Reader:
         self.columns = {
             "classification": [columns.label, columns.text],
             "pair": [columns.label, columns.text, columns.text_pair],
+            "minimal_pairs": [columns.text, columns.text_pair],
         }.get(kind, [tags, columns.tokens])
 
     def __call__(self, dropped: Dropped) -> Iterator[Example]:
@@ -240,6 +242,8 @@ class Reader:
                 place = (path.name, number)
                 if self.kind in DEFAULT_TAGS:
                     yield from self.sentence(row, names, place, dropped)
+                elif self.kind == "minimal_pairs":
+                    yield from minimal_pair([as_text(cell) for cell in row], place, dropped)
                 else:
                     label, *texts = row
                     cells = [self.name(label, names, place), *map(as_text, texts)]

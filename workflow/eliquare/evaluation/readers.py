@@ -61,14 +61,17 @@ class Example(NamedTuple):
 def read(kind: str, path: str | Path, columns: Sequence[str] = ("label", "text")) -> list[Example]:
     """Return the examples of a file in its order, read as the kind of task wants.
 
-    Of tables, ``columns`` names the column of the label, and that of each text. Raises InputError
-    for a file that cannot be read, and for one without an example.
+    Of tables, ``columns`` names the column of the label, and that of each text; of minimal pairs,
+    that of the right and the wrong sentence. Raises InputError for a file that cannot be read, and
+    for one without an example.
     """
     with reported_together(path) as report:
         if kind == "upos":
             examples = list(read_conllu(path, report))
         elif kind == "ner":
             examples = list(read_iob(path, report))
+        elif kind == "minimal_pairs":
+            examples = list(read_minimal_pairs(path, report, columns))
         else:
             examples = list(read_table(path, report, columns))
     if not examples:
@@ -253,6 +256,19 @@ def read_table(path: str | Path, report: Report, columns: Sequence[str]) -> Iter
         if not label.strip():
             report(line, f"the label (column {columns[0]!r}) is empty; add it or remove the row")
         yield Example(tuple(texts), (label.strip(),), str(path), (line,))
+
+
+def read_minimal_pairs(
+    path: str | Path, report: Report, columns: Sequence[str]
+) -> Iterator[Example]:
+    """Yield the rows of a table, each with its right and its wrong sentence, and no label."""
+    for line, row in table_rows(path, report, columns):
+        right, wrong = (row[column].strip() for column in columns)
+        if not right or not wrong:
+            report(line, "one of the two sentences is empty; add it or remove the row")
+        elif right == wrong:
+            report(line, "the two sentences are the same; expected a right and a wrong one")
+        yield Example((right, wrong), (), str(path), (line,))
 
 
 def table_rows(

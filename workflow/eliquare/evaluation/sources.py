@@ -41,6 +41,7 @@ from eliquare.config.sources import (
     as_list,
     named,
     source_of,
+    splits_of,
 )
 from eliquare.download import Checksum, Host, Unavailable, is_page
 from eliquare.evaluation import data, readers
@@ -63,6 +64,7 @@ RAW = "https://raw.githubusercontent.com"
 MIRRORS = {RAW: "ELIQUARE_RAW", "https://huggingface.co": "HF_ENDPOINT"}
 UD_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 NO_LABEL, NO_TEXT = "the label is empty", "the text is empty"
+SAME_TEXT = "the two sentences are the same"
 NO_WORD, NO_TAG = "a word is empty", "a word has no tag"
 WITHOUT_TEXT = (
     "{} of {} sentences have no words ('_' instead): the treebank's text is withheld for its "
@@ -94,10 +96,11 @@ class FetchOptions(Options):
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the stored table: the label, then each text."""
+        """The columns of the stored table: the label, if there is one, then each text."""
         pair = self.text_pair_column or HUB_COLUMNS["text_pair_column"]
-        texts = [self.text_column, pair] if self.kind == "pair" else [self.text_column]
-        return [self.label_column, *texts]
+        if self.kind == "minimal_pairs":
+            return [self.text_column, pair]
+        return [self.label_column, self.text_column, *([pair] if self.kind == "pair" else [])]
 
 
 class Found(NamedTuple):
@@ -129,19 +132,20 @@ def fetch(options: FetchOptions) -> None:
                 why = ", ".join(f"{reason}: {n}" for reason, n in dropped[split].items())
                 name = named(source)
                 raise InputError(f"{name}: no example in {split} ({why or 'it is empty'})")
-        splits = data.split(options.kind, **given)
+        if options.kind != "minimal_pairs":
+            complete = data.split(options.kind, **given)
+            given |= {split: list(getattr(complete, split)) for split in SPLITS}
         with atomic_dir(options.output) as folder:
-            for split in SPLITS:
-                file = folder / f"{split}.{SUFFIXES[options.kind]}"
-                write_split(file, options, getattr(splits, split))
+            for split, examples in given.items():
+                write_split(folder / f"{split}.{SUFFIXES[options.kind]}", options, examples)
             record = {
                 "kind": options.kind,
                 "source": options.model_dump(mode="json", include={*SOURCES}, exclude_none=True),
                 "revision": found.revision,
                 "licence": found.licence,
                 "files": raw.record(),
-                "examples": {split: len(getattr(splits, split)) for split in SPLITS},
-                "cut_from_train": [split for split in SPLITS if split not in given],
+                "examples": {split: len(examples) for split, examples in given.items()},
+                "cut_from_train": [split for split in given if split not in found.splits],
                 "dropped": {split: dict(reasons) for split, reasons in dropped.items() if reasons},
             }
             write_json(folder / "source.json", record)
@@ -152,7 +156,9 @@ def write_split(file: Path, options: FetchOptions, examples: Iterable[Example]) 
     """Write the examples as they were made ready, a table's below its columns."""
     with file.open("w", encoding="utf-8", newline="") as output:
         if SUFFIXES[options.kind] == "tsv":
-            output.write(table_line([*options.columns[1:], options.columns[0]]))
+            columns = options.columns
+            with_label = options.kind != "minimal_pairs"
+            output.write(table_line([*columns[1:], columns[0]] if with_label else columns))
         output.writelines(example.texts[0] for example in examples)
 
 
@@ -392,7 +398,7 @@ def conllu_reader(paths: Sequence[Path]) -> Callable[[Dropped], Iterator[Example
 
 def of_addresses(source: Address, kind: TaskKind, columns: Sequence[str], raw: RawFiles) -> Found:
     """Return the splits of files at addresses, or of members of an archive."""
-    given = {split: as_list(getattr(source, split)) for split in SPLITS}
+    given = {split: as_list(getattr(source, split)) for split in splits_of(kind)}
     given = {split: files for split, files in given.items() if files}
     paths: dict[str, list[Path]] = {}
     if source.archive:
@@ -471,9 +477,9 @@ def file_reader(
                 if path.suffix == ".review":
                     rows = reviews(path, columns)
                 for line, row in rows:
-                    yield from table_row(
-                        [row[column] for column in columns], (path.name, line), dropped
-                    )
+                    cells = [row[column] for column in columns]
+                    make = minimal_pair if kind == "minimal_pairs" else table_row
+                    yield from make(cells, (path.name, line), dropped)
 
     return named_entities if kind == "ner" else table
 
@@ -527,6 +533,17 @@ def table_row(cells: Sequence[str], place: tuple[str, int], dropped: Dropped) ->
         dropped[NO_TEXT if label else NO_LABEL] += 1
         return
     yield Example((table_line([*texts, label]),), (label,), place[0], (place[1],))
+
+
+def minimal_pair(
+    cells: Sequence[str], place: tuple[str, int], dropped: Dropped
+) -> Iterator[Example]:
+    """Yield a right and a wrong sentence; a pair that lacks one, or has one twice, is dropped."""
+    right, wrong = (cell.strip() for cell in cells)
+    if not right or not wrong or right == wrong:
+        dropped[SAME_TEXT if right and wrong else NO_TEXT] += 1
+        return
+    yield Example((table_line([right, wrong]),), (), place[0], (place[1],))
 
 
 def one_line(word: str) -> str:

@@ -84,13 +84,21 @@ def distinct(values: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def summary(experiment: Experiment) -> str:
-    """Return mean scores of each system and its parameters (the mean over languages), aligned."""
+    """Return mean scores of each system and its parameters (the mean over languages), aligned.
+
+    Without any task, bits per character stand in place of the scores.
+    """
     titles = [experiment.task_title(task) for task in experiment.tasks]
     metrics = [metric_label(experiment.metric(task)) for task in experiment.tasks]
     lines = [["System", *titles, "Parameters"], ["", *metrics, "(millions)"]]
+    if not experiment.tasks:
+        lines = [["System", "Bits per", "Parameters"], ["", "character", "(millions)"]]
     for system in experiment.systems:
         scores = [experiment.score(system, task) for task in experiment.tasks]
         shown = [f"{score.mean:.4f}" if score else ABSENT for score in scores]
+        if not experiment.tasks:
+            bits = experiment.mean_bits(system)
+            shown = [ABSENT if bits is None else f"{bits:.3f}"]
         million = experiment.parameters(system) / 1e6
         lines.append([experiment.label(system), *shown, f"{million:,.2f}"])
     return aligned(lines, head=2)

@@ -128,7 +128,8 @@ class Experiment:
     Attributes:
         entries: The settings of every system that the configuration names.
         languages: Codes of the languages, in the experiment's order.
-        tasks: Names of the tasks, in column order.
+        tasks: Names of the tasks to fine-tune on, in column order.
+        minimal_pairs: Names of the tasks of minimal pairs, in column order.
         members: For each compared system, in row order: its models, one per distillation seed.
         systems: Names of the compared systems, without distillation seeds.
         students: The compared systems that are students made here.
@@ -143,7 +144,8 @@ class Experiment:
         teachers, students = settings.teachers, settings.students
         self.entries: dict[str, Entry] = {**teachers, **settings.systems, **students}
         self.languages = settings.experiment.languages
-        self.tasks = settings.experiment.tasks or []
+        self.tasks = self.paths.tasks()
+        self.minimal_pairs = self.paths.minimal_pairs()
         self.members: dict[str, list[str]] = {}
         for name in settings.experiment.systems:
             self.members.setdefault(base_name(name), []).append(name)
@@ -267,6 +269,45 @@ class Experiment:
             for system in systems
             if (benchmark := self.benchmark(system, language))
         }
+
+    def intrinsic(self, system: str, language: str) -> dict[str, dict[str, Any]]:
+        """Return the scores without labels of each model of a compared system.
+
+        None if the system is not for the language.
+        """
+        if system not in self.members or not self.paths.is_for(system, language):
+            return {}
+        members = self.members[system]
+        return {member: self._read(self.paths.intrinsic(language, member)) for member in members}
+
+    def intrinsic_score(self, system: str, language: str, task: str | None = None) -> Score | None:
+        """Return bits per character of held-out text, or the accuracy on a task's minimal pairs.
+
+        None for a system that predicts no tokens, or is not for the language.
+        """
+        found = {
+            (member, 0): report["minimal_pairs"][task]["accuracy"]
+            if task
+            else report["bits_per_character"]
+            for member, report in self.intrinsic(system, language).items()
+        }
+        name = "accuracy" if task else "bits_per_character"
+        return Score(name, found) if found and None not in found.values() else None
+
+    def mean_bits(self, system: str) -> float | None:
+        """Return bits per character, the mean over languages; None if one of them is missing."""
+        found = [self.intrinsic_score(system, language) for language in self.languages]
+        known = [score.mean for score in found if score]
+        return statistics.fmean(known) if known and len(known) == len(found) else None
+
+    def mean_pairs(self, system: str) -> float | None:
+        """Return the accuracy on minimal pairs, the mean over tasks; None if one is missing."""
+        found = [
+            self.intrinsic_score(system, self.settings.tasks[task].language, task)
+            for task in self.minimal_pairs
+        ]
+        known = [score.mean for score in found if score]
+        return statistics.fmean(known) if known and len(known) == len(found) else None
 
     @property
     def benchmarks(self) -> Benchmarks:

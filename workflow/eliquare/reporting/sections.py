@@ -18,7 +18,7 @@ from eliquare.reporting.results import Experiment, flat, within_spread
 
 # Rules that train on as many GPUs as their recipe asks for; the second group takes one.
 TRAINING_RULES = ("pretrain_teacher", "adapt_teacher", "distill", "distill_extended")
-ONE_GPU_RULES = ("finetune", "benchmark")
+ONE_GPU_RULES = ("finetune", "benchmark", "evaluate_intrinsic")
 HOUR = 3600
 
 
@@ -30,13 +30,17 @@ def headline(experiment: Experiment) -> str:
 
     The best student has the highest mean of the main metrics on the validation splits over all
     tasks, among the distilled ones whose teacher is compared too; where there is none, the best
-    system alone is named. The numbers are of the test splits, which have not chosen it.
+    system alone is named. The numbers are of the test splits, which have not chosen it. Without
+    any task, the best student needs the fewest bits per character of held-out text.
     """
     means = {
         system: score.mean
         for system in experiment.systems
         if (score := experiment.mean_score(system, experiment.tasks, "validation"))
     }
+    if not experiment.tasks:
+        bits = {system: experiment.mean_bits(system) for system in experiment.systems}
+        means = {system: -each for system, each in bits.items() if each is not None}
     candidates = [
         student
         for student in experiment.students
@@ -51,9 +55,13 @@ def headline(experiment: Experiment) -> str:
         experiment=experiment,
         best=best,
         teacher=teacher,
-        tasks=count_tasks(experiment.tasks),
+        tasks=count_tasks(experiment.tasks) if experiment.tasks else "",
         score=best and experiment.mean_score(best, experiment.tasks),
         reference=teacher and experiment.mean_score(teacher, experiment.tasks),
+        bits=experiment.mean_bits(best),
+        teacher_bits=experiment.mean_bits(teacher),
+        pairs=experiment.mean_pairs(best),
+        teacher_pairs=experiment.mean_pairs(teacher),
         within_spread=within_spread,
         speedup=encoder_speedup(experiment, best),
     )

@@ -4,7 +4,7 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -42,6 +42,7 @@ def write_tables(options: OutputOptions) -> None:
         against_published(experiment),
         against_baseline(experiment),
         significance(experiment),
+        intrinsic(experiment, experiment.systems, experiment.languages),
         by_vocabulary(experiment),
     )
     with_rows = [table for table in made if table.rows]
@@ -311,7 +312,7 @@ def significance(experiment: Experiment) -> Table:
     records = []
     for student in experiment.students:
         teacher = experiment.teacher(student)
-        if teacher not in experiment.systems:
+        if teacher not in experiment.systems or not experiment.tasks:
             continue
         pairs = [
             (theirs.mean, ours.mean)
@@ -324,6 +325,56 @@ def significance(experiment: Experiment) -> Table:
         record = {"student": student, "teacher": teacher, "n": len(pairs)}
         records.append(record | {"student_higher": higher, "p": p, "remark": remark})
     return tabulate(experiment, "significance", records)
+
+
+# Without labels
+
+
+def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[str]) -> Table:
+    """Bits per character, fertility, unknown tokens and minimal pairs, by language and system."""
+    tasks = experiment.paths.minimal_pairs(languages)
+    records = []
+    notes: dict[str, None] = {}
+    sizes: dict[str, int] = {}
+    for language, system in product(languages, systems):
+        reports = list(experiment.intrinsic(system, language).values())
+        if not reports:
+            continue
+        first, label = reports[0], experiment.label(system)
+        text = "{sentences:,} sentences, {characters:,} characters".format_map(first)
+        notes[f"Held-out text, {experiment.language(language)}: {text}."] = None
+        if first["remark"]:
+            notes[f"{label}: {first['remark']}."] = None
+        if first["windowed_texts"]:
+            notes[f"{label}: {first['windowed_texts']} long texts were read in windows."] = None
+        bits = experiment.intrinsic_score(system, language)
+        teacher = experiment.intrinsic_score(experiment.teacher(system), language)
+        record = {
+            "language": language,
+            "system": system,
+            "bits cell": spread(experiment, bits),
+            "bits_per_character": bits and bits.mean,
+            "bits_deviation": bits and bits.deviation,
+            "more_than_teacher": bits.mean / teacher.mean - 1 if bits and teacher else None,
+            "fertility": first["fertility"],
+            "unknown_share": first["unknown_share"],
+        }
+        for task in first["minimal_pairs"]:
+            right = experiment.intrinsic_score(system, language, task)
+            sizes[task] = first["minimal_pairs"][task]["pairs"]
+            record |= {
+                f"{task} cell": spread(experiment, right),
+                f"{task} accuracy": right and right.mean,
+                f"{task} deviation": right and right.deviation,
+                f"{task} pairs": sizes[task],
+            }
+        records.append(record)
+    columns = [
+        (f"{experiment.task_title(task)} ({sizes[task]:,} pairs)", f"{task} cell", "text")
+        for task in tasks
+        if task in sizes
+    ]
+    return tabulate(experiment, "intrinsic", records, columns, list(notes))
 
 
 def vocabulary_kind(experiment: Experiment, student: str) -> str:

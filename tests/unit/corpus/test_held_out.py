@@ -1,0 +1,65 @@
+"""The sample of held-out text: of validation documents alone, the same in any order."""
+
+import pytest
+
+import worlds
+from eliquare.corpus import held_out, sequences
+from eliquare.corpus.documents import WORD
+from eliquare.corpus.tokenization import split_sentences
+from eliquare.io import InputError
+
+
+def sample(folder, documents, **options):
+    source = worlds.write_documents(folder / "documents", documents)
+    output = folder / "held_out.txt"
+    held_out.sample(held_out.SampleOptions(documents=source, output=output, **options))
+    return output.read_text().splitlines()
+
+
+def validation_texts(documents, fraction=0.1):
+    numbers = [sequences.document_number(text) for text in documents]
+    threshold = sequences.validation_threshold(numbers, fraction)
+    return [text for text, number in zip(documents, numbers, strict=True) if number < threshold]
+
+
+def test_sentences_are_of_validation_documents(tmp_path):
+    documents = list(worlds.texts())
+    found = sample(tmp_path, documents, language="qaa", sentences=50)
+    held = " ".join(" ".join(validation_texts(documents)).split())
+    assert found
+    assert all(sentence in held for sentence in found)
+    assert len(found) == len(set(found)) == 50
+
+
+def test_the_order_of_the_documents_changes_nothing(tmp_path):
+    documents = list(worlds.texts())
+    first = sample(tmp_path / "first", documents, sentences=20)
+    assert sample(tmp_path / "other", documents[::-1], sentences=20) == first
+
+
+def test_as_many_documents_as_possible_give_a_sentence(tmp_path):
+    documents = list(worlds.texts())
+    held = validation_texts(documents, 0.5)
+    found = sample(tmp_path, documents, validation_fraction=0.5, sentences=len(held))
+    owners = {
+        number
+        for number, text in enumerate(held)
+        for sentence in found
+        if sentence in " ".join(text.split())
+    }
+    assert len(owners) >= 0.9 * len(held)
+
+
+def test_short_sentences_are_left_out_and_long_ones_end_at_a_space(tmp_path):
+    text = f"{'slovo ' * 300}\nOne two.\nOne two three four five."
+    found = sample(tmp_path, [f"{text} {number}" for number in range(30)])
+    assert all(len(WORD.findall(sentence)) >= 5 for sentence in found)
+    long = next(sentence for sentence in found if sentence.startswith("slovo"))
+    assert 190 < len(long) <= 200
+    assert long.endswith("slovo")
+
+
+def test_text_without_sentences_is_refused(tmp_path):
+    assert split_sentences("One two.", "en")
+    with pytest.raises(InputError, match="no sentence of 5 words"):
+        sample(tmp_path, [f"Word {number}." for number in range(30)])

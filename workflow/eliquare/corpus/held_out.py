@@ -1,0 +1,71 @@
+"""A sample of the text that no student was trained on, the same for every system of a language.
+
+eliquare corpus sample --documents DOCUMENTS --language sw --validation-fraction 0.1 --output O
+"""
+
+import heapq
+import logging
+from collections.abc import Iterator
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+from pydantic import Field
+
+from eliquare.cli import Options
+from eliquare.corpus.documents import WORD, read
+from eliquare.corpus.sequences import document_number, split_threshold
+from eliquare.corpus.tokenization import split_sentences
+from eliquare.io import InputError, atomic_write
+
+# Headings and list items say little of a language; a few endless lines would take all the time.
+MIN_WORDS = 5
+MAX_CHARACTERS = 200
+
+logger = logging.getLogger(__name__)
+
+
+class SampleOptions(Options):
+    """Options of ``corpus sample``."""
+
+    documents: Path = Field(description="Documents folder.")
+    language: str = Field("en", description="Wikipedia code whose rules end sentences.")
+    validation_fraction: float = Field(
+        0.1, gt=0, le=0.5, description="Share of the documents kept for validation."
+    )
+    sentences: int = Field(64, ge=1, description="Sentences at most.")
+    output: Path = Field(description="Text file to write, a sentence per line.")
+
+
+def sample(options: SampleOptions) -> None:
+    """Write sentences of the validation documents, one of each document, more if these are few.
+
+    Documents and sentences are drawn by hashes of their text: their order changes nothing.
+    """
+    threshold = split_threshold(options.documents, options.validation_fraction)
+    numbered = ((document_number(each.text), each.text) for each in read(options.documents))
+    validation = (pair for pair in numbered if pair[0] < threshold)
+    drawn = heapq.nsmallest(options.sentences, validation)
+    columns = [
+        sorted(set(usable_sentences(text, options.language)), key=document_number)
+        for _, text in drawn
+    ]
+    in_turn = filter(None, chain.from_iterable(zip_longest(*columns)))
+    chosen = list(islice(in_turn, options.sentences))
+    if not chosen:
+        raise InputError(
+            f"{options.documents}: no sentence of {MIN_WORDS} words in the {len(drawn)} validation "
+            "documents; add documents of running text"
+        )
+    logger.info("%d sentences of %d validation documents", len(chosen), len(drawn))
+    with atomic_write(options.output) as partial:
+        partial.write_text("".join(f"{text}\n" for text in chosen), encoding="utf-8")
+
+
+def usable_sentences(text: str, language: str) -> Iterator[str]:
+    """Yield the sentences of a text that have a few words; long ones end at a space."""
+    for sentence in split_sentences(text, language):
+        words = " ".join(sentence.split())
+        if len(words) > MAX_CHARACTERS:
+            words = words[:MAX_CHARACTERS].rpartition(" ")[0] or words[:MAX_CHARACTERS]
+        if len(WORD.findall(words)) >= MIN_WORDS:
+            yield words

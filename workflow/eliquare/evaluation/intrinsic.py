@@ -1,0 +1,295 @@
+"""Score a masked language model without labels: held-out text and minimal pairs.
+
+    eliquare evaluation intrinsic --model FOLDER --system NAME --language sw --text held_out.txt \
+        --tasks '{"name": "sw-agreement", "kind": "minimal_pairs", "language": "sw", \
+        "test": "pairs.tsv", "text_column": "sen", "text_pair_column": "wrong_sen"}' --output O
+
+The score of a text is its pseudo-log-likelihood (Salazar et al. 2020), word by word: each token is
+predicted where it and the later tokens of its word are masked (PLL-word-l2r of Kauf and Ivanova
+2023; ``within_word_l2r`` in minicons, the library with which MultiBLiMP scores causal models). With
+each token masked alone, the rest of a word gives it away, and a tokenizer that cuts words into many
+tokens would look good. So the tokens of a word add up to the probability of the word, which can be
+compared across tokenizers.
+
+Words are found in the text and not by the tokenizer (``word_ids``), since some tokenizers take a
+sentence for one word: runs of letters and digits, and every other character by itself, also those
+of scripts without spaces.
+"""
+
+import logging
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import regex
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from eliquare import cli
+from eliquare.config.model import TaskData
+from eliquare.corpus import documents
+from eliquare.corpus.tokenization import SpecialTokens
+from eliquare.evaluation.readers import numbered_lines, read
+from eliquare.io import InputError, atomic_write, write_json
+from eliquare.models.loading import (
+    has_mlm_head,
+    load_fast_tokenizer,
+    load_model,
+    max_sequence_length,
+    quiet,
+)
+from eliquare.training.outputs import outputs_at, projection_of
+from eliquare.vocabulary.report import measure_texts
+
+UNIT = regex.compile(rf"{documents.WORD.pattern}|\S")
+# Longer texts are read in windows. More context hardly changes a prediction, and costs a lot.
+LONGEST_WINDOW = 512
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
+# What a character costs that is hidden in an unknown token: one of all code points of Unicode.
+BITS_OF_HIDDEN_CHARACTER = math.log2(0x110000)
+
+Word = Sequence[int]  # the token ids of one word
+
+logger = logging.getLogger(__name__)
+
+
+class Task(TaskData):
+    """A file of minimal pairs."""
+
+    name: str = Field(description="Name of the task.")
+
+
+class IntrinsicOptions(cli.Options):
+    """Options of ``evaluation intrinsic``."""
+
+    model: Path = Field(description="Model folder.")
+    system: str = Field(description="Name of the system, for the output.")
+    language: str = Field(description="Code of the language, for the output.")
+    text: Path = Field(description="Held-out text, a sentence per line.")
+    tasks: list[Task] = Field([], description="Files of minimal pairs, each as JSON.")
+    max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
+    threads: int | None = Field(None, ge=1, description="Threads of the processor.")
+    output: Path = Field(description="JSON file to write.")
+
+
+class Segmented(NamedTuple):
+    """The tokens of a text by word, and how many of its characters unknown tokens hide."""
+
+    words: list[Word]
+    hidden: int
+
+
+class Masked(NamedTuple):
+    """An input in which one token is predicted: the number of its text, its place, its id."""
+
+    text: int
+    input_ids: list[int]
+    place: int
+    token: int
+
+
+def evaluate(options: IntrinsicOptions) -> None:
+    """Score a model on held-out text and minimal pairs, without fine-tuning."""
+    quiet()
+    pairs = {task.name: read_pairs(task, options.max_pairs) for task in options.tasks}
+    texts = [line for _, line in numbered_lines(options.text) if line.strip()]
+    if not texts:
+        raise InputError(f"{options.text}: no text in it; expected a sentence per line")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    tokenizer = load_fast_tokenizer(options.model)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    measured = measure_texts({"own": tokenizer}, texts)
+    report: dict[str, Any] = {
+        "system": options.system,
+        "language": options.language,
+        "sentences": len(texts),
+        "words": measured["words"],
+        "characters": sum(map(len, texts)),
+        **measured["own"],
+        "bits_per_character": None,
+        "minimal_pairs": {name: {"pairs": len(pairs[name]), "accuracy": None} for name in pairs},
+        "windowed_texts": 0,
+        "remark": "",
+    }
+    model = load_model(options.model, torch.float32)
+    report["remark"] = why_without_scores(model, tokenizer)
+    if report["remark"]:
+        logger.warning("%s: %s: fertility and [UNK] alone", options.model, report["remark"])
+    else:
+        scorer = Scorer(model, tokenizer)
+        report["bits_per_character"] = scorer.bits_per_character(texts)
+        for name, found in pairs.items():
+            report["minimal_pairs"][name]["accuracy"] = scorer.accuracy(found)
+        report["windowed_texts"] = scorer.windowed
+        if scorer.windowed:
+            logger.info("%d long texts were read in windows", scorer.windowed)
+    with atomic_write(options.output) as partial:
+        write_json(partial, report)
+
+
+def read_pairs(task: Task, most: int | None) -> list[tuple[str, str]]:
+    """Return (right, wrong) of each pair of a file; raise InputError for what is none."""
+    columns = [task.text_column, task.text_pair_column or ""]
+    examples = read("minimal_pairs", task.test or "", columns)[:most]
+    return [(right, wrong) for right, wrong in (example.texts for example in examples)]
+
+
+def why_without_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return why a model predicts no tokens; empty for a masked language model."""
+    if not has_mlm_head(model):
+        return "no head for masked language modelling is stored"
+    if tokenizer.mask_token_id is None:
+        return "its tokenizer has no mask token"
+    try:
+        projection_of(model)
+    except InputError as error:
+        return str(error).partition(": ")[2]
+    return ""
+
+
+def segment(tokenizer: PreTrainedTokenizerFast, text: str) -> Segmented:
+    """Return the tokens of a text by word.
+
+    A token belongs to the word in which its first character is, white space aside.
+    """
+    starts = [match.start() for match in UNIT.finditer(text)]
+    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+
+    def word(token: int) -> int:
+        begin = encoding.offsets[token][0]
+        if begin < len(text) and not text[begin].isspace():
+            return bisect_right(starts, begin) - 1
+        return min(bisect_left(starts, begin), len(starts) - 1)
+
+    words = [
+        [encoding.ids[token] for token in tokens]
+        for _, tokens in groupby(range(len(encoding.ids)), word)
+    ]
+    hidden = {
+        character
+        for token, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        for character in range(begin, end)
+        if token == tokenizer.unk_token_id and not text[character].isspace()
+    }
+    return Segmented(words, len(hidden))
+
+
+class Scorer:
+    """A masked language model that scores texts.
+
+    Attributes:
+        windowed: Texts scored so far that are longer than the model's longest input.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        tokens_per_batch: int | None = None,
+    ) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
+        self.projection = projection_of(model)
+        self.tokenizer = tokenizer
+        self.around = SpecialTokens.of(tokenizer.backend_tokenizer)
+        longest = min(max_sequence_length(model), LONGEST_WINDOW)
+        self.capacity = longest - self.around.size
+        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[device]
+        self.windowed = 0
+
+    def bits_per_character(self, texts: Sequence[str]) -> float:
+        """Return what all tokens of the texts cost together, divided by the characters.
+
+        A character in an unknown token costs as much as one of Unicode's code points chosen
+        blindly, so that a tokenizer does not gain by not knowing.
+        """
+        segmented = [segment(self.tokenizer, text) for text in texts]
+        nats = -math.fsum(self.log_likelihoods([each.words for each in segmented]))
+        hidden = BITS_OF_HIDDEN_CHARACTER * sum(each.hidden for each in segmented)
+        return (nats / math.log(2) + hidden) / sum(map(len, texts))
+
+    def accuracy(self, pairs: Iterable[tuple[str, str]]) -> float:
+        """Return the share of pairs whose right text has the higher score; a tie counts half."""
+        texts = list(chain.from_iterable(pairs))
+        scores = self.log_likelihoods([segment(self.tokenizer, text).words for text in texts])
+        points = [
+            0.5 if right == wrong else float(right > wrong)
+            for right, wrong in zip(scores[::2], scores[1::2], strict=True)
+        ]
+        return math.fsum(points) / len(points)
+
+    @torch.inference_mode()
+    def log_likelihoods(self, texts: Sequence[Sequence[Word]]) -> list[float]:
+        """Return the pseudo-log-likelihood of each text in nats.
+
+        Batches go from the longest inputs to the shortest, so that little of them is padding. Two
+        texts of the same tokens are scored once, and so are a tie.
+        """
+        keys = [tuple(map(tuple, words)) for words in texts]
+        order = sorted(set(keys), key=lambda words: (-sum(map(len, words)), words))
+        self.windowed += sum(sum(map(len, words)) > self.capacity for words in order)
+        parts: dict[int, list[float]] = defaultdict(list)
+        for batch in self.batches(order):
+            for row, value in zip(batch, self.log_probabilities(batch), strict=True):
+                parts[row.text].append(value)
+        scores = {words: math.fsum(parts[number]) for number, words in enumerate(order)}
+        return [scores[key] for key in keys]
+
+    def batches(self, texts: Iterable[Sequence[Word]]) -> Iterator[list[Masked]]:
+        """Yield the inputs of texts, longest first, in batches of ``tokens_per_batch`` at most."""
+        batch: list[Masked] = []
+        for number, words in enumerate(texts):
+            for row in self.masked(number, words):
+                if batch and len(batch[0].input_ids) * (len(batch) + 1) > self.tokens_per_batch:
+                    yield batch
+                    batch = []
+                batch.append(row)
+        if batch:
+            yield batch
+
+    def masked(self, number: int, words: Sequence[Word]) -> Iterator[Masked]:
+        """Yield an input for each token, in which it and the rest of its word are masked.
+
+        Of a long text, the input is the window with the token in its middle.
+        """
+        ids = list(chain.from_iterable(words))
+        ends = accumulate(map(len, words))
+        end_of = [end for end, word in zip(ends, words, strict=True) for _ in word]
+        prefix, suffix, mask = self.around.prefix, self.around.suffix, self.tokenizer.mask_token_id
+        for place, end in enumerate(end_of):
+            hidden = [*ids[:place], *[mask] * (end - place), *ids[end:]]
+            start = max(min(place - self.capacity // 2, len(ids) - self.capacity), 0)
+            window = hidden[start : start + self.capacity]
+            input_ids = [*prefix, *window, *suffix]
+            yield Masked(number, input_ids, len(prefix) + place - start, ids[place])
+
+    def log_probabilities(self, batch: Sequence[Masked]) -> list[float]:
+        """Return the log-probability of the token of each input, in nats.
+
+        The MLM head runs at these places alone: logits of all positions would take most of the
+        time where the vocabulary is large.
+        """
+        device = self.model.device
+        rows = [torch.tensor(row.input_ids) for row in batch]
+        padding = self.tokenizer.pad_token_id or 0
+        inputs = {
+            "input_ids": pad_sequence(rows, batch_first=True, padding_value=padding).to(device),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], True).to(device),
+        }
+        length = inputs["input_ids"].shape[1]
+        places = [number * length + row.place for number, row in enumerate(batch)]
+        head = outputs_at(self.model, inputs, torch.tensor(places, device=device)).head
+        tokens = torch.tensor([row.token for row in batch], device=device)
+        losses = cross_entropy(self.projection(head), tokens, reduction="none")
+        return [-loss for loss in losses.tolist()]
