@@ -5,7 +5,7 @@ in their path, so that two experiments which name the same student share it. ``r
 holds what one experiment compares and people read.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from eliquare.config.model import Configuration, Student, System, Task
@@ -239,18 +239,23 @@ class Paths:
         self, languages: Collection[str], splits: Collection[str] = SPLITS
     ) -> list[str]:
         """Return what holds these splits of tasks: files in place, and folders that are fetched."""
+        return self._inputs(self.tasks(languages), splits)
+
+    def pair_inputs(self, languages: Collection[str]) -> list[str]:
+        """Return what holds the minimal pairs: files in place, and folders that are fetched."""
+        return self._inputs(self.minimal_pairs(languages), ["test"])
+
+    def _inputs(self, tasks: Iterable[str], splits: Collection[str]) -> list[str]:
         found: list[str | None] = []
-        for name in self.tasks(languages):
-            task = self.settings.tasks[name]
-            for split in splits:
-                file = getattr(task, split)
-                found.append(str(Path(file).parent) if task.fetched else file)
+        for task in (self.settings.tasks[name] for name in tasks):
+            files = [getattr(task, split) for split in splits]
+            found += {str(Path(file).parent) for file in files} if task.fetched else files
         return list(dict.fromkeys(filter(None, found)))
 
     def fetched_tasks(self) -> dict[str, Task]:
         """Return a task of each folder that is fetched, by the folder's name."""
         tasks = (task for task in self.settings.tasks.values() if task.fetched)
-        return {Path(task.train).parent.name: task for task in tasks}
+        return {Path(task.fetched["test"]).parent.name: task for task in tasks}
 
     def pairs(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:
         """Return (language, system) of every model compared, or of some languages."""

@@ -219,8 +219,8 @@ def task_files(language):
 
 
 def pair_files(language):
-    """Return the files of minimal pairs in a language."""
-    return [settings.tasks[name].test for name in paths.minimal_pairs([language])]
+    """Return what holds the minimal pairs in a language."""
+    return paths.pair_inputs([language])
 
 
 # Models and trainings

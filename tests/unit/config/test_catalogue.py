@@ -104,10 +104,14 @@ def test_withheld_text_and_sets_that_were_only_inferred_are_not_taken():
     assert any(entry.name == "UNER-hr_set" for entry in ENTRIES)
 
 
-def test_minimal_pairs_are_known_beside_the_tasks():
-    pairs = catalogue.pairs_of("cy")
-    assert (pairs.source["hub"]["configuration"], pairs.test) == ("cym", 1120)
-    assert catalogue.pairs_of("ltg") is None
+def test_minimal_pairs_are_taken_where_there_are_some():
+    settings = complete(planned("cy", "ltg"))
+    task = settings.tasks["cy-agreement"]
+    assert (task.kind, task.hub.configuration, task.hub.test) == ("minimal_pairs", "cym", "train")
+    assert task.test.endswith("/test.tsv")
+    assert task.train is None
+    assert task.text_pair_column == "text_pair"
+    assert "ltg-agreement" not in settings.tasks
 
 
 def test_codes_for_private_use_have_no_tasks():
@@ -137,7 +141,7 @@ def test_auto_of_a_file_that_is_extended_stays(tmp_path):
     base = tmp_path / "base.yaml"
     base.write_text("tasks: auto\n", encoding="utf-8")
     config = planned("cy", tasks={"cy-ner": None}) | {"extends": str(base)}
-    assert sorted(complete(config).tasks) == ["cy-intent", "cy-topics", "cy-upos"]
+    assert sorted(complete(config).tasks) == ["cy-agreement", "cy-intent", "cy-topics", "cy-upos"]
 
 
 def test_automatic_tasks_are_changed_on_the_command_line_where_all_is_text():

@@ -308,11 +308,11 @@ def test_a_split_whose_labels_are_all_empty(hosts, output):
 
 
 def test_a_table_without_a_line_of_columns(hosts, output):
-    rows = "".join(f"sport,a text {n}\n" for n in range(20))
+    rows = "".join(f"{'sport' if n % 2 else 'news'},a text {n}\n" for n in range(20))
     put(hosts, "files/train.csv.gz", gzip.compress(rows.encode()))
     url = {"train": f"{hosts.root}/files/train.csv.gz", "header": ["label", "text"]}
     splits, _ = run(output, "classification", url=url)
-    assert splits.labels == ["sport"]
+    assert splits.labels == ["news", "sport"]
     assert sum(map(len, splits[:3])) == 20
 
 
@@ -529,6 +529,20 @@ def test_pairs_on_the_hub(hosts, output):
     splits, _ = run(output, "pair", hub=hub)
     assert splits.labels == ["contradiction", "entailment"]
     assert {len(example.texts) for example in splits.train} == {2}
+
+
+def test_minimal_pairs_on_the_hub_are_a_test_split_alone(hosts, output):
+    rows = ["sen\twrong_sen\tlang", "She sings.\tShe sing.\ten", "They sing.\tThey sing.\ten"]
+    put_hub(hosts, {"eng/data.tsv": "\n".join([*rows, "He runs.\tHe run.\ten", ""])})
+    columns = {"text": "sen", "text_pair": "wrong_sen"}
+    hub = {"dataset": "lab/names", "configuration": "eng", "test": "train", "columns": columns}
+    fetch(FetchOptions(kind="minimal_pairs", hub=hub, output=output))
+    assert [file.name for file in sorted(output.iterdir())] == ["source.json", "test.tsv"]
+    pairs = readers.read("minimal_pairs", output / "test.tsv", ["text", "text_pair"])
+    assert [each.texts for each in pairs] == [("She sings.", "She sing."), ("He runs.", "He run.")]
+    source = read_json(output / "source.json")
+    assert source["dropped"] == {"test": {"the two sentences are the same": 1}}
+    assert source["examples"] == {"test": 2}
 
 
 def test_upos_on_the_hub(hosts, output):

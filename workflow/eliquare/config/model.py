@@ -493,7 +493,7 @@ class System(Compared):
 
 
 # Sentences are short; reviews and articles lose what they say last.
-LONGEST_INPUT: dict[TaskKind, int] = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
+LONGEST_INPUT = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
 
 
 class Finetuning(Settings):
@@ -514,7 +514,7 @@ class Finetuning(Settings):
 
     def longest_input(self, kind: TaskKind) -> int:
         """Return max_length, or its default for a kind of task."""
-        return self.max_length or LONGEST_INPUT[kind]
+        return self.max_length or LONGEST_INPUT.get(kind, 128)
 
 
 class PublishedTask(Settings):
