@@ -19,7 +19,7 @@ DIGESTS = {
     "demo languages": (2, "e843e2ab0e7eacb8d6b297b60eb905f18fa552a8055a1d31d61e1c4f481b40ae"),
     "corpus documents": (1, "8b8e4d6f2697302d7dc26835e900e3e126832fbc758917e899654ccf7d3d19a6"),
     "corpus mixture": (1, "71c809b5e601a7d3a7fe00edebd2a0e6645d95d7e179cdce9cd9ecaca1db1617"),
-    "corpus sample": (1, ""),
+    "corpus sample": (1, "c13a93f6d6b225ddcfde571fc0d3fe293cdb86988a2dcc776dc29b5919bb6840"),
     "models tokenizer": (2, "7d65d86cb940581559b81e29d6625f0baa347c6318edcaaa62b58d835c60def8"),
     "corpus tokenize": (3, "1be40dcd4de29802849eb29f09b512c86ece365a704285f2f6c9c2999c792c9e"),
     "corpus mask": (2, "d82cefbd59582a74d2033a7077d65331e000c1068bea0918f1809e6e7e3a4f48"),
