@@ -82,7 +82,7 @@ class IntrinsicOptions(cli.Options):
 class Segmented(NamedTuple):
     """The tokens of a text by word, and how many of its characters unknown tokens hide."""
 
-    words: list[Word]
+    words: Sequence[Word]
     hidden: int
 
 
