@@ -290,7 +290,7 @@ def test_epochs_become_steps(world, tmp_path):
     )
     assert options.step_size == 8
     assert options.steps(epoch=80 / options.step_size) == 25
-    assert options.steps(sequences=1) == 1
+    assert options.steps(epoch=1 / options.step_size) == 1
 
 
 # The budget
