@@ -22,7 +22,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (5, "044eb5a2fd2bf727d81f65d27ca80e66ab9a7d5dc140646d22cc607ba68c0046")
+TABLES = (5, "a78726e28c475604a830a6c1620412c9b42cf214996f9ce7afeadcd66ecc2896")
 
 
 @pytest.fixture(scope="module")
