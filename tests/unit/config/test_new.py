@@ -102,6 +102,8 @@ def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
     assert settings.sequences.max_length == 64
     assert settings.finetuning.max_length == settings.benchmark.sequence_length == 64
     assert settings.systems == {}
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 40}', encoding="utf-8")
+    assert complete({"language": "qaa", "teacher": str(folder)}).sequences.max_length == 40
 
 
 @pytest.mark.parametrize(

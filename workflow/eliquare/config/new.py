@@ -164,8 +164,10 @@ def teacher_of(word: str | None) -> Teacher:
 
 def folder_teacher(folder: Path) -> Teacher:
     """Return the teacher in a folder; its student has half its layers."""
+    of_tokenizer = folder / "tokenizer_config.json"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        tokenizer = json.loads(of_tokenizer.read_text("utf-8")) if of_tokenizer.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"teacher: {folder}: no model folder ({error})") from None
     # DistilBERT calls them n_layers. RoBERTa counts two positions that are never read.
@@ -173,6 +175,7 @@ def folder_teacher(folder: Path) -> Teacher:
     positions = config.get("max_position_embeddings") or 512
     if "roberta" in config.get("model_type", ""):
         positions -= 2
+    positions = min(positions, tokenizer.get("model_max_length") or positions)
     name = folder.resolve().name
     return Teacher(
         name_of(name), name, "folder", str(folder), layers=max(layers // 2, 1), length=positions
