@@ -44,6 +44,34 @@ class Failure(Exception):
     """Work that failed through no mistake of the user (a NaN loss, a full disk); exit code 1."""
 
 
+UNAVAILABLE = "unavailable.json"
+
+
+@contextlib.contextmanager
+def or_unavailable(output: Path, wanted: bool) -> Iterator[None]:
+    """Where what is to be fetched is not at its source, write why into ``output``, if wanted.
+
+    InputError of the block is taken as such; a host that is down is a Failure, which stays one.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not wanted:
+            raise
+        reason = " ".join(str(error).split())
+        with atomic_dir(output) as folder:
+            write_json(folder / UNAVAILABLE, {"reason": reason})
+        logger.warning(
+            "unavailable: %s (to try again, delete %s)", reason, os.path.relpath(output)
+        )
+
+
+def why_unavailable(folder: str | Path) -> str:
+    """Return why nothing could be fetched into a folder; empty if something was."""
+    path = Path(folder) / UNAVAILABLE
+    return str(read_json(path)["reason"]) if path.exists() else ""
+
+
 def existing(path: str | Path, what: str) -> Path:
     """Return the path; raise InputError, saying ``what`` was expected, if nothing is there."""
     path = Path(path)

@@ -254,7 +254,9 @@ class Paths:
 
     def fetched_tasks(self) -> dict[str, Task]:
         """Return a task of each folder that is fetched, by the folder's name."""
-        tasks = (task for task in self.settings.tasks.values() if task.fetched)
+        tasks = [task for task in self.settings.tasks.values() if task.fetched]
+        # Of tasks with one source, one that must be there decides.
+        tasks.sort(key=lambda task: not task.optional)
         return {Path(task.fetched["test"]).parent.name: task for task in tasks}
 
     def pairs(self, languages: Collection[str] | None = None) -> list[tuple[str, str]]:

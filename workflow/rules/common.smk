@@ -37,7 +37,13 @@ if workflow.remote_exec:
 
 STARTED = time.time()
 # The rules that fetch something.
-FETCHING = ("download_dump", "fetch_teacher", "fetch_system", "fetch_task")
+FETCHING = (
+    "download_dump",
+    "fetch_teacher",
+    "fetch_system",
+    "fetch_task",
+    "fetch_optional_task",
+)
 
 
 def read_settings():
@@ -211,6 +217,10 @@ def named_texts(language):
     """Return the option with those files, by the task's name."""
     texts = [f"{name}={settings.tasks[name].train}" for name in paths.tasks([language])]
     return options.words({"tasks": texts})
+
+
+def tasks_to_fetch(optional):
+    return [name for name, task in paths.fetched_tasks().items() if task.optional == optional]
 
 
 def task_files(language):

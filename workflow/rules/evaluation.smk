@@ -9,7 +9,7 @@ rule fetch_task:
     log:
         "logs/fetch_task/{task}.log",
     wildcard_constraints:
-        task=one_of(paths.fetched_tasks()),
+        task=one_of(tasks_to_fetch(optional=False)),
     cache: "hash-omit-software"
     priority: FIRST + 1
     localrule: True
@@ -18,10 +18,24 @@ rule fetch_task:
     params:
         version=version("evaluation", "fetch"),
         source=lambda wc: options.task_source(paths.fetched_tasks()[wc.task]),
+        # Depends on resources, so that no other value fetches again: experiments share the data.
+        options=lambda wc, resources: "",
     message:
         "Fetch the task data {wildcards.task}"
     shell:
-        "python -m eliquare evaluation fetch {params.source} --output {output} > {log} 2>&1"
+        "python -m eliquare evaluation fetch {params.source} {params.options} --output {output}"
+        " > {log} 2>&1"
+
+
+# Where nothing is at the source, its folder says so, which no cache shall keep.
+use rule fetch_task as fetch_optional_task with:
+    log:
+        "logs/fetch_optional_task/{task}.log",
+    wildcard_constraints:
+        task=one_of(tasks_to_fetch(optional=True)),
+    cache: False
+    params:
+        options=lambda wc, resources: "--allow-unavailable",
 
 
 rule finetune:

@@ -32,8 +32,11 @@ use rule fetch_teacher as fetch_system with:
         "<logs>/fetch_system/{system}.log",
     wildcard_constraints:
         system=one_of(settings.systems),
+    cache: False
     params:
-        source=lambda wc: f"{source_of(settings.systems[wc.system])} --any-model",
+        source=lambda wc: (
+            f"{source_of(settings.systems[wc.system])} --any-model --allow-unavailable"
+        ),
     message:
         "Fetch {wildcards.system}"
 

@@ -75,7 +75,8 @@ class Entry(NamedTuple):
             if key in source and self.licence:
                 source[key] = {**source[key], "licence": self.licence}
         label = f"{languages()[self.code].name} {AUTOMATIC.get(self.task, self.task)} ({self.name})"
-        return {"language": self.code, "kind": self.kind, "label": label, **source}
+        entry = {"language": self.code, "kind": self.kind, "label": label, "optional": True}
+        return entry | source
 
 
 @cache

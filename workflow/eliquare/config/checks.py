@@ -123,10 +123,6 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         check = reduction_problems if student.reduced_from else student_problems
         for path, message in check(student, settings):
             yield ("students", name, *path), message
-    for name, system in settings.systems.items():
-        if system.model and system.revision is None and not Path(system.model).is_dir():
-            message = f"{system.model} is no folder here; if it is a hub id, give its revision"
-            yield ("systems", name), message
     experiment = settings.experiment
     for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
         if name not in experiment.systems:
@@ -329,7 +325,9 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
 
 
 # Keys that people read, and that say how else an entry was written.
-READ_ONLY = frozenset({"label", "published_as", "extends", "seeds", "licence", "prefix"})
+READ_ONLY = frozenset(
+    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional"}
+)
 
 
 def decisive(settings: Any) -> Any:

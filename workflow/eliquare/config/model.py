@@ -478,7 +478,8 @@ class System(Compared):
     """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
 
     model: str | None = Field(None, description="Hub id or folder.")
-    revision: Commit | None = Field(None, description="For a hub id: the commit.")
+    revision: Commit | None = None
+    """For a hub id: the commit. Without it the newest is taken at the fetch, and recorded."""
     teacher: Name | None = None
     """Instead of `model`: a teacher whose vocabulary is only reduced."""
     vocabulary: Name | None = Field(None, description="With `teacher`: one of `vocabularies`.")
@@ -550,6 +551,9 @@ class Task(TaskData):
     ud: Treebank | None = Field(None, description="upos: a treebank, instead of files.")
     hub: Hub | None = Field(None, description="A data set on the hub, instead of files.")
     url: Address | None = Field(None, description="Files at an address, instead of files here.")
+    optional: bool = False
+    """Where the source has nothing, the tables say why instead of scores, and the run goes on.
+    Automatic tasks are optional."""
     label: str = Field("", description="Name in tables.")
     published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
     finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")

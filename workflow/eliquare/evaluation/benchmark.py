@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from eliquare import cli
 from eliquare.config.model import Benchmark
-from eliquare.io import InputError, atomic_write, processor_name, write_json
+from eliquare.io import InputError, atomic_write, processor_name, why_unavailable, write_json
 from eliquare.models.loading import load_for_benchmark, max_sequence_length
 
 WARM_UP_BATCHES = 2
@@ -54,6 +54,11 @@ class BenchmarkOptions(cli.Options, Benchmark):
 
 def benchmark(options: BenchmarkOptions) -> None:
     """Measure the parameters, latency, throughput and memory of a model."""
+    if reason := why_unavailable(options.model):
+        names = {"system": options.system, "language": options.language}
+        with atomic_write(options.output) as partial:
+            write_json(partial, {**names, "unavailable": reason})
+        return
     torch.set_num_threads(options.threads)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_cuda = device.type == "cuda"

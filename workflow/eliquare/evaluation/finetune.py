@@ -36,6 +36,7 @@ from eliquare.io import (
     locked,
     provenance,
     read_json,
+    why_unavailable,
     write_json,
 )
 
@@ -99,6 +100,9 @@ class Run(NamedTuple):
 
 def finetune(options: FinetuneOptions) -> None:
     """Fine-tune a system on tasks with every seed, reuse stored results, write the scores."""
+    if reason := why_unavailable(options.model):
+        save_scores(options, {}, reason)
+        return
     folder = Path(options.model)
     if not folder.exists():
         from eliquare.models.hub import local_folder
@@ -116,10 +120,25 @@ def finetune(options: FinetuneOptions) -> None:
         of_all_seeds = {key: metrics[key] for key in TASK_KEYS}
         task = tasks.setdefault(run.task.name, of_all_seeds | {"seeds": {}})
         task["seeds"][str(run.seed)] = {key: metrics[key] for key in SEED_KEYS}
+    for asked in options.tasks:
+        if reason := unavailable_task(asked):
+            tasks[asked.name] = {"unavailable": reason, "seeds": {}}
+    save_scores(options, tasks)
+
+
+def save_scores(
+    options: FinetuneOptions, tasks: dict[str, dict[str, Any]], unavailable: str = ""
+) -> None:
+    """Write the scores of the tasks, or why the system is not there."""
     with atomic_write(options.output) as partial:
-        write_json(
-            partial, {"system": options.system, "language": options.language, "tasks": tasks}
-        )
+        scores: dict[str, Any] = {"system": options.system, "language": options.language}
+        reason = {"unavailable": unavailable} if unavailable else {}
+        write_json(partial, scores | reason | {"tasks": tasks})
+
+
+def unavailable_task(task: TaskData) -> str:
+    """Return why the data of a task could not be fetched; empty for those in place."""
+    return why_unavailable(Path(task.test or task.train or "").parent)
 
 
 def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
@@ -127,6 +146,8 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
     model = model_checksum(folder)
     runs = []
     for task in options.tasks:
+        if unavailable_task(task):
+            continue
         paths = {"train": task.train, "validation": task.validation, "test": task.test}
         given = {name: existing(path, "task file") for name, path in paths.items() if path}
         # A file's name decides how a table is read.

@@ -28,7 +28,8 @@ from eliquare.evaluation.sources import (
     table_row,
     words_with_tags,
 )
-from eliquare.io import Failure, InputError
+from eliquare.io import InputError
+from eliquare.models.hub import plain_errors
 
 CARD = "README.md"
 DATA = re.compile(r"\.(parquet|(jsonl|ndjson|json|csv|tsv)(\.(gz|bz2|xz|zst))?)$")
@@ -108,33 +109,10 @@ class Repository:
                 )
             )
 
-    @contextlib.contextmanager
-    def plain_errors(self) -> Iterator[None]:
+    def plain_errors(self) -> contextlib.AbstractContextManager[None]:
         """Raise InputError for what is not on the hub, and Failure for a fault of the moment."""
-        from huggingface_hub import errors
-
-        refused: dict[type[Exception], str] = {
-            errors.GatedRepoError: (
-                "its authors ask for a log-in; accept their terms there, and run `hf auth login`"
-            ),
-            errors.RevisionNotFoundError: f"no revision {self.source.revision!r}; see hub.revision",
-            errors.RepositoryNotFoundError: "no such data set, or a private one; see hub.dataset",
-            errors.HFValidationError: "no id of a data set; see hub.dataset",
-        }
-        # The first base of the hub's errors is that of all faults of a connection.
-        connection: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__[:1]
-        faults: tuple[type[Exception], ...] = (*connection, OSError, ValueError)
-        try:
-            yield
-        except tuple(refused) as error:
-            said = next(refused[kind] for kind in refused if isinstance(error, kind))
-            raise InputError(f"{self.address}: {said}") from None
-        except faults as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise Failure(
-                f"{self.address}: cannot be fetched ({reason}); check the connection, or put the "
-                f"data set's files, under their paths there, into {self.raw.by_hand}"
-            ) from None
+        otherwise = f"put the data set's files, under their paths there, into {self.raw.by_hand}"
+        return plain_errors(self.address, "data set", self.source.revision, otherwise)
 
 
 def card_data(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from eliquare.config.model import TaskData
 from eliquare.corpus import documents
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation.readers import numbered_lines, read
-from eliquare.io import InputError, atomic_write, write_json
+from eliquare.io import InputError, atomic_write, why_unavailable, write_json
 from eliquare.models.loading import (
     has_mlm_head,
     load_fast_tokenizer,
@@ -98,7 +98,17 @@ class Masked(NamedTuple):
 def evaluate(options: IntrinsicOptions) -> None:
     """Score a model on held-out text and minimal pairs, without fine-tuning."""
     quiet()
-    pairs = {task.name: read_pairs(task, options.max_pairs) for task in options.tasks}
+    if reason := why_unavailable(options.model):
+        names = {"system": options.system, "language": options.language}
+        with atomic_write(options.output) as partial:
+            write_json(partial, {**names, "unavailable": reason})
+        return
+    reasons = {task.name: why_unavailable(Path(task.test or "").parent) for task in options.tasks}
+    pairs = {
+        task.name: read_pairs(task, options.max_pairs)
+        for task in options.tasks
+        if not reasons[task.name]
+    }
     texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
@@ -118,7 +128,12 @@ def evaluate(options: IntrinsicOptions) -> None:
         "characters": sum(map(len, texts)),
         **measured["own"],
         "bits_per_character": None,
-        "minimal_pairs": {name: {"pairs": len(pairs[name]), "accuracy": None} for name in pairs},
+        "minimal_pairs": {
+            name: {"unavailable": reason, "pairs": 0, "accuracy": None}
+            if reason
+            else {"pairs": len(pairs[name]), "accuracy": None}
+            for name, reason in reasons.items()
+        },
         "windowed_texts": 0,
         "remark": "",
     }

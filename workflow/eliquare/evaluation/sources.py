@@ -54,6 +54,7 @@ from eliquare.io import (
     atomic_write,
     checksum,
     locked,
+    or_unavailable,
     read_json,
     remove,
     write_json,
@@ -86,6 +87,9 @@ class FetchOptions(Options):
     text_column: str = Field("text", description="Column of the text in tables.")
     text_pair_column: str | None = Field(None, description="Column of the second text.")
     label_column: str = Field("label", description="Column of the label.")
+    allow_unavailable: bool = Field(
+        False, description="Of a source that is not there, write why, and succeed."
+    )
     retries: int = Field(3, ge=0, description="Tries without progress before one gives up.")
     output: Path = Field(description="Folder to make.")
 
@@ -115,7 +119,11 @@ def fetch(options: FetchOptions) -> None:
     """Fetch a task's data, check and convert them, cut missing splits, write down the origin."""
     source = source_of(options)
     assert source is not None
-    with locked(options.output, "task"), RawFiles(options.output, options.retries) as raw:
+    with (
+        locked(options.output, "task"),
+        or_unavailable(options.output, options.allow_unavailable),
+        RawFiles(options.output, options.retries) as raw,
+    ):
         if isinstance(source, Treebank):
             found = of_treebank(source, raw)
         elif isinstance(source, Hub):
@@ -149,7 +157,7 @@ def fetch(options: FetchOptions) -> None:
                 "dropped": {split: dict(reasons) for split, reasons in dropped.items() if reasons},
             }
             write_json(folder / "source.json", record)
-    logger.info("%s: %s", options.output, json.dumps(record["examples"]))
+        logger.info("%s: %s", options.output, json.dumps(record["examples"]))
 
 
 def write_split(file: Path, options: FetchOptions, examples: Iterable[Example]) -> None:

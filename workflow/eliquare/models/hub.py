@@ -1,24 +1,27 @@
-"""Fetch models: from a hub at a pinned commit, or from a folder, checked and complete.
+"""Fetch models: from a hub at one commit, or from a folder, checked and complete.
 
     eliquare models fetch --model HUB_ID_OR_FOLDER --revision COMMIT --output FOLDER
 
 A teacher is loaded and saved anew, so that every later stage reads one weight format and a fast
-tokenizer. ``--any-model`` copies the files as they are, for systems that are only compared.
+tokenizer. ``--any-model`` copies the files as they are, for systems that are only compared; without
+a revision the newest commit is taken, and recorded in ``provenance.json``.
 """
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.io import InputError, atomic_dir, provenance, write_json
+from eliquare.io import Failure, InputError, atomic_dir, or_unavailable, provenance, write_json
 
 TERMS = ("README.md", "LICENSE*")
 FILES = (*TERMS, "*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 class FetchOptions(Options):
@@ -31,16 +34,32 @@ class FetchOptions(Options):
     any_model: bool = Field(
         False, description="Take models without an MLM head too; they cannot be teachers."
     )
+    allow_unavailable: bool = Field(
+        False, description="Of a model that is not there, write why, and succeed."
+    )
     output: Path = Field(description="Folder to make.")
 
 
 def fetch(options: FetchOptions) -> None:
     """Copy or download a model; one that is to teach must have an MLM head."""
-    from eliquare.models.loading import load_masked_lm, load_tokenizer, quiet
+    with or_unavailable(options.output, options.allow_unavailable):
+        fetch_available(options)
+
+
+def fetch_available(options: FetchOptions) -> None:
+    """Copy or download a model; raise InputError where it is not there, or does not load."""
+    from eliquare.models.loading import (
+        load_config,
+        load_fast_tokenizer,
+        load_masked_lm,
+        load_tokenizer,
+        quiet,
+    )
 
     quiet()
     is_folder = Path(options.model).is_dir()
-    if not is_folder and not COMMIT.fullmatch(options.revision or ""):
+    needs_commit = options.revision is not None or not options.any_model
+    if not is_folder and needs_commit and not COMMIT.fullmatch(options.revision or ""):
         raise InputError(
             f"{options.model}: no such folder; for a hub id, give the commit as revision (40 "
             "hexadecimal digits), so that the same model is fetched next year; found "
@@ -50,10 +69,13 @@ def fetch(options: FetchOptions) -> None:
     settings = {
         # The path of a folder means nothing on another machine; its content is in the checksum.
         "model": Path(options.model).resolve().name if is_folder else options.model,
-        "revision": None if is_folder else options.revision,
+        # The hub's cache has a folder for each commit.
+        "revision": None if is_folder else source.name,
     }
     with atomic_dir(options.output) as partial:
         if options.any_model:
+            load_config(source)
+            load_fast_tokenizer(source)
             copy_files(source, FILES, partial)
         else:
             load_masked_lm(source).save_pretrained(partial)
@@ -68,20 +90,53 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
     A download that broke off goes on.
 
     Raises:
-        InputError: neither a folder nor a hub id that can be fetched.
+        InputError: neither a folder nor the id of a model on the hub.
+        Failure: the hub does not answer.
     """
     if Path(model).is_dir():
         return Path(model)
+    if not HUB_ID.fullmatch(str(model)):
+        raise InputError(f"{model}: there is no such folder; put the model's files into it")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with plain_errors(str(model), "model", revision, "put its files into a folder of this name"):
         return Path(snapshot_download(str(model), revision=revision, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        at_revision = f"@{revision}" if revision else ""
-        raise InputError(
-            f"{model}{at_revision}: neither a folder nor a hub id that can be fetched "
-            f"({str(error).strip().splitlines()[0]})"
+
+
+@contextlib.contextmanager
+def plain_errors(address: str, kind: str, revision: str | None, otherwise: str) -> Iterator[None]:
+    """Raise InputError for what is not on the hub, and Failure for a fault of the moment.
+
+    Args:
+        address: What is asked for.
+        kind: What it is, "model" or "data set".
+        revision: The revision that is asked for.
+        otherwise: What can be done where the hub does not answer.
+    """
+    from huggingface_hub import errors
+
+    refused: dict[type[Exception], str] = {
+        errors.GatedRepoError: (
+            "its authors ask for a log-in; accept their terms there, and run `hf auth login`"
+        ),
+        errors.RevisionNotFoundError: f"it has no revision {revision!r}",
+        errors.RepositoryNotFoundError: f"no such {kind} on the hub, or a private one",
+        errors.DisabledRepoError: f"the hub has withdrawn this {kind}",
+        errors.RemoteEntryNotFoundError: "a file of it is not there",
+        errors.HFValidationError: f"no id of a {kind}",
+    }
+    # The first base of the hub's errors is that of all faults of a connection.
+    connection: tuple[type[Exception], ...] = errors.HfHubHTTPError.__bases__[:1]
+    faults: tuple[type[Exception], ...] = (*connection, OSError, ValueError)
+    try:
+        yield
+    except tuple(refused) as error:
+        said = next(refused[kind] for kind in refused if isinstance(error, kind))
+        raise InputError(f"{address}: {said}") from None
+    except faults as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Failure(
+            f"{address}: cannot be fetched ({reason}); check the connection, or {otherwise}"
         ) from None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from eliquare.cli import Options
 from eliquare.corpus.documents import sample_texts
 from eliquare.corpus.tokenization import split_sentences
-from eliquare.io import InputError, atomic_write, write_json
+from eliquare.io import InputError, atomic_write, why_unavailable, write_json
 from eliquare.models.hub import local_folder
 from eliquare.models.loading import (
     has_mlm_head,
@@ -59,7 +59,14 @@ def named_file(value: Any) -> Any:
     return name, file
 
 
-TaskFiles = list[Annotated[tuple[str, Path], BeforeValidator(named_file)]]
+def available(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Return the files without those of tasks whose data could not be fetched."""
+    return [(name, file) for name, file in files if not why_unavailable(file.parent)]
+
+
+TaskFiles = Annotated[
+    list[Annotated[tuple[str, Path], BeforeValidator(named_file)]], AfterValidator(available)
+]
 
 
 class VerifyOptions(Options):
