@@ -584,8 +584,8 @@ def test_a_configuration_that_is_not_there(hosts, output):
 @pytest.mark.parametrize(
     ("hub", "said"),
     [
-        ({"dataset": "lab/nothing"}, "lab/nothing: no such data set, or a private one"),
-        ({"dataset": "lab/names", "revision": "v9"}, "lab/names: no revision 'v9'; see hub"),
+        ({"dataset": "lab/nothing"}, "lab/nothing: no such data set on the hub, or a private one"),
+        ({"dataset": "lab/names", "revision": "v9"}, "lab/names: it has no revision 'v9'"),
     ],
 )
 def test_a_data_set_that_is_not_there(hosts, output, hub, said):

@@ -37,10 +37,10 @@ def write_figures(options: OutputOptions) -> None:
         listed.append({"kind": kind, "name": name, "title": title})
 
     with atomic_dir(options.output) as folder, rc_context(fname=str(STYLE)):
-        if experiment.tasks:
+        if experiment.scored_tasks:
             title = "Parameters against the mean score of each system"
             add(size_against_score(experiment), "size", "size-against-score", title)
-        for task in experiment.tasks:
+        for task in experiment.scored_tasks:
             title = f"Scores of each system: {experiment.task_title(task)}"
             add(task_scores(experiment, task), "scores", f"scores-{task}", title)
         for curve in experiment.curves:
@@ -132,7 +132,9 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
 
 def size_against_score(experiment: Experiment) -> Figure:
     """Draw parameters against the mean of the main metrics, a panel for each language."""
-    panels = {code: experiment.paths.tasks([code]) for code in experiment.languages}
+    panels = {
+        code: experiment.scored(experiment.paths.tasks([code])) for code in experiment.languages
+    }
     panels = {code: tasks for code, tasks in panels.items() if tasks}
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)

@@ -88,17 +88,19 @@ def summary(experiment: Experiment) -> str:
 
     Without any task, bits per character stand in place of the scores.
     """
-    titles = [experiment.task_title(task) for task in experiment.tasks]
-    metrics = [metric_label(experiment.metric(task)) for task in experiment.tasks]
+    tasks = experiment.tasks if experiment.scored_tasks else []
+    titles = [experiment.task_title(task) for task in tasks]
+    metrics = [metric_label(experiment.metric(task)) for task in tasks]
     lines = [["System", *titles, "Parameters"], ["", *metrics, "(millions)"]]
-    if not experiment.tasks:
+    if not tasks:
         lines = [["System", "Bits per", "Parameters"], ["", "character", "(millions)"]]
     for system in experiment.systems:
-        scores = [experiment.score(system, task) for task in experiment.tasks]
+        scores = [experiment.score(system, task) for task in tasks]
         shown = [f"{score.mean:.4f}" if score else ABSENT for score in scores]
-        if not experiment.tasks:
+        if not tasks:
             bits = experiment.mean_bits(system)
             shown = [ABSENT if bits is None else f"{bits:.3f}"]
-        million = experiment.parameters(system) / 1e6
-        lines.append([experiment.label(system), *shown, f"{million:,.2f}"])
+        total = experiment.parameters(system)
+        million = ABSENT if total is None else f"{total / 1e6:,.2f}"
+        lines.append([experiment.label(system), *shown, million])
     return aligned(lines, head=2)

@@ -205,19 +205,30 @@ class Experiment:
     def evaluated(self, system: str, task: str) -> dict[str, Any]:
         """Return what the fine-tuning of a system says of a task: its lengths and labels.
 
-        Empty if the system is not for the task's language.
+        Empty if the system is not for the task's language, and if one of the two is unavailable.
         """
         language = self.settings.tasks[task].language
-        if not self.paths.is_for(system, language):
+        if not self.paths.is_for(system, language) or self.why_unscored(system, task):
             return {}
         scores = self._read(self.paths.scores(language, self.members[system][0]))
         found: dict[str, Any] = scores["tasks"].get(task, {})
         return found
 
+    def why_unscored(self, system: str, task: str) -> str:
+        """Return which of a system and a task is unavailable, and why; empty if neither is."""
+        language = self.settings.tasks[task].language
+        if not self.paths.is_for(system, language):
+            return ""
+        scores = self._read(self.paths.scores(language, self.members[system][0]))
+        if reason := scores.get("unavailable"):
+            return unavailable(self.label(system), reason)
+        reason = scores["tasks"].get(task, {}).get("unavailable")
+        return unavailable(self.task_title(task), reason) if reason else ""
+
     def runs(self, system: str, task: str, split: str) -> dict[Run, dict[str, float]]:
         """Return the metrics of each run of a system on a task; none if it is not for the task."""
         language = self.settings.tasks[task].language
-        if not self.paths.is_for(system, language):
+        if not self.paths.is_for(system, language) or self.why_unscored(system, task):
             return {}
         found = {}
         for member, seed in product(self.members[system], self.settings.experiment.seeds):
@@ -233,7 +244,8 @@ class Experiment:
     ) -> Score | None:
         """Return a system's score on a task, by the main metric unless another is named.
 
-        None if the system is not for the task's language, or has no such metric.
+        None if the system is not for the task's language, has no such metric, or if one of the two
+        is unavailable.
         """
         name = metric or self.metric(task)
         runs = self.runs(system, task, split)
@@ -245,21 +257,37 @@ class Experiment:
         return MAIN_METRIC[self.settings.tasks[task].kind]
 
     def mean_score(self, system: str, tasks: list[str], split: str = "test") -> Score | None:
-        """Return the mean over tasks, run by run; None if the system lacks one of the tasks."""
+        """Return the mean over tasks, run by run; None if the system lacks one of the tasks.
+
+        A task whose data are unavailable is left out.
+        """
+        tasks = self.scored(tasks)
         found = [score for task in tasks if (score := self.score(system, task, split=split))]
         if not found or len(found) < len(tasks):
             return None
         runs = {run: statistics.fmean(score.runs[run] for score in found) for run in found[0].runs}
         return Score("mean", runs)
 
+    def scored(self, tasks: list[str]) -> list[str]:
+        """Return the tasks on which any system has a score."""
+        return [task for task in tasks if any(self.score(system, task) for system in self.systems)]
+
+    @cached_property
+    def scored_tasks(self) -> list[str]:
+        """The tasks to fine-tune on whose data are there."""
+        return self.scored(self.tasks)
+
     def benchmark(self, system: str, language: str) -> dict[str, Any] | None:
-        """Return sizes and speeds of a compared system; None if it is not for the language.
+        """Return sizes and speeds of a compared system.
+
+        None if it is not for the language, or unavailable.
 
         They are those of its first model: distillation seeds change neither.
         """
         if system not in self.members or not self.paths.is_for(system, language):
             return None
-        return self._read(self.paths.benchmark(language, system))
+        found = self._read(self.paths.benchmark(language, system))
+        return None if "unavailable" in found else found
 
     def benchmarks_of(self, systems: Iterable[str], languages: Iterable[str]) -> Benchmarks:
         """Return sizes and speeds of some systems for some languages."""
@@ -273,7 +301,7 @@ class Experiment:
     def intrinsic(self, system: str, language: str) -> dict[str, dict[str, Any]]:
         """Return the scores without labels of each model of a compared system.
 
-        None if the system is not for the language.
+        Empty if the system is not for the language.
         """
         if system not in self.members or not self.paths.is_for(system, language):
             return {}
@@ -290,6 +318,7 @@ class Experiment:
             if task
             else report["bits_per_character"]
             for member, report in self.intrinsic(system, language).items()
+            if "unavailable" not in report
         }
         name = "accuracy" if task else "bits_per_character"
         return Score(name, found) if found and None not in found.values() else None
@@ -301,10 +330,15 @@ class Experiment:
         return statistics.fmean(known) if known and len(known) == len(found) else None
 
     def mean_pairs(self, system: str) -> float | None:
-        """Return the accuracy on minimal pairs, the mean over tasks; None if one is missing."""
+        """Return the accuracy on minimal pairs, the mean over tasks; None if one is missing.
+
+        A task whose data are unavailable is left out.
+        """
+        languages = {task: self.settings.tasks[task].language for task in self.minimal_pairs}
         found = [
-            self.intrinsic_score(system, self.settings.tasks[task].language, task)
-            for task in self.minimal_pairs
+            self.intrinsic_score(system, language, task)
+            for task, language in languages.items()
+            if any(self.intrinsic_score(each, language, task) for each in self.systems)
         ]
         known = [score.mean for score in found if score]
         return statistics.fmean(known) if known and len(known) == len(found) else None
@@ -314,10 +348,11 @@ class Experiment:
         """Sizes and speeds of all systems."""
         return self.benchmarks_of(self.systems, self.languages)
 
-    def parameters(self, system: str) -> float:
-        """Return the parameters of a system, the mean over its languages."""
+    def parameters(self, system: str) -> float | None:
+        """Return the parameters of a system, the mean over its languages; None if unavailable."""
         benchmarks = self.benchmarks_of([system], self.languages)
-        return statistics.fmean(each["parameters"]["total"] for each in benchmarks.values())
+        totals = [each["parameters"]["total"] for each in benchmarks.values()]
+        return statistics.fmean(totals) if totals else None
 
     def speedup(self, system: str, language: str, row: dict[str, Any]) -> float | None:
         """Return the teacher's latency over the system's, for one of its measurements.
@@ -375,6 +410,11 @@ class Experiment:
             | self._read(self.paths.vocabulary_report(corpus, teacher, vocabulary))
             for corpus, teacher, vocabulary in self.paths.vocabularies()
         ]
+
+
+def unavailable(label: str, reason: str) -> str:
+    """Return a note that something could not be fetched."""
+    return f"{label}: not available: {reason}."
 
 
 def metric_label(metric: str) -> str:

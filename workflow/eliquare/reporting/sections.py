@@ -36,9 +36,9 @@ def headline(experiment: Experiment) -> str:
     means = {
         system: score.mean
         for system in experiment.systems
-        if (score := experiment.mean_score(system, experiment.tasks, "validation"))
+        if (score := experiment.mean_score(system, experiment.scored_tasks, "validation"))
     }
-    if not experiment.tasks:
+    if not experiment.scored_tasks:
         bits = {system: experiment.mean_bits(system) for system in experiment.systems}
         means = {system: -each for system, each in bits.items() if each is not None}
     candidates = [
@@ -55,9 +55,9 @@ def headline(experiment: Experiment) -> str:
         experiment=experiment,
         best=best,
         teacher=teacher,
-        tasks=count_tasks(experiment.tasks) if experiment.tasks else "",
-        score=best and experiment.mean_score(best, experiment.tasks),
-        reference=teacher and experiment.mean_score(teacher, experiment.tasks),
+        tasks=count_tasks(experiment.scored_tasks) if experiment.scored_tasks else "",
+        score=best and experiment.mean_score(best, experiment.scored_tasks),
+        reference=teacher and experiment.mean_score(teacher, experiment.scored_tasks),
         bits=experiment.mean_bits(best),
         teacher_bits=experiment.mean_bits(teacher),
         pairs=experiment.mean_pairs(best),

@@ -22,6 +22,7 @@ from eliquare.reporting.results import (
     Score,
     flat,
     metric_label,
+    unavailable,
     within_spread,
 )
 
@@ -88,18 +89,26 @@ def score_columns(experiment: Experiment, tasks: list[str]) -> list[Column]:
 
 def scores(experiment: Experiment, tasks: list[str]) -> Table:
     """Main metric of each system on some tasks; bold what is within the spread of the best."""
-    systems = [s for s in experiment.systems if any(experiment.score(s, task) for task in tasks)]
+    systems = [
+        system
+        for system in experiment.systems
+        if any(experiment.score(system, t) or experiment.why_unscored(system, t) for t in tasks)
+    ]
     records: dict[str, dict[str, Any]] = {system: {"system": system} for system in systems}
     for task in tasks:
         found = {system: experiment.score(system, task) for system in systems}
-        best = max(filter(None, found.values()), key=lambda score: score.mean)
-        column = f"{experiment.settings.tasks[task].language}/{task} {best.metric}"
+        known = list(filter(None, found.values()))
+        best = max(known, key=lambda score: score.mean, default=None)
+        column = f"{experiment.settings.tasks[task].language}/{task} {experiment.metric(task)}"
         for system, score in found.items():
-            bold = score is not None and (score == best or within_spread(score, best) is True)
+            is_best = score and best and (score == best or within_spread(score, best))
+            bold = is_best is True
             records[system] |= score_record(experiment, task, column, score, bold=bold)
     alone = len(experiment.settings.experiment.seeds) == 1
     notes = ["With one fine-tuning seed its spread is unknown."] if alone else []
     notes += [note for task in tasks for note in task_notes(experiment, task)]
+    lacking = (experiment.why_unscored(*pair) for pair in product(systems, tasks))
+    notes += dict.fromkeys(filter(None, lacking))
     columns = score_columns(experiment, tasks)
     return tabulate(experiment, "scores", list(records.values()), columns, notes)
 
@@ -241,7 +250,10 @@ def against_published(experiment: Experiment) -> Table:
                     "source cell": Cell(f"{row.paper}, table {row.table}"),
                     "published_system": row.system,
                     "published_dataset": row.dataset,
-                    "note": row.note if ours else "no metric of ours compares with it",
+                    "note": row.note
+                    if ours
+                    else experiment.why_unscored(system, task)
+                    or "no metric of ours compares with it",
                 }
             )
     return tabulate(experiment, "published", records)
@@ -341,6 +353,10 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
         if not reports:
             continue
         first, label = reports[0], experiment.label(system)
+        if "unavailable" in first:
+            notes[unavailable(label, first["unavailable"])] = None
+            records.append({"language": language, "system": system})
+            continue
         text = "{sentences:,} sentences, {characters:,} characters".format_map(first)
         notes[f"Held-out text, {experiment.language(language)}: {text}."] = None
         if first["remark"]:
@@ -362,6 +378,8 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
         for task in first["minimal_pairs"]:
             right = experiment.intrinsic_score(system, language, task)
             sizes[task] = first["minimal_pairs"][task]["pairs"]
+            if reason := first["minimal_pairs"][task].get("unavailable"):
+                notes[unavailable(experiment.task_title(task), reason)] = None
             record |= {
                 f"{task} cell": spread(experiment, right),
                 f"{task} accuracy": right and right.mean,
