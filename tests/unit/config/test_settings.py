@@ -295,7 +295,6 @@ MISTAKES = {
         "students.post.num_hidden_layers",
         "`reduced_from`",
     ),
-    "unpinned system": ("systems/hub", {"model": "a/b"}, "systems.hub", "revision"),
     "system of nothing": ("systems/only", {"teacher": "big"}, "systems.only", "vocabulary"),
     "pair without column": ("tasks/pairs/text_pair_column", ..., "tasks.pairs", "text_pair_column"),
     "column without pair": (

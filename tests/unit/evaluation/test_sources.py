@@ -18,7 +18,7 @@ from eliquare.config.model import TaskData
 from eliquare.config.sources import SUFFIXES
 from eliquare.evaluation import data, readers
 from eliquare.evaluation.sources import FetchOptions, fetch
-from eliquare.io import Failure, InputError, read_json
+from eliquare.io import Failure, InputError, read_json, why_unavailable
 from hosts import Hosts
 
 UD = {"treebank": "UD_Qaa-Demo", "release": "2.17", "prefix": "qaa_demo"}
@@ -616,6 +616,32 @@ def test_a_data_set_put_in_place(output):
     splits, source = run(output, "ner", hub=hub)
     assert splits.labels == TAGS
     assert source["revision"] is None
+
+
+# --- Optional tasks
+
+
+def test_an_optional_source_that_is_not_there_says_why(hosts, output):
+    options = FetchOptions(
+        kind="ner", output=output, hub={"dataset": "lab/names"}, allow_unavailable=True
+    )
+    fetch(options)
+    assert why_unavailable(output).endswith("no such data set on the hub, or a private one")
+    assert [file.name for file in output.iterdir()] == ["unavailable.json"]
+    # Once it is there, it replaces the reason.
+    put_hub(hosts, {f"{s}.parquet": parquet(names()) for s in ("train", "validation", "test")})
+    run(output, "ner", hub={"dataset": "lab/names", "labels": TAGS})
+    assert not why_unavailable(output)
+
+
+def test_an_optional_source_whose_host_is_down_is_tried_again(output, monkeypatch):
+    monkeypatch.setenv("ELIQUARE_RAW", "http://127.0.0.1:9")
+    options = FetchOptions(
+        kind="upos", output=output, ud=UD, retries=0, allow_unavailable=True
+    )
+    with pytest.raises(Failure, match="cannot be reached"):
+        fetch(options)
+    assert not output.exists()
 
 
 # --- The command

@@ -9,10 +9,11 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig
 
-from eliquare.io import InputError, write_json
+from eliquare.io import Failure, InputError, read_json, why_unavailable, write_json
 from eliquare.models import loading
 from eliquare.models.hub import FetchOptions, fetch, local_folder
 from families import make_teacher
+from hosts import Hosts, commit_of
 
 
 @pytest.fixture(scope="module", params=["bert", "distilbert", "xlmr", "roberta"])
@@ -80,6 +81,60 @@ def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
     with pytest.raises(Failure, match="owner/model: cannot be fetched"):
         local_folder("owner/model")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub with one model, lab/small."""
+    from huggingface_hub import constants
+
+    make_teacher("bert", tmp_path / "hosts/hub/models/lab/small/main")
+    with Hosts(tmp_path / "hosts") as hosts:
+        template = hosts.root + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hosts.root)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hosts
+
+
+def fetch_any(output, model, **options):
+    fetch(FetchOptions(model=model, any_model=True, output=output, **options))
+
+
+def test_without_a_revision_the_newest_commit_is_taken_and_recorded(hub, tmp_path):
+    fetch_any(tmp_path / "out", "lab/small")
+    newest = commit_of(hub.folder / "hub/models/lab/small/main")
+    settings = read_json(tmp_path / "out/provenance.json")["settings"]
+    assert settings == {"model": "lab/small", "revision": newest}
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "said"),
+    [
+        ("lab/none", None, "lab/none: no such model on the hub, or a private one"),
+        ("lab/small", "0" * 40, "lab/small: it has no revision '0000"),
+        ("resources/models/small", None, "there is no such folder; put the model's files into it"),
+    ],
+    ids=["model", "revision", "folder"],
+)
+def test_a_model_that_is_not_there_says_why_where_that_is_allowed(
+    hub, tmp_path, model, revision, said
+):
+    output = tmp_path / "out"
+    with pytest.raises(InputError, match=said):
+        fetch_any(output, model, revision=revision)
+    assert not output.exists()
+    fetch_any(output, model, revision=revision, allow_unavailable=True)
+    assert said in why_unavailable(output)
+    assert [file.name for file in output.iterdir()] == ["unavailable.json"]
+
+
+def test_a_repository_without_a_model_is_not_there_either(hub, tmp_path):
+    (hub.folder / "hub/models/lab/small/main/config.json").unlink()
+    fetch_any(tmp_path / "out", "lab/small", allow_unavailable=True)
+    assert "config.json is missing" in why_unavailable(tmp_path / "out")
 
 
 @pytest.mark.parametrize("maker", ["AutoModel", "AutoModelForSequenceClassification"])
