@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRober
 
 from eliquare import cli
 from eliquare.evaluation.benchmark import benchmark
-from eliquare.io import InputError
+from eliquare.io import InputError, write_json
 
 VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE, POSITIONS = 5000, 32, 2, 64, 40
 
@@ -107,3 +107,11 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
         measured(tmp_path / "empty", tmp_path / "m.json")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "m.json").exists()
+
+
+def test_a_model_that_is_unavailable_says_why(tmp_path):
+    (tmp_path / "model").mkdir()
+    write_json(tmp_path / "model/unavailable.json", {"reason": "moved away"})
+    report = measured(tmp_path / "model", tmp_path / "m.json")
+    assert report.pop("unavailable") == "moved away"
+    assert {*report} == {"system", "language"}

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM
 import worlds
 from eliquare import cli
 from eliquare.evaluation import finetune, readers
-from eliquare.io import Failure, InputError
+from eliquare.io import Failure, InputError, write_json
 from real_data import DATA, needs_data
 
 TOPICS = {
@@ -350,3 +350,26 @@ def test_real_tasks(tmp_path, model, task, metric):
     if "test" in task and task["kind"] == "ner":
         gold = [list(sentence.labels) for sentence in readers.read("ner", paths["test"])]
         assert [row["gold"] for row in rows] == gold
+
+
+def unavailable(folder: Path) -> Path:
+    """Make the folder of something that could not be fetched."""
+    folder.mkdir(parents=True)
+    write_json(folder / "unavailable.json", {"reason": "moved away"})
+    return folder
+
+
+def test_a_task_that_is_unavailable_says_why_beside_the_scores_of_the_others(
+    tmp_path, model, pairs
+):
+    gone = unavailable(tmp_path / "tasks/gone")
+    files = {split: str(gone / f"{split}.tsv") for split in ("train", "validation", "test")}
+    tasks = run(tmp_path, model, topic_task(pairs), topic_task(pairs, "gone", **files))["tasks"]
+    assert tasks["gone"] == {"unavailable": "moved away", "seeds": {}}
+    assert list(tasks["topic"]["seeds"]) == ["1"]
+
+
+def test_a_system_that_is_unavailable_says_why(tmp_path, pairs):
+    report = run(tmp_path, unavailable(tmp_path / "model"), topic_task(pairs))
+    assert report["unavailable"] == "moved away"
+    assert report["tasks"] == {}

@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 import families
 from eliquare.evaluation import intrinsic
 from eliquare.evaluation.intrinsic import Scorer, segment
-from eliquare.io import InputError
+from eliquare.io import InputError, write_json
 from eliquare.models.loading import load_fast_tokenizer
 
 KINDS = ["bert", "distilbert", "xlmr", "roberta", "mmbert", "deberta"]
@@ -179,3 +179,19 @@ def test_an_empty_text_is_refused(folder, tmp_path):
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(InputError, match=r"empty\.txt: no text in it"):
         run(folder, tmp_path, text=tmp_path / "empty.txt")
+
+
+def test_a_model_that_is_unavailable_says_why(tmp_path):
+    write_json(tmp_path / "unavailable.json", {"reason": "moved away"})
+    assert run(tmp_path, tmp_path)["unavailable"] == "moved away"
+
+
+def test_pairs_that_are_unavailable_say_why_beside_the_other_scores(folder, tmp_path):
+    write_json(tmp_path / "unavailable.json", {"reason": "moved away"})
+    report = run(folder, tmp_path)
+    assert report["minimal_pairs"]["agreement"] == {
+        "unavailable": "moved away",
+        "pairs": 0,
+        "accuracy": None,
+    }
+    assert report["bits_per_character"] > 0

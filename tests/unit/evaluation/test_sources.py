@@ -636,9 +636,7 @@ def test_an_optional_source_that_is_not_there_says_why(hosts, output):
 
 def test_an_optional_source_whose_host_is_down_is_tried_again(output, monkeypatch):
     monkeypatch.setenv("ELIQUARE_RAW", "http://127.0.0.1:9")
-    options = FetchOptions(
-        kind="upos", output=output, ud=UD, retries=0, allow_unavailable=True
-    )
+    options = FetchOptions(kind="upos", output=output, ud=UD, retries=0, allow_unavailable=True)
     with pytest.raises(Failure, match="cannot be reached"):
         fetch(options)
     assert not output.exists()

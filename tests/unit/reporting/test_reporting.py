@@ -655,6 +655,84 @@ def test_without_any_task_there_are_a_report_a_summary_and_a_card(tmp_path, caps
     assert "Bits per character" in card.card(experiment, "pre", "sl")
 
 
+def make_unavailable(root, system="", task=""):
+    """Let the stages have found nothing at the source of a system, and of a task."""
+    for path in root.glob("small/scores/*/*.json"):
+        scores = json.loads(path.read_text())
+        if task in scores["tasks"]:
+            scores["tasks"][task] = {"unavailable": "no such set", "seeds": {}}
+        if path.stem == system:
+            scores |= {"unavailable": "no such model", "tasks": {}}
+        path.write_text(json.dumps(scores))
+    for folder in ("small/intrinsic", "benchmarks"):
+        for path in root.glob(f"{folder}/*/{system}.json"):
+            names = {key: json.loads(path.read_text())[key] for key in ("system", "language")}
+            path.write_text(json.dumps(names | {"unavailable": "no such model"}))
+    for path in root.glob("small/intrinsic/*/*.json"):
+        scores = json.loads(path.read_text())
+        if task in scores.get("minimal_pairs", ()):
+            scores["minimal_pairs"][task] = {"unavailable": "moved", "pairs": 0, "accuracy": None}
+        path.write_text(json.dumps(scores))
+
+
+def row_of(table, system):
+    index = [record["system"] for record in table.records].index(system)
+    return [cell.text for cell in table.rows[index]]
+
+
+def test_a_system_that_is_unavailable_is_a_row_that_says_why(tmp_path):
+    experiment = read(tmp_path, results_tree.make(tmp_path))
+    make_unavailable(tmp_path, "sloberta")
+    said = "SloBERTa: not available: no such model."
+    for table in (
+        tables.scores(experiment, experiment.tasks),
+        tables.intrinsic(experiment, experiment.systems, ["sl"]),
+    ):
+        assert {*row_of(table, "sloberta")} <= {"SloBERTa", "Slovene", "–"}
+        assert table.notes.count(said) == 1
+        assert "–" not in row_of(table, "pre")[:3]
+    compared = tables.against_published(experiment).records
+    assert {row["note"] for row in compared if row["system"] == "sloberta"} == {said}
+    assert "sloberta" not in {system for system, _ in experiment.benchmarks}
+
+
+def test_a_task_that_is_unavailable_is_a_column_that_says_why(tmp_path):
+    experiment = read(tmp_path, results_tree.make(tmp_path))
+    make_unavailable(tmp_path, task="sl-ner")
+    table = tables.scores(experiment, experiment.tasks)
+    column = next(i for i, head in enumerate(table.header) if head.startswith("Slovene: Entities"))
+    assert {row[column].text for row in table.rows} == {"–"}
+    assert table.notes.count("Slovene: Entities: not available: no such set.") == 1
+    assert "on 3 tasks" in sections.headline(experiment)
+
+
+def test_minimal_pairs_that_are_unavailable_say_why(tmp_path):
+    experiment = read(tmp_path, results_tree.make(tmp_path))
+    make_unavailable(tmp_path, task=results_tree.PAIRS)
+    table = tables.intrinsic(experiment, experiment.systems, ["sl"])
+    assert "Slovene: Agreement: not available: moved." in table.notes
+    assert experiment.mean_pairs("pre") is None
+
+
+@pytest.mark.parametrize("tasks", [["sl-ner"], list(results_tree.TASKS)], ids=["one", "all"])
+def test_the_report_lists_what_is_unavailable(tmp_path, capsys, tasks):
+    settings = results_tree.make(tmp_path)
+    for task in (*tasks, results_tree.PAIRS):
+        make_unavailable(tmp_path, "sloberta", task)
+    make_tables(tmp_path, settings)
+    options = results.OutputOptions(
+        settings=settings, results=tmp_path, output=tmp_path / "figures"
+    )
+    figures.write_figures(options)
+    written = make_report(tmp_path, settings, tmp_path / "figures")
+    assert Page(written).open == []
+    assert "SloBERTa: not available: no such model." in written
+    assert "Slovene: Entities: not available: no such set." in written
+    report.print_summary(results.ExperimentOptions(settings=settings, results=tmp_path))
+    assert re.search(r"SloBERTa +–.*–$", capsys.readouterr().out, re.MULTILINE)
+    assert "–" in card.card(read(tmp_path, settings), "pre", "sl")
+
+
 def test_names_are_escaped(tree, tmp_path):
     settings = results_tree.make(tmp_path, {"students": {"pre": {"label": "<b>5 & 6</b>"}}})
     make_tables(tmp_path, settings)

@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer
 import worlds
 from eliquare.io import InputError, read_json, write_json
 from eliquare.vocabulary import tokenizer as tokenizer_json
-from eliquare.vocabulary.verify import compare
+from eliquare.vocabulary.verify import VerifyOptions, compare
 from families import make_teacher, reduce_model, sentences
 
 
@@ -144,6 +144,15 @@ def test_a_character_of_a_task_that_the_corpus_lacks_is_counted(models, planted,
     texts = compare(folder / "old", planted, folder / "documents", tasks)["texts"]
     assert texts["task"]["sentences_newly_unknown"] == 1
     assert texts["corpus"]["sentences_newly_unknown"] == 0
+
+
+def test_tasks_that_are_unavailable_are_left_out(tmp_path):
+    (tmp_path / "gone").mkdir()
+    write_json(tmp_path / "gone/unavailable.json", {"reason": "moved away"})
+    values = {"model": "m", "reduced": "r", "sample": "s"}
+    files = [f"gone={tmp_path}/gone/train.tsv", f"there={tmp_path}/there/train.tsv"]
+    options = VerifyOptions.model_validate({**values, "tasks": files})
+    assert options.tasks == [("there", tmp_path / "there/train.tsv")]
 
 
 def test_changed_segmentation(models, planted):
