@@ -1,5 +1,6 @@
 """Task data that the workflow fetches: planned without a network, and missing ones all named."""
 
+import json
 import os
 from pathlib import Path
 
@@ -66,6 +67,62 @@ def test_what_is_fetched_is_not_fetched_again(tmp_path):
         project.make(path, target=str(folder))
     assert (project.folder / folder / "source.json").exists()
     assert project.planned(path, "--", str(folder)) == {}
+
+
+def test_what_is_not_at_its_source_says_why_and_the_run_goes_on(tmp_path):
+    project, config = Project(tmp_path / "project"), tiny("cells")
+    (tmp_path / "hosts").mkdir()
+    scores = "results/cells/scores/qaa/lost.json"
+    model = "results/systems/lost/model"
+    with Hosts(tmp_path / "hosts") as hosts:
+        url = {"train": f"{hosts.root}/files/none.csv"}
+        task = {"language": "qaa", "kind": "classification", "optional": True, "url": url}
+        config["tasks"]["qaa-gone"] = task
+        config["systems"] = {"lost": {"model": "resources/models/lost"}}
+        config["experiment"] |= {"systems": ["pre", "lost"], "tasks": ["qaa-upos", "qaa-gone"]}
+        path = project.configure(config)
+        project.make(path, target=scores)
+    report = json.loads((project.folder / scores).read_text())
+    assert report["unavailable"].startswith("resources/models/lost: there is no such folder")
+    (gone,) = (project.folder / "resources/tasks").glob("*/unavailable.json")
+    assert "no such file on the host (404)" in gone.read_text()
+    assert project.planned(path, "--", scores) == {}
+    again = {"fetch_system": 1, "finetune": 1}
+    assert project.planned(path, "--forcerun", model, "--", scores) == again
+
+
+def test_a_model_folder_that_is_put_in_place_is_taken(tmp_path):
+    project = Stubs(tmp_path)
+    project.config["systems"] = {"lost": {"model": "resources/models/lost"}}
+    path, made = project.configure(project.config), "results/systems/lost/model"
+    project.make(path, target=made)
+    assert project.planned(path, "--", made) == {}
+    (tmp_path / "resources/models/lost").mkdir(parents=True)
+    (tmp_path / "resources/models/lost/config.json").write_text("{}")
+    assert project.planned(path, "--", made) == {"fetch_system": 1}
+
+
+def test_whether_a_task_is_optional_fetches_nothing_again(tmp_path):
+    project = Stubs(tmp_path)
+    task = {"language": "qaa", "kind": "upos", "optional": True, **SOURCES["upos"]}
+    project.config["tasks"]["qaa-upos"] = task
+    folder = f"resources/tasks/{next(iter(Paths(complete(project.config)).fetched_tasks()))}"
+    project.make(project.configure(project.config), target=folder)
+    task["optional"] = False
+    assert project.planned(project.configure(project.config), "--", folder) == {}
+
+
+def test_a_paper_is_planned_without_a_file_in_place(tmp_path):
+    """The other two papers, and which models are distilled, are in unit/config/test_papers.py."""
+    planned = Project(tmp_path).planned(Path("config/experiments/electronics2023.yaml"))
+    languages, tasks, upper_bounds = 6, 12, 6
+    assert planned["download_dump"] == languages
+    assert planned["fetch_optional_task"] == tasks
+    assert planned["fetch_teacher"] == 2
+    assert planned["fetch_system"] == upper_bounds + 1
+    assert planned["distill"] == 34
+    # DistilmBERT, both teachers, the upper bound and 3 or 11 students with their reductions.
+    assert planned["finetune"] == 64
 
 
 def test_all_that_cannot_be_fetched_is_listed_at_the_end(tmp_path):
