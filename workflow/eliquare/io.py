@@ -61,7 +61,7 @@ def or_unavailable(output: Path, wanted: bool) -> Iterator[None]:
         reason = " ".join(str(error).split())
         with atomic_dir(output) as folder:
             write_json(folder / UNAVAILABLE, {"reason": reason})
-        logger.warning("unavailable: %s (to try again, delete %s)", reason, os.path.relpath(output))
+        logger.warning("unavailable: %s", reason)
 
 
 def why_unavailable(folder: str | Path) -> str:
