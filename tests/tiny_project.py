@@ -58,7 +58,7 @@ class Project:
         )
 
     def run(
-        self, *options: str, timeout: float = 900, **keywords: Any
+        self, *options: str, timeout: float = 2400, **keywords: Any
     ) -> "subprocess.CompletedProcess[str]":
         """Run snakemake to its end; its output is in ``stdout``."""
         process = self.start(*options, **keywords)

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, pipeline
 from families import make_teacher
 from tiny_project import Project, tiny
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(3000)
 
 # A rule, and what appears while it is at work.
 AT_WORK = {

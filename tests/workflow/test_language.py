@@ -9,7 +9,7 @@ from families import make_teacher
 from hosts import Hosts
 from tiny_project import Project
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(3000)
 
 
 @pytest.fixture(scope="module")
