@@ -32,7 +32,7 @@ BROKEN = (
 logger = logging.getLogger(__name__)
 
 
-class Unavailable(InputError):
+class Unreachable(InputError):
     """A host that does not answer, refuses, or broke off."""
 
 
@@ -71,7 +71,7 @@ class Host:
     def download(self, path: str, output: Path, expected: Checksum | None = None) -> bool:
         """Write a file, complete and with the right checksum; return False if it is not there.
 
-        Raises InputError, with nothing left on the disk, for another checksum, and Unavailable for
+        Raises InputError, with nothing left on the disk, for another checksum, and Unreachable for
         a page instead of a file.
         """
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Host:
             if is_page(partial):
                 partial.unlink()
                 page = "an HTML page instead of a file (of a login, or of an error?)"
-                raise Unavailable(f"{self.root}/{path}: {page}; {self.advice}")
+                raise Unreachable(f"{self.root}/{path}: {page}; {self.advice}")
             found = expected.of(partial) if expected else None
             if expected is None or found == expected.value:
                 os.replace(partial, output)
@@ -106,7 +106,7 @@ class Host:
     def fetch(self, path: str, file: IO[bytes], name: str = "") -> bool:
         """Write to ``file`` what it lacks of a file; return False if there is no such file.
 
-        A broken connection is tried again; Unavailable after ``retries`` tries without progress.
+        A broken connection is tried again; Unreachable after ``retries`` tries without progress.
         ``name`` is the path of ``file`` if what came is kept there, to resume.
         """
         address = f"{self.root}/{path}"
@@ -147,7 +147,7 @@ class Host:
                     failures, reached = 0, file.tell()
                 if failures == self.retries:
                     reason = interrupted(file.tell(), total, name) or self.unreachable
-                    raise Unavailable(f"{address}: {reason}") from error
+                    raise Unreachable(f"{address}: {reason}") from error
             pause = min(2.0**failures, LONGEST_PAUSE)
             failures += 1
             logger.info("%s: connection broke; trying again in %.0f s", address, pause)
@@ -162,7 +162,7 @@ class Host:
             raise requests.ConnectionError(f"the host answers {status}")
         if not response.ok:
             reason = f"the host answers {status} {response.reason}"
-            raise Unavailable(f"{response.url}: {reason}; {self.advice}")
+            raise Unreachable(f"{response.url}: {reason}; {self.advice}")
         return True
 
 

@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
     def values(self) -> dict[str, Any]:
         """Return the task as a configuration has it."""
-        source = {key: value for key, value in self.source.items()}
+        source = dict(self.source)
         for key in ("hub", "url"):
             if key in source and self.licence:
                 source[key] = {**source[key], "licence": self.licence}

@@ -43,7 +43,7 @@ from eliquare.config.sources import (
     source_of,
     splits_of,
 )
-from eliquare.download import Checksum, Host, Unavailable, is_page
+from eliquare.download import Checksum, Host, Unreachable, is_page
 from eliquare.evaluation import data, readers
 from eliquare.evaluation.archives import unpacked
 from eliquare.evaluation.readers import RENAMED_TAGS, UPOS_TAGS, Example
@@ -244,12 +244,10 @@ class RawFiles:
 
     def download(self, address: str, path: Path, expected: Checksum | None) -> bool:
         """Download a file; return False if the host has none."""
-        place = mirrored(address)
-        host, _, rest = place.partition("://")[2].partition("/")
-        root = f"{place.partition('://')[0]}://{host}"
+        root, _, name = mirrored(address).rpartition("/")
         try:
-            return Host(root, self.retries, "check the connection").download(rest, path, expected)
-        except Unavailable as error:
+            return Host(root, self.retries, "check the connection").download(name, path, expected)
+        except Unreachable as error:
             raise self.missing(str(error), address, path.name) from None
 
     def missing(self, reason: str, address: str, name: str) -> Failure:
@@ -364,11 +362,10 @@ def train_files(source: Treebank, get: Callable[[str], Path | None]) -> list[Pat
 
 def licence_of(readme: str) -> str | None:
     """Return the licence that a treebank's README names; None where it cannot be read."""
-    place = mirrored(readme)
-    root, path = place.rpartition("/UniversalDependencies/")[0], place.rpartition("/Universal")[2]
+    root, _, name = mirrored(readme).rpartition("/")
     try:
-        text = Host(root, 0, "").text(f"Universal{path}")
-    except Unavailable:
+        text = Host(root, 0, "").text(name)
+    except Unreachable:
         return None
     found = re.search(r"^License:\s*(.+?)\s*$", text, re.MULTILINE)
     return found[1] if found else None
