@@ -61,6 +61,14 @@ def make_report(root, settings, of_figures):
     return (root / "report.html").read_text(encoding="utf-8")
 
 
+def make_all(folder, settings):
+    """Make tables and figures, and return the report."""
+    make_tables(folder, settings)
+    options = results.OutputOptions(settings=settings, results=folder, output=folder / "figures")
+    figures.write_figures(options)
+    return make_report(folder, settings, folder / "figures")
+
+
 def rows_of(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -640,13 +648,8 @@ def test_the_headline_names_minimal_pairs_where_there_is_nothing_else(tmp_path):
 def test_without_any_task_there_are_a_report_a_summary_and_a_card(tmp_path, capsys):
     experiment = without_tasks(tmp_path)
     settings = experiment.paths.settings_file
-    make_tables(tmp_path, settings)
+    written = make_all(tmp_path, settings)
     assert not (tmp_path / "tables/significance.csv").exists()
-    options = results.OutputOptions(
-        settings=settings, results=tmp_path, output=tmp_path / "figures"
-    )
-    figures.write_figures(options)
-    written = make_report(tmp_path, settings, tmp_path / "figures")
     assert Page(written).open == []
     assert "Bits per character" in written
     assert "chosen on the validation splits" not in written
@@ -719,12 +722,7 @@ def test_the_report_lists_what_is_unavailable(tmp_path, capsys, tasks):
     settings = results_tree.make(tmp_path)
     for task in (*tasks, results_tree.PAIRS):
         make_unavailable(tmp_path, "sloberta", task)
-    make_tables(tmp_path, settings)
-    options = results.OutputOptions(
-        settings=settings, results=tmp_path, output=tmp_path / "figures"
-    )
-    figures.write_figures(options)
-    written = make_report(tmp_path, settings, tmp_path / "figures")
+    written = make_all(tmp_path, settings)
     assert Page(written).open == []
     assert "SloBERTa: not available: no such model." in written
     assert "Slovene: Entities: not available: no such set." in written
