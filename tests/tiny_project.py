@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from warm_python import warm_python
 
 PROJECT = Path(__file__).parents[1]
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
@@ -44,11 +46,15 @@ class Project:
         return path
 
     def start(
-        self, *options: str, environment: Mapping[str, str] = os.environ, **keywords: Any
+        self,
+        *options: str,
+        command: Sequence[str] = (SNAKEMAKE,),
+        environment: Mapping[str, str] = os.environ,
+        **keywords: Any,
     ) -> "subprocess.Popen[str]":
         """Start snakemake here, with the package of this folder."""
         return subprocess.Popen(
-            [SNAKEMAKE, *options],
+            [*command, *options],
             cwd=self.folder,
             env=dict(environment) | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             text=True,
@@ -58,10 +64,12 @@ class Project:
         )
 
     def run(
-        self, *options: str, timeout: float = 2400, **keywords: Any
+        self, *options: str, environment: Mapping[str, str] = os.environ, timeout: float = 2400
     ) -> "subprocess.CompletedProcess[str]":
-        """Run snakemake to its end; its output is in ``stdout``."""
-        process = self.start(*options, **keywords)
+        """Run snakemake to its end, it and its stages warm; its output is in ``stdout``."""
+        python, of_bash = warm_python()
+        command = [*python, "-m", "snakemake"]
+        process = self.start(*options, command=command, environment={**environment, **of_bash})
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
