@@ -25,8 +25,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from eliquare import __version__
+from eliquare.config.base import Settings
 from eliquare.config.errors import explain
-from eliquare.config.objective import Settings
 from eliquare.io import Failure, InputError, Interrupted
 
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 75
@@ -88,7 +88,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
-        "fetch": Stage("evaluation.sources:fetch", 1, "fetch and convert the data of a task"),
+        "fetch": Stage("evaluation.fetch:fetch", 1, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 1, "score without labels"),

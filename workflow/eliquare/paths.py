@@ -8,8 +8,9 @@ holds what one experiment compares and people read.
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from eliquare.config.model import Configuration, Student, System, Task
+from eliquare.config.model import Configuration, Student, System
 from eliquare.config.sources import SPLITS
+from eliquare.config.tasks import Task
 
 DUMPS = Path("resources/dumps")
 # The name of the vocabulary that nothing was taken from and nothing added to.

@@ -36,14 +36,6 @@ if workflow.remote_exec:
 
 
 STARTED = time.time()
-# The rules that fetch something.
-FETCHING = (
-    "download_dump",
-    "fetch_teacher",
-    "fetch_system",
-    "fetch_task",
-    "fetch_optional_task",
-)
 
 
 def read_settings():
@@ -82,16 +74,9 @@ onstart:
 
 onerror:
     # All that could not be fetched, in one list, below whatever else was printed.
-    logs = [file for rule in FETCHING for file in sorted(Path("logs").glob(f"**/{rule}/*.log"))]
-    lines = [
-        line
-        for file in logs
-        if file.stat().st_mtime > STARTED
-        for line in file.read_text(errors="replace").splitlines()
-        if line.startswith(("error: ", "failed: "))
-    ]
-    if lines:
-        print("Not fetched:", *lines, sep="\n", file=sys.stderr)
+    from not_fetched import say
+
+    say(STARTED)
 
 
 def one_of(*names):

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from eliquare.config import catalogue
 from eliquare.config.load import complete
-from eliquare.config.model import Task
+from eliquare.config.tasks import Task
 from eliquare.io import InputError
 
 ENTRIES = catalogue.entries()

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from eliquare import cli
-from eliquare.config import model, options
+from eliquare.config import model, options, tasks
 from eliquare.config.load import complete
 
 
@@ -122,8 +122,8 @@ def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
     (task,) = map(json.loads, parsed(options.tasks(settings, "sw"))["--tasks"])
     assert task["name"] == "pairs"
     assert task["finetuning"]["num_train_epochs"] == 3
-    assert set(task) <= {"name", "finetuning", *model.TaskData.model_fields}
-    assert set(task["finetuning"]) <= set(model.Finetuning.model_fields)
+    assert set(task) <= {"name", "finetuning", *tasks.TaskData.model_fields}
+    assert set(task["finetuning"]) <= set(tasks.Finetuning.model_fields)
 
 
 def test_minimal_pairs_have_options_of_their_own(small):

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from pydantic import ValidationError
 
-from eliquare.config.model import TaskData
+from eliquare.config.tasks import TaskData
 from eliquare.evaluation import data, readers
 from eliquare.io import InputError
 from real_data import DATA, needs_data

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eliquare.config.base import Problem
 from eliquare.config.errors import suggestion
-from eliquare.config.objective import Problem
 
 # The sorts of task that `tasks: auto` takes, one of each; and what they are called in tables.
 AUTOMATIC = {

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from eliquare.config.base import Problem
 from eliquare.config.derive import REDUCED_KEYS, mapping
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import suggestion
@@ -23,7 +24,7 @@ from eliquare.config.model import (
     Teacher,
     Training,
 )
-from eliquare.config.objective import Objective, Problem
+from eliquare.config.objective import Objective
 from eliquare.config.sources import SPLITS
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths

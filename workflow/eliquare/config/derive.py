@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from eliquare.config.base import Problem
 from eliquare.config.errors import suggestion
-from eliquare.config.model import HUB_COLUMNS, Configuration, Corpus, Student, Training
-from eliquare.config.objective import Problem, as_term
+from eliquare.config.model import Configuration, Corpus, Student, Training
+from eliquare.config.objective import as_term
+from eliquare.config.tasks import HUB_COLUMNS
 
 Values = dict[str, Any]
 

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from eliquare.config.model import PATTERNS
-from eliquare.config.objective import Problem
+from eliquare.config.base import PATTERNS, Problem
 
 Path = tuple[int | str, ...]
 

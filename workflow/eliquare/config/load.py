@@ -14,10 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from eliquare.config import catalogue, checks, derive, new
+from eliquare.config.base import Problem
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import explain, mistakes
 from eliquare.config.model import Configuration
-from eliquare.config.objective import Problem
 from eliquare.io import InputError
 
 

@@ -5,58 +5,30 @@ key means is said in its field, or below it. ``problems`` says which keys of an 
 together; what one entry alone cannot tell (names that must exist, say) is in ``checks.py``.
 """
 
-from collections.abc import Hashable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    GetJsonSchemaHandler,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from eliquare.config import sources
-from eliquare.config.objective import EXTENSION_TERMS, Objective, Problem, Settings
-from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
+from eliquare.config.base import (
+    NAME,
+    Commit,
+    CorpusName,
+    Date,
+    ExperimentName,
+    Name,
+    Once,
+    Problem,
+    Seed,
+    Settings,
+    Sourced,
+    StudentName,
+)
+from eliquare.config.objective import EXTENSION_TERMS, Objective
+from eliquare.config.tasks import Finetuning, Task
 
-T = TypeVar("T", bound=Hashable)
-
-# What each pattern allows, for the message to whom it refuses.
-PATTERNS = {
-    r"^[a-z0-9][a-z0-9._-]*$": "a name of small letters, digits, '.', '_' and '-'",
-    r"^[a-z0-9][a-z0-9._-]*(@[0-9]+)?$": "a name of small letters, digits, '.', '_' and '-'",
-    r"^[a-z][a-z0-9-]*$": "a name of small letters, digits and '-'",
-    r"^[a-z0-9][a-z0-9_-]*$": "a name of small letters, digits, '_' and '-'",
-    r"^[0-9a-f]{40}$": "a commit of 40 hexadecimal digits",
-    r"^(latest|[0-9]{8})$": 'latest, or a date in quotes as "20260501"',
-}
-_NAME, _STUDENT, _CORPUS, _EXPERIMENT, _COMMIT, _DATE = PATTERNS
-PATTERNS |= sources.PATTERNS
-
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
-# A student, or one of its further seeds of distillation: `small`, `small@2`.
-StudentName = Annotated[str, StringConstraints(pattern=_STUDENT)]
-CorpusName = Annotated[str, StringConstraints(pattern=_CORPUS)]
-ExperimentName = Annotated[str, StringConstraints(pattern=_EXPERIMENT)]
-Commit = Annotated[str, StringConstraints(pattern=_COMMIT)]
-Date = Annotated[str, StringConstraints(pattern=_DATE)]
-TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
 Initialization = Literal["even", "2n-1", "distilbert", "last", "first", "blank", "embeddings"]
-
-
-def _each_once(values: list[T]) -> list[T]:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value!r} is there twice")
-    return values
-
-
-Once = Annotated[
-    list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})
-]
-Seed = Annotated[int, Field(ge=0)]
 
 
 class Demo(Settings):
@@ -75,32 +47,14 @@ class DocumentFilter(Settings):
     near_duplicates: bool = Field(True, description="Drop near copies of an earlier document.")
 
 
-class Sourced(Settings):
-    """An entry whose source or kind says which of its keys are read."""
-
-    by: ClassVar[str] = "source"
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield the keys that the source needs and has not, and those of other sources."""
-        kind = getattr(self, self.by)
-        needed, possible = map(str.split, KEYS[kind])
-        for key in needed:
-            if self.lacks(key):
-                yield (), f"{self.by} {kind} needs the key {key!r}"
-        others = {key for keys in KEYS.values() for key in " ".join(keys).split()}
-        for key, field in type(self).model_fields.items():
-            unread = key in others - {*needed, *possible}
-            if unread and getattr(self, key) != field.default:
-                yield (key,), f"{self.by} {kind} does not read this key; remove it"
-
-    def lacks(self, key: str) -> bool:
-        """Return whether a key is needed and not given."""
-        return not getattr(self, key)
-
-
 class Corpus(DocumentFilter, Sourced):
     """Where the text of a language comes from. Each key is for the sources named before it."""
 
+    reads: ClassVar = {
+        "dump": ("", "wiki date mirror file expand_templates"),
+        "text": ("files", "document"),
+        "dataset": ("dataset", "configuration split column revision"),
+    }
     source: Literal["dump", "text", "dataset"]
     """`dump`: a Wikipedia dump; `text`: text files; `dataset`: a Hugging Face dataset, as
     `wikimedia/wikipedia`."""
@@ -269,24 +223,6 @@ class Shape(Settings):
     """0 is faster, and suits a small model that never sees a sequence twice."""
 
 
-# For each source of a corpus or a teacher, and each kind of task: the keys that it needs, and those
-# that it may have beside what all have.
-KEYS = {
-    "dump": ("", "wiki date mirror file expand_templates"),
-    "text": ("files", "document"),
-    "dataset": ("dataset", "configuration split column revision"),
-    "hub": ("model revision", ""),
-    "folder": ("model", ""),
-    "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
-    "adapt": ("teacher", "extension training"),
-    "upos": ("train", "validation test"),
-    "ner": ("train", "validation test"),
-    "classification": ("train", "validation test text_column label_column"),
-    "pair": ("train text_pair_column", "validation test text_column label_column"),
-    "minimal_pairs": ("test text_pair_column", "text_column"),
-}
-# What a fetched table calls the columns of a data set on the hub.
-HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
 HEADS = "{} is no multiple of {} attention heads"
 
 
@@ -300,6 +236,12 @@ class Compared(Settings):
 class Teacher(Compared, Shape, Sourced):
     """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
 
+    reads: ClassVar = {
+        "hub": ("model revision", ""),
+        "folder": ("model", ""),
+        "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
+        "adapt": ("teacher", "extension training"),
+    }
     source: Literal["hub", "folder", "pretrain", "adapt"]
     """`hub`: a model id with a pinned revision; `folder`: a model on disk; `pretrain`: trained here
     from nothing; `adapt`: another teacher with continued pre-training on the language (cruz2024:
@@ -493,105 +435,6 @@ class System(Compared):
             yield (), "give model, or teacher and vocabulary"
 
 
-# Sentences are short; reviews and articles lose what they say last.
-LONGEST_INPUT = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
-
-
-class Finetuning(Settings):
-    """How a system is fine-tuned on a task."""
-
-    num_train_epochs: int = Field(10, ge=1)
-    """Epochs, the best on validation kept (electronics2023: 10)."""
-    learning_rate: float = Field(5.0e-5, gt=0, description="Peak learning rate.")
-    per_device_train_batch_size: int = Field(16, ge=1)
-    """Sentences per step. No paper states it."""
-    max_length: int | None = Field(None, ge=8)
-    """Longest input in tokens. By default 128 for words (upos, ner), where longer sentences become
-    windows, and 512 for texts (classification, pair), which are truncated; or what the model
-    takes, if that is less."""
-    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps to the peak rate.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay (electronics2023: 0.01).")
-    max_train_samples: int | None = Field(None, ge=1, description="Training sentences at most.")
-
-    def longest_input(self, kind: TaskKind) -> int:
-        """Return max_length, or its default for a kind of task."""
-        return self.max_length or LONGEST_INPUT.get(kind, 128)
-
-
-class PublishedTask(Settings):
-    """Where the papers print a task."""
-
-    language: str | None = Field(None, description="The papers' code of the language.")
-    task: str = Field(description="The papers' name of the task: 1 or 2 (Singh), or a data set.")
-
-
-class TaskData(Sourced):
-    """Files of a task and how they are read."""
-
-    by = "kind"
-    kind: TaskKind
-    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
-    `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
-    language: CorpusName = Field(description="Code of the language.")
-    train: str | None = Field(None, description="File to train on. Alone, it is split 80-10-10.")
-    validation: str | None = Field(None, description="File to choose the epoch on.")
-    test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = Field("text", description="Tables: column of the text, or right sentence.")
-    text_pair_column: str | None = None
-    """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
-    label_column: str = Field("label", description="classification, pair: column of the label.")
-
-
-class Task(TaskData):
-    """One task: a language, a kind, and files or where to fetch them: `train`, `ud`, `hub`, `url`.
-
-    In a completed configuration the files of a fetched task are those that are fetched.
-    """
-
-    ud: Treebank | None = Field(None, description="upos: a treebank, instead of files.")
-    hub: Hub | None = Field(None, description="A data set on the hub, instead of files.")
-    url: Address | None = Field(None, description="Files at an address, instead of files here.")
-    optional: bool = False
-    """Where the source has nothing, the tables say why instead of scores, and the run goes on.
-    Automatic tasks are optional."""
-    label: str = Field("", description="Name in tables.")
-    published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
-    finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")
-
-    @property
-    def fetched(self) -> dict[str, str]:
-        """The files of the splits that are fetched; empty if they are in place."""
-        source = sources.source_of(self)
-        columns = self.model_dump(include={"text_column", "text_pair_column", "label_column"})
-        return sources.fetched_files(self.kind, source, columns) if source else {}
-
-    def lacks(self, key: str) -> bool:
-        """Return whether a key is needed and not given; `problems` looks for the files."""
-        of_hub = self.hub is not None and key == "text_pair_column"
-        return super().lacks(key) and key not in SPLITS and not of_hub
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield the problems of the kind's keys, and of the source."""
-        yield from super().problems()
-        needed = "test" if self.kind == "minimal_pairs" else "train"
-        given = [key for key in SOURCES if getattr(self, key)]
-        files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
-        if (
-            len(given) > 1
-            or not (given or getattr(self, needed))
-            or (given and files not in ({}, self.fetched))
-        ):
-            others = "" if needed == "test" else " (with validation, test)"
-            yield (), f"give exactly one of {needed}{others}, ud, hub, url"
-        if self.url and not getattr(self.url, needed):
-            yield ("url", needed), "missing; give the address of a file"
-        if self.ud and self.kind != "upos":
-            yield ("ud",), "a treebank is for kind upos"
-        for key, own in HUB_COLUMNS.items() if self.hub else ():
-            if getattr(self, key) not in (type(self).model_fields[key].default, own):
-                yield (key,), f"write it as hub.columns.{own}"
-
-
 class Benchmark(Settings):
     """How parameters, latency, throughput and memory are measured."""
 
@@ -627,9 +470,9 @@ class Experiment(Settings):
 def _with_automatic_tasks(schema: dict[str, Any]) -> None:
     """Allow what is resolved before the tasks are checked: see ``catalogue.resolved``."""
     mapping = {key: schema.pop(key) for key in [*schema] if key not in ("default", "description")}
-    task = mapping["patternProperties"].pop(_NAME)
+    task = mapping["patternProperties"].pop(NAME)
     either = {"anyOf": [task, {"type": "string"}, {"type": "null"}]}
-    mapping["patternProperties"][_NAME.replace("^", "^(?!auto$)")] = either
+    mapping["patternProperties"][NAME.replace("^", "^(?!auto$)")] = either
     auto = {"type": "boolean", "description": "The public tasks of the languages."}
     schema["anyOf"] = [mapping | {"properties": {"auto": auto}}, {"enum": ["auto"]}]
 

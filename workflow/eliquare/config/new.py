@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from eliquare.config import catalogue
+from eliquare.config.base import DATE, PATTERNS
 from eliquare.config.catalogue import Entry, Language
-from eliquare.config.model import PATTERNS
 from eliquare.io import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -26,9 +26,6 @@ TOKENS_PER_ARTICLE, KILOBYTES_PER_ARTICLE, MODELS_GIGABYTES = 300, 6, 6
 # guess).
 TOKENS_PER_SECOND, SENTENCES_PER_SECOND = 330_000, 800
 MANY = "its more than 1,800 languages are not listed here; see jhu-clsp/mmBERT-base on the hub"
-
-
-_DATE = r"^(latest|[0-9]{8})$"
 
 
 class Teacher(NamedTuple):
@@ -91,8 +88,8 @@ def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
     import jinja2
 
     language = open_language(code)
-    if not re.fullmatch(_DATE, date):
-        raise InputError(f"date: expected {PATTERNS[_DATE]}, found {date!r}")
+    if not re.fullmatch(DATE, date):
+        raise InputError(f"date: expected {PATTERNS[DATE]}, found {date!r}")
     chosen = teacher_of(teacher)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

@@ -9,46 +9,14 @@ import bisect
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic_core import CoreSchema
+
+from eliquare.config.base import Problem, Settings
 
 Positions = Literal["all", "masked"]
-# The keys that lead to a mistake, and what is said of it.
-Problem = tuple[tuple[int | str, ...], str]
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused, values are never changed."""
-
-    # Built at the first use: a stage uses few of the many settings.
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        defer_build=True,
-        protected_namespaces=(),
-        use_attribute_docstrings=True,
-    )
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield what does not belong together among keys that are right by themselves."""
-        return iter(())
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if found := list(self.problems()):
-            said = "; ".join(message for _, message in found)
-            raise PydanticCustomError("problems", said, {"found": found})
-        return self
 
 
 class Weight(Settings):

@@ -13,16 +13,14 @@ from pydantic import BaseModel
 
 from eliquare.config.model import (
     EXECUTION_KEYS,
-    HUB_COLUMNS,
     Configuration,
     Shape,
     StudentShape,
-    Task,
-    TaskData,
     Teacher,
     Training,
 )
 from eliquare.config.sources import SOURCES
+from eliquare.config.tasks import HUB_COLUMNS, Task, TaskData
 from eliquare.paths import Paths
 
 

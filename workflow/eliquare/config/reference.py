@@ -18,8 +18,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from eliquare.config import catalogue
 from eliquare.config.load import unwrapped
-from eliquare.config.model import Configuration, Finetuning, Training
+from eliquare.config.model import Configuration, Training
 from eliquare.config.objective import PRESETS, Objective, Weight
+from eliquare.config.tasks import Finetuning
 
 SCHEMA = Path(__file__).with_name("schema.json")
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from eliquare.config.objective import Problem, Settings
+from eliquare.config.base import Problem, Settings, matching
 
 # The folder of all fetched tasks; two configurations that name one source share what was fetched.
 FETCHED = "resources/tasks"
@@ -19,15 +19,18 @@ SUFFIXES = {"upos": "conllu", "ner": "iob"} | dict.fromkeys(
     ("classification", "pair", "minimal_pairs"), "tsv"
 )
 
-# What each pattern allows, for the message to whom it refuses.
-PATTERNS = {
-    r"^UD_[A-Za-z_]+-[A-Za-z0-9]+$": "a treebank's repository, as UD_Welsh-CCG",
-    r"^[0-9]+\.[0-9]+$": 'a release in quotes, as "2.17"',
-    r"^[a-z]+_[a-z0-9]+$": "the beginning of the treebank's file names, as cy_ccg",
-    r"^[\w.-]+(/[\w.-]+)?$": "an id on the hub, as unimelb-nlp/wikiann",
-    r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits",
-}
-_TREEBANK, _RELEASE, _PREFIX, _DATASET, _SHA256 = PATTERNS
+TreebankName = Annotated[
+    str, matching(r"^UD_[A-Za-z_]+-[A-Za-z0-9]+$", "a treebank's repository, as UD_Welsh-CCG")
+]
+Release = Annotated[str, matching(r"^[0-9]+\.[0-9]+$", 'a release in quotes, as "2.17"')]
+Prefix = Annotated[
+    str,
+    matching(r"^[a-z]+_[a-z0-9]+$", "the beginning of the treebank's file names, as cy_ccg"),
+]
+DatasetId = Annotated[
+    str, matching(r"^[\w.-]+(/[\w.-]+)?$", "an id on the hub, as unimelb-nlp/wikiann")
+]
+Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits")]
 
 # An address in a repository: what people call it.
 REPOSITORY = re.compile(
@@ -35,17 +38,16 @@ REPOSITORY = re.compile(
 )
 # A split in several files is a list of them.
 Files = str | list[str]
-Sha256 = Annotated[str, StringConstraints(pattern=_SHA256)]
 
 
 class Treebank(Settings):
     """A treebank of Universal Dependencies, from its repository."""
 
-    treebank: Annotated[str, StringConstraints(pattern=_TREEBANK)]
+    treebank: TreebankName
     """Its repository, as `UD_Welsh-CCG`."""
-    release: Annotated[str, StringConstraints(pattern=_RELEASE)]
+    release: Release
     """The release in quotes, as `"2.17"`: splits change between releases."""
-    prefix: Annotated[str, StringConstraints(pattern=_PREFIX)] | None = None
+    prefix: Prefix | None = None
     """How its file names begin, as `cy_ccg`, where the catalogue does not know it."""
     parts: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]] = Field([])
     """The ends of the names of a train split in several files, as `[a-1, a-2, b-1]`; a, b, c, …
@@ -67,7 +69,7 @@ class Columns(Settings):
 class Hub(Settings):
     """A data set on the Hugging Face hub: parquet, JSON lines, csv or tsv; never a script."""
 
-    dataset: Annotated[str, StringConstraints(pattern=_DATASET)]
+    dataset: DatasetId
     """Its id, as `unimelb-nlp/wikiann`."""
     configuration: str | None = Field(None, description="Its configuration, often a language.")
     revision: str | None = None

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.base import Date
 from eliquare.config.derive import dumps_host
-from eliquare.config.model import Date
 from eliquare.download import Checksum, Host
 from eliquare.io import InputError, atomic_write, read_json, write_json
 

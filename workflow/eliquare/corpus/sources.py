@@ -12,7 +12,7 @@ import xxhash
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.objective import Problem
+from eliquare.config.base import Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
 from eliquare.io import InputError, atomic_dir, existing, progress, read_json

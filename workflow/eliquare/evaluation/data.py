@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from eliquare.config.model import TaskData
+from eliquare.config.tasks import TaskData
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import UPOS_TAGS, Example
 from eliquare.io import InputError

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from eliquare import cli
-from eliquare.config.model import Finetuning, TaskData
+from eliquare.config.tasks import Finetuning, TaskData
 from eliquare.evaluation import data, readers
 from eliquare.io import (
     atomic_dir,

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eliquare.config.model import TaskKind
 from eliquare.config.sources import Hub, splits_of
+from eliquare.config.tasks import TaskKind
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import IOB_TAG, UPOS_TAGS, Example, to_iob2
 from eliquare.evaluation.sources import (

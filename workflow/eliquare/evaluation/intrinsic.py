@@ -33,7 +33,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from eliquare import cli
-from eliquare.config.model import TaskData
+from eliquare.config.tasks import TaskData
 from eliquare.corpus import documents
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation.readers import numbered_lines, read

@@ -17,7 +17,7 @@ import torch
 import transformers
 from torch.utils.data import Sampler, SequentialSampler
 
-from eliquare.config.model import Finetuning, TaskKind
+from eliquare.config.tasks import Finetuning, TaskKind
 from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits
 from eliquare.evaluation.encoding import Encoded, encode

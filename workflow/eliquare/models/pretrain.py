@@ -19,8 +19,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from eliquare.cli import version
+from eliquare.config.base import Problem
 from eliquare.config.model import HEADS, Shape
-from eliquare.config.objective import Problem, Weight
+from eliquare.config.objective import Weight
 from eliquare.models.loading import load_masked_lm, load_tokenizer
 from eliquare.training.data import load_data
 from eliquare.training.options import TrainingOptions, begin, locked_output

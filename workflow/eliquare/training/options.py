@@ -18,8 +18,9 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from eliquare.cli import Options
+from eliquare.config.base import Problem
 from eliquare.config.model import EXECUTION_KEYS, Training
-from eliquare.config.objective import Objective, Problem
+from eliquare.config.objective import Objective
 from eliquare.io import InputError, locked, provenance, read_json
 from eliquare.models.loading import quiet
 

@@ -14,10 +14,10 @@ import pyarrow.parquet
 import pytest
 
 from eliquare import download
-from eliquare.config.model import TaskData
 from eliquare.config.sources import SUFFIXES
+from eliquare.config.tasks import TaskData
 from eliquare.evaluation import data, readers
-from eliquare.evaluation.sources import FetchOptions, fetch
+from eliquare.evaluation.fetch import FetchOptions, fetch
 from eliquare.io import Failure, InputError, read_json, why_unavailable
 from hosts import Hosts
 

@@ -1,0 +1,110 @@
+"""What all settings are made of: their base, and the kinds of names in them."""
+
+from collections.abc import Hashable, Iterator
+from typing import Annotated, ClassVar, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T", bound=Hashable)
+
+# What each pattern allows, for the message to whom it refuses.
+PATTERNS: dict[str, str] = {}
+
+
+def matching(pattern: str, meaning: str) -> StringConstraints:
+    """Return the constraint of names by a pattern; ``meaning`` completes "expected ..."."""
+    PATTERNS[pattern] = meaning
+    return StringConstraints(pattern=pattern)
+
+
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+DATE = r"^(latest|[0-9]{8})$"
+_LETTERS = "a name of small letters, digits, '.', '_' and '-'"
+
+Name = Annotated[str, matching(NAME, _LETTERS)]
+# A student, or one of its further seeds of distillation: `small`, `small@2`.
+StudentName = Annotated[str, matching(NAME.replace("$", "(@[0-9]+)?$"), _LETTERS)]
+CorpusName = Annotated[
+    str, matching(r"^[a-z][a-z0-9-]*$", "a name of small letters, digits and '-'")
+]
+ExperimentName = Annotated[
+    str, matching(r"^[a-z0-9][a-z0-9_-]*$", "a name of small letters, digits, '_' and '-'")
+]
+Commit = Annotated[str, matching(r"^[0-9a-f]{40}$", "a commit of 40 hexadecimal digits")]
+Date = Annotated[str, matching(DATE, 'latest, or a date in quotes as "20260501"')]
+
+
+def _each_once(values: list[T]) -> list[T]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} is there twice")
+    return values
+
+
+Once = Annotated[
+    list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})
+]
+Seed = Annotated[int, Field(ge=0)]
+
+
+# The keys that lead to a mistake, and what is said of it.
+Problem = tuple[tuple[int | str, ...], str]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values are never changed."""
+
+    # Built at the first use: a stage uses few of the many settings.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        defer_build=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what does not belong together among keys that are right by themselves."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if found := list(self.problems()):
+            said = "; ".join(message for _, message in found)
+            raise PydanticCustomError("problems", said, {"found": found})
+        return self
+
+
+class Sourced(Settings):
+    """An entry whose source or kind says which of its keys are read."""
+
+    by: ClassVar[str] = "source"
+    # For each source or kind: the keys that it needs, and those that it may have beside what all
+    # have.
+    reads: ClassVar[dict[str, tuple[str, str]]]
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the keys that the source needs and has not, and those of other sources."""
+        kind = getattr(self, self.by)
+        needed, possible = map(str.split, self.reads[kind])
+        for key in needed:
+            if self.lacks(key):
+                yield (), f"{self.by} {kind} needs the key {key!r}"
+        others = {key for keys in self.reads.values() for key in " ".join(keys).split()}
+        for key, field in type(self).model_fields.items():
+            unread = key in others - {*needed, *possible}
+            if unread and getattr(self, key) != field.default:
+                yield (key,), f"{self.by} {kind} does not read this key; remove it"
+
+    def lacks(self, key: str) -> bool:
+        """Return whether a key is needed and not given."""
+        return not getattr(self, key)

@@ -1,0 +1,118 @@
+"""The keys of a task: its kind, its data, and how a system is fine-tuned on it."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from eliquare.config import sources
+from eliquare.config.base import CorpusName, Problem, Settings, Sourced
+from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
+
+TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
+# What a fetched table calls the columns of a data set on the hub.
+HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
+# Sentences are short; reviews and articles lose what they say last.
+LONGEST_INPUT = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
+
+
+class Finetuning(Settings):
+    """How a system is fine-tuned on a task."""
+
+    num_train_epochs: int = Field(10, ge=1)
+    """Epochs, the best on validation kept (electronics2023: 10)."""
+    learning_rate: float = Field(5.0e-5, gt=0, description="Peak learning rate.")
+    per_device_train_batch_size: int = Field(16, ge=1)
+    """Sentences per step. No paper states it."""
+    max_length: int | None = Field(None, ge=8)
+    """Longest input in tokens. By default 128 for words (upos, ner), where longer sentences become
+    windows, and 512 for texts (classification, pair), which are truncated; or what the model
+    takes, if that is less."""
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps to the peak rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay (electronics2023: 0.01).")
+    max_train_samples: int | None = Field(None, ge=1, description="Training sentences at most.")
+
+    def longest_input(self, kind: TaskKind) -> int:
+        """Return max_length, or its default for a kind of task."""
+        return self.max_length or LONGEST_INPUT.get(kind, 128)
+
+
+class PublishedTask(Settings):
+    """Where the papers print a task."""
+
+    language: str | None = Field(None, description="The papers' code of the language.")
+    task: str = Field(description="The papers' name of the task: 1 or 2 (Singh), or a data set.")
+
+
+class TaskData(Sourced):
+    """Files of a task and how they are read."""
+
+    by = "kind"
+    reads: ClassVar = {
+        "upos": ("train", "validation test"),
+        "ner": ("train", "validation test"),
+        "classification": ("train", "validation test text_column label_column"),
+        "pair": ("train text_pair_column", "validation test text_column label_column"),
+        "minimal_pairs": ("test text_pair_column", "text_column"),
+    }
+    kind: TaskKind
+    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
+    `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
+    language: CorpusName = Field(description="Code of the language.")
+    train: str | None = Field(None, description="File to train on. Alone, it is split 80-10-10.")
+    validation: str | None = Field(None, description="File to choose the epoch on.")
+    test: str | None = Field(None, description="File that is scored, once.")
+    text_column: str = Field("text", description="Tables: column of the text, or right sentence.")
+    text_pair_column: str | None = None
+    """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
+    label_column: str = Field("label", description="classification, pair: column of the label.")
+
+
+class Task(TaskData):
+    """One task: a language, a kind, and files or where to fetch them: `train`, `ud`, `hub`, `url`.
+
+    In a completed configuration the files of a fetched task are those that are fetched.
+    """
+
+    ud: Treebank | None = Field(None, description="upos: a treebank, instead of files.")
+    hub: Hub | None = Field(None, description="A data set on the hub, instead of files.")
+    url: Address | None = Field(None, description="Files at an address, instead of files here.")
+    optional: bool = False
+    """Where the source has nothing, the tables say why instead of scores, and the run goes on.
+    Automatic tasks are optional."""
+    label: str = Field("", description="Name in tables.")
+    published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
+    finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")
+
+    @property
+    def fetched(self) -> dict[str, str]:
+        """The files of the splits that are fetched; empty if they are in place."""
+        source = sources.source_of(self)
+        columns = self.model_dump(include={"text_column", "text_pair_column", "label_column"})
+        return sources.fetched_files(self.kind, source, columns) if source else {}
+
+    def lacks(self, key: str) -> bool:
+        """Return whether a key is needed and not given; `problems` looks for the files."""
+        of_hub = self.hub is not None and key == "text_pair_column"
+        return super().lacks(key) and key not in SPLITS and not of_hub
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the problems of the kind's keys, and of the source."""
+        yield from super().problems()
+        needed = "test" if self.kind == "minimal_pairs" else "train"
+        given = [key for key in SOURCES if getattr(self, key)]
+        files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
+        if (
+            len(given) > 1
+            or not (given or getattr(self, needed))
+            or (given and files not in ({}, self.fetched))
+        ):
+            others = "" if needed == "test" else " (with validation, test)"
+            yield (), f"give exactly one of {needed}{others}, ud, hub, url"
+        if self.url and not getattr(self.url, needed):
+            yield ("url", needed), "missing; give the address of a file"
+        if self.ud and self.kind != "upos":
+            yield ("ud",), "a treebank is for kind upos"
+        for key, own in HUB_COLUMNS.items() if self.hub else ():
+            if getattr(self, key) not in (type(self).model_fields[key].default, own):
+                yield (key,), f"write it as hub.columns.{own}"
