@@ -61,12 +61,17 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def stub(project: Project) -> None:
+    """Put stubs in place of a project's stages."""
+    (project.folder / "workflow/eliquare/__main__.py").write_text(STUB)
+
+
 class Stubs(Project):
     """A project with stubs for stages, and a configuration that tests change."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        (folder / "workflow/eliquare/__main__.py").write_text(STUB)
+        stub(self)
         (folder / "tasks").mkdir()
         for code in ("qaa", "qab", "qac"):
             (folder / "tasks" / f"{code}.txt").write_text(code)

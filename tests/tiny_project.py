@@ -21,7 +21,12 @@ class Project:
     """A folder in which `snakemake` runs this project's workflow, as in a clone.
 
     It is a copy of this clone, or of another project; what is there already stays.
+
+    Attributes:
+        offline: Whether runs are in a network of their own, with nothing in it.
     """
+
+    offline = False
 
     def __init__(self, folder: Path, like: "Project | None" = None):
         self.folder = folder
@@ -67,7 +72,7 @@ class Project:
         self, *options: str, environment: Mapping[str, str] = os.environ, timeout: float = 2400
     ) -> "subprocess.CompletedProcess[str]":
         """Run snakemake to its end, it and its stages warm; its output is in ``stdout``."""
-        python, of_bash = warm_python()
+        python, of_bash = warm_python(self.offline)
         command = [*python, "-m", "snakemake"]
         process = self.start(*options, command=command, environment={**environment, **of_bash})
         try:

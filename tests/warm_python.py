@@ -44,15 +44,28 @@ IMPORTS = (
     "transformers.trainer",
 )
 LARGEST_REQUEST = 1 << 20
+ALONE = ["unshare", "--net"]
 CLIENT = Path(__file__).with_name("warm_client.py")
 
 
+def can_be_alone() -> bool:
+    """Return whether a process can be given a network of its own here."""
+    try:
+        return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 @cache
-def warm_python() -> tuple[list[str], Mapping[str, str]]:
-    """Return the command that stands for Python, and the environment in which Bash uses it."""
+def warm_python(offline: bool) -> tuple[list[str], Mapping[str, str]]:
+    """Return the command that stands for Python, and the environment in which Bash uses it.
+
+    Offline, it has a network of its own with nothing in it, where that can be had.
+    """
     folder = tempfile.TemporaryDirectory(prefix="warm")
     address = Path(folder.name) / "socket"
-    server = subprocess.Popen([sys.executable, __file__, str(address)], start_new_session=True)
+    command = [*(ALONE if offline and can_be_alone() else []), sys.executable, __file__]
+    server = subprocess.Popen([*command, str(address)], start_new_session=True)
 
     def end() -> None:
         os.killpg(server.pid, signal.SIGKILL)

@@ -1,12 +1,15 @@
-"""The complete flow as a user tries it on a cluster, and what Slurm kept of each job."""
+"""All jobs of a flow as a user tries it on a cluster, and what Slurm kept of each.
+
+The stages are stubs: tests/workflow/test_flow.py has them.
+"""
 
 import re
-import subprocess
 from itertools import pairwise
 
 import pytest
 
 from slurm_project import ClusterProject, one_language
+from stub_project import stub
 from tiny_project import tiny
 
 pytestmark = pytest.mark.timeout(2400)
@@ -22,17 +25,6 @@ ON_CPU = {
     "reduce_teacher",
     "vocabulary_report",
 }
-# A job's command in a network of its own, with nothing in it; its number is written down.
-NO_NETWORK = (
-    'if [ "$SLURM_JOB_ID" ] && [ -z "$ALONE" ]; then echo "$SLURM_JOB_ID" >> alone.txt; '
-    'ALONE=yes exec unshare --net bash -c "$BASH_EXECUTION_STRING"; fi; '
-)
-
-
-def can_be_alone() -> bool:
-    """Return whether a process can be given a network of its own here."""
-    command = ["unshare", "--net", "true"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def every_step(name: str) -> dict:
@@ -48,9 +40,7 @@ def flow(cluster, tmp_path_factory) -> tuple[ClusterProject, str]:
     """The project after a smoke run, and what the run printed."""
     project = ClusterProject(tmp_path_factory.mktemp("flow"), cluster)
     project.configure(every_step("flow"))
-    if can_be_alone():
-        with (project.folder / "workflow/rules/common.smk").open("a") as rules:
-            rules.write(f"\nshell.prefix({NO_NETWORK!r})\n")
+    stub(project)
     for rule in ("finetune", "benchmark"):
         project.edit_profile("set-resources", rule, gpu_model="h200")
     # Less than the four GPUs of the cluster: a student is fine-tuned and measured in turn.
@@ -80,8 +70,8 @@ def test_each_job_got_what_its_rule_asked_for(flow):
     assert rules == {"cpu": ON_CPU, "gpu": ON_GPU}
     # One job per system and language, whatever the tasks and seeds; a smoke run has one seed.
     assert sum("rule_finetune" in comment for *_, comment in jobs) == 1
-    store = project.folder / "results/smoke/finetuned"
-    assert len(list(store.glob("qaa-upos/*/seed-*/metrics.json"))) == 1
+    (log,) = project.folder.glob("logs/smoke/finetune/*.log")
+    assert " --seeds 1 --" in log.read_text()
 
 
 def test_no_more_gpus_at_once_than_the_profile_allows(flow):
@@ -97,23 +87,13 @@ def test_no_more_gpus_at_once_than_the_profile_allows(flow):
         assert end <= start
 
 
-def test_nothing_on_a_node_needs_a_network(flow):
-    project, _ = flow
-    if not can_be_alone():
-        pytest.skip("no network namespaces here: the jobs had the machine's network")
-    alone = (project.folder / "alone.txt").read_text().split()
-    assert set(alone) == {job for (job,) in project.cluster.jobs(project.folder, "jobid")}
-
-
 def test_everything_is_there_and_nothing_is_made_twice(flow):
     project, printed = flow
     assert "Error" not in printed
     smoke = project.folder / "results/smoke"
-    assert (smoke / "flow/report.html").stat().st_size > 50_000
-    assert (smoke / "flow/models/pre-qaa/model.safetensors").exists()
+    assert (smoke / "flow/report.html").exists()
+    assert (smoke / "flow/models/pre-qaa").exists()
     assert [*(project.folder / "results").iterdir()] == [smoke]
-    assert not list(project.folder.glob("results/**/.*.partial"))
-    assert not (project.folder / "results/smoke/students/pre/qaa/.model.checkpoints").exists()
     for rule in ON_GPU | ON_CPU:
         assert list(project.folder.glob(f"logs/smoke/{rule}/*.log")), rule
     status, printed = project.finish("--config", "smoke=true")

@@ -75,6 +75,8 @@ def configuration(mmbert: Path) -> dict[str, Any]:
 def flow(tmp_path_factory) -> tuple[Project, Path]:
     """The project after the run, and its configuration."""
     project = Project(tmp_path_factory.mktemp("flow"))
+    # Everything is in place: neither a stage nor Snakemake looks for a network.
+    project.offline = True
     mmbert = make_teacher("mmbert", project.folder / "mmbert")
     path = project.configure(configuration(mmbert))
     project.make(path)
