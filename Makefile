@@ -5,6 +5,8 @@ CORES ?= $(shell nproc)
 WORKERS ?= $(shell expr $(CORES) + 2)
 BIN := .venv/bin
 SHELL := /bin/bash
+# Where Python may not write bytecode, as in many containers, each start compiles torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test tests lint types format lock clean
 
@@ -21,6 +23,7 @@ setup: .venv/complete
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --requirement envs/requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'import datasets, snakemake.cli, eliquare.evaluation.trainer, eliquare.reporting.figures'
 	touch $@
 
 # Snakemake's own log, without what says nothing: what is made, and how many steps are done.

@@ -43,6 +43,7 @@ def options(project: Stubs) -> tuple[str, ...]:
 def slurm(tmp_path, monkeypatch) -> Path:
     """Commands of a cluster that answer what is in a file, and write down each call."""
     calls = tmp_path / "calls"
+    calls.touch()
     (tmp_path / "bin").mkdir()
     for name in ("squeue", "scancel", "sbatch", "scontrol"):
         script = tmp_path / "bin" / name
