@@ -190,7 +190,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = 300) -> o
 
 
 def one_language(name: str) -> dict:
-    """Return one language whose own teacher is distilled for some ten seconds."""
+    """Return one language whose own teacher is distilled for some seconds."""
     config = tiny(name)
     config["languages"] = {"qaa": config["languages"]["qaa"]}
     del config["mixtures"]
@@ -200,7 +200,7 @@ def one_language(name: str) -> dict:
             "teacher": "teacher",
             "num_hidden_layers": 1,
             "training": {
-                "max_steps": 600,
+                "max_steps": 300,
                 "per_device_train_batch_size": 4,
                 "num_evals": 4,
                 "checkpoint_minutes": 0.02,

@@ -37,7 +37,7 @@ class Project:
             return
         # Copies, so that a test can edit what a user would edit.
         for name in ("workflow", "config", "envs"):
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            ignored = shutil.ignore_patterns("*.egg-info")
             shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
         shutil.copy(PROJECT / "Snakefile", folder)
         # Without the first, Snakemake does not find what the profiles set for every run.

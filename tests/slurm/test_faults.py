@@ -37,7 +37,7 @@ _end = Clock.on_step_end
 
 
 def _slow_end(self, *arguments, **keywords):
-    time.sleep(0.05)
+    time.sleep(0.1)
     return _end(self, *arguments, **keywords)
 
 

@@ -23,9 +23,9 @@ def test_a_training_longer_than_its_job_goes_on_in_the_next(project, undisturbed
     )
     edit(
         project.folder / "config/test.yaml",
-        lambda config: config["students"]["pre"]["training"].update(checkpoint_minutes=15),
+        lambda config: config["students"]["pre"]["training"].update(checkpoint_minutes=7),
     )
-    project.edit_profile("set-resources", "distill", runtime=22)
+    project.edit_profile("set-resources", "distill", runtime=12)
     status, printed = project.finish("--", STUDENT)
     assert status == 0, printed
     states = project.states()

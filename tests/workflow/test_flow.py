@@ -17,11 +17,10 @@ from tiny_project import Project, tiny
 
 pytestmark = pytest.mark.timeout(3000)
 
-# A rule, and what appears while it is at work.
+# Rules of each kind that is expensive, and what appears while they are at work. The teacher is
+# pre-trained as a student is distilled, and a text is tokenized as it is read.
 AT_WORK = {
     "extract_documents": "results/corpora/*/.documents.partial",
-    "tokenize": "results/corpora/*/teacher/*/.sequences.partial",
-    "pretrain_teacher": "results/teachers/teacher/.model.checkpoints/checkpoint-*/manifest.json",
     "distill": "results/students/pre/qaa/.model.checkpoints/checkpoint-*/manifest.json",
     "finetune": "results/finetuned/qaa-upos/pre/.seed-1.lock",
 }

@@ -388,11 +388,16 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
             }
         records.append(record)
     columns = [
-        (f"{experiment.task_title(task)} ({sizes[task]:,} pairs)", f"{task} cell", "text")
+        (titled(experiment.task_title(task), sizes[task]), f"{task} cell", "text")
         for task in tasks
         if task in sizes
     ]
     return tabulate(experiment, "intrinsic", records, columns, list(notes))
+
+
+def titled(title: str, pairs: int) -> str:
+    """Return the title of a task of minimal pairs, with their number if there are any."""
+    return f"{title} ({pairs:,} pairs)" if pairs else title
 
 
 def vocabulary_kind(experiment: Experiment, student: str) -> str:
