@@ -1,8 +1,8 @@
 # What people type. `make demo` and `make test` set up everything that they need.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
-# Four more than cores, since the tests on a cluster mostly wait for it; these are long and come first.
-WORKERS ?= $(shell expr $(CORES) + 4)
+# Two more than cores, since the tests on a cluster mostly wait for it; these are long and come first.
+WORKERS ?= $(shell expr $(CORES) + 2)
 BIN := .venv/bin
 SHELL := /bin/bash
 # Where Python may not write bytecode, as in many containers, each start compiles torch again.
