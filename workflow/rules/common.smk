@@ -74,9 +74,9 @@ onstart:
 
 onerror:
     # All that could not be fetched, in one list, below whatever else was printed.
-    from not_fetched import say
+    from not_fetched import print_missing
 
-    say(STARTED)
+    print_missing(STARTED)
 
 
 def one_of(*names):

@@ -13,9 +13,9 @@ FETCHING = (
 )
 
 
-def say(since: float, logs: Path = Path("logs")) -> None:
+def print_missing(since: float) -> None:
     """Print what the logs written since a time (of the clock, in seconds) say is missing."""
-    files = [file for rule in FETCHING for file in sorted(logs.glob(f"**/{rule}/*.log"))]
+    files = [file for rule in FETCHING for file in sorted(Path("logs").glob(f"**/{rule}/*.log"))]
     lines = [
         line
         for file in files

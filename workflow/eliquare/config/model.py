@@ -1,4 +1,4 @@
-"""Every key of the configuration: its name, type, default, bounds and meaning, in one place.
+"""The keys of the configuration: name, type, default, bounds and meaning of each, in one place.
 
 The JSON schema, the reference page and the options of the stages are made from these models; what a
 key means is said in its field, or below it. ``problems`` says which keys of an entry do not belong
