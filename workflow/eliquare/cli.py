@@ -91,6 +91,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 1, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
+        "embed": Stage("evaluation.embed:embed", 1, "score embeddings, without fine-tuning"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 1, "score without labels"),
     },
     "reporting": {

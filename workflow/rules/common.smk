@@ -234,6 +234,11 @@ def source_of(entry):
     return options.words({"model": entry.model, "revision": entry.revision})
 
 
+def teacher_source(wildcards):
+    teacher = settings.teachers[wildcards.teacher]
+    return f"{source_of(teacher)} {options.sentence(teacher)}".strip()
+
+
 def teacher_training(wildcards):
     return settings.teachers[wildcards.teacher].training
 

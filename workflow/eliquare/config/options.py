@@ -59,6 +59,12 @@ def quoted(value: Any) -> str:
     return shlex.quote(str(value))
 
 
+def sentence(teacher: Teacher) -> str:
+    """Return how a sentence encoder makes the embedding of a text; nothing for other teachers."""
+    keys = {"pooling", "normalize", "prompts"}
+    return words(teacher.model_dump(include=keys)) if teacher.pooling else ""
+
+
 def pretraining(teacher: Teacher) -> str:
     """Return how a teacher is pre-trained, or adapted to a language."""
     shape = words(teacher, Shape) if teacher.source == "pretrain" else ""
