@@ -213,11 +213,6 @@ def task_files(language):
     return paths.task_inputs([language])
 
 
-def pair_files(language):
-    """Return what holds the minimal pairs in a language."""
-    return paths.pair_inputs([language])
-
-
 # Models and trainings
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import trainings
-from eliquare.evaluation import data
-from eliquare.evaluation.embed import EmbedOptions, Encoder, embed, read_pairs, retrieval, topics
+from eliquare.evaluation import data, embed, intrinsic
+from eliquare.evaluation.embed import retrieval, topics
 from eliquare.evaluation.readers import Example
 from eliquare.io import InputError, read_json
 from eliquare.models.loading import load_model, load_tokenizer
@@ -27,6 +27,10 @@ def encoder(world, tmp_path_factory):
     return folder / "encoder"
 
 
+def loaded_from(folder):
+    return embed.Encoder(folder, load_model(folder))
+
+
 def texts_of(labels):
     """Return texts whose label is their word."""
     return [
@@ -42,7 +46,7 @@ def splits_of(*sizes):
 
 
 def test_in_batches_as_one_by_one(encoder):
-    loaded = Encoder(encoder)
+    loaded = loaded_from(encoder)
     texts = ["ba ko lu", "ko", "lu ba " * 30, "ti"]
     together = loaded.embed(texts, "ko: ")
     alone = np.concatenate([loaded.embed([text], "ko: ") for text in texts])
@@ -52,7 +56,7 @@ def test_in_batches_as_one_by_one(encoder):
 
 
 def test_topics_that_are_words_are_told(encoder):
-    found = topics(Encoder(encoder), splits_of(60, 30, 30))
+    found = topics(loaded_from(encoder), splits_of(60, 30, 30))
     assert found["test"] == {"accuracy": 1.0, "macro_f1": 1.0}
     assert found["texts"] == [60, 30, 30]
 
@@ -69,20 +73,21 @@ def test_labels_that_mean_nothing_are_not_told(encoder):
         ]
         for part in splits[:3]
     ]
-    found = topics(Encoder(encoder), data.Splits(*shuffled, splits.labels))
+    found = topics(loaded_from(encoder), data.Splits(*shuffled, splits.labels))
     assert found["test"]["accuracy"] < 0.7
 
 
 def test_a_query_finds_its_own_text(encoder, monkeypatch):
-    loaded = Encoder(encoder)
+    loaded = loaded_from(encoder)
     pairs = [(text, text) for text in ("ba ko", "lu", "ti ti ba", "ko lu ko lu")]
     monkeypatch.setattr(loaded, "sentence", loaded.sentence._replace(prompts={}))
     found = retrieval(loaded, pairs)
-    assert found == {"pairs": 4, "documents": 4, "top_1": 1.0, "mean_reciprocal_rank": 1.0}
+    whole = {"pairs": 4, "documents": 4, "top_1": 1.0, "mean_reciprocal_rank": 1.0}
+    assert found == whole | {"ranks": [1, 1, 1, 1]}
 
 
 def test_embeddings_that_are_all_the_same_find_nothing(encoder, monkeypatch):
-    loaded = Encoder(encoder)
+    loaded = loaded_from(encoder)
     monkeypatch.setattr(loaded, "embed", lambda texts, prompt="": np.ones((len(texts), 4)))
     found = retrieval(loaded, [("a", "b"), ("c", "d")])
     assert found["top_1"] == 0
@@ -97,18 +102,22 @@ def test_the_stage_writes_both(encoder, tmp_path):
             rows = csv.writer(file, delimiter="\t")
             rows.writerow(["text", "label"])
             rows.writerows([each.texts[0], each.labels[0]] for each in splits_of(size, 3, 3).train)
+    (tmp_path / "text.txt").write_text("ba ko lu\n")
     (tmp_path / "pairs.tsv").write_text("query\ttext\nba ko\tba ko lu\nti\tti ti lu\n")
     task = {"name": "words", "kind": "classification", "language": "qaa", **files}
+    paths = {"text": tmp_path / "text.txt", "retrieval": tmp_path / "pairs.tsv"}
     options = {"model": encoder, "system": "s", "language": "qaa", "output": tmp_path / "o.json"}
-    embed(EmbedOptions(tasks=[task], retrieval=tmp_path / "pairs.tsv", **options))
+    intrinsic.evaluate(intrinsic.IntrinsicOptions(tasks=[task], **paths, **options))
     report = read_json(tmp_path / "o.json")
-    assert report["said_by_model"] is True
-    assert report["tasks"]["words"]["test"]["accuracy"] == 1
-    assert report["retrieval"]["pairs"] == 2
+    assert report["bits_per_character"] is None
+    assert report["embeddings"]["said_by_model"] is True
+    assert report["embeddings"]["topics"]["words"]["test"]["accuracy"] == 1
+    assert report["embeddings"]["topics"]["words"]["predicted"] == ["ba", "ko", "lu"] * 4
+    assert report["embeddings"]["retrieval"]["pairs"] == 2
 
 
 def test_another_model_gives_the_mean_of_its_states(world):
-    loaded = Encoder(world.teacher)
+    loaded = loaded_from(world.teacher)
     assert not loaded.said_by_model
     batch = load_tokenizer(world.teacher)("ba ko", return_tensors="pt")
     with torch.no_grad():
@@ -118,5 +127,5 @@ def test_another_model_gives_the_mean_of_its_states(world):
 
 def test_one_pair_is_no_choice(tmp_path):
     (tmp_path / "pairs.tsv").write_text("query\ttext\na\tb\n")
-    with pytest.raises(InputError, match="1 pairs; expected two or more"):
-        read_pairs(tmp_path / "pairs.tsv")
+    with pytest.raises(InputError, match="1 pair; expected two or more"):
+        embed.read_pairs(tmp_path / "pairs.tsv")

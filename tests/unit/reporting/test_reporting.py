@@ -290,6 +290,20 @@ def test_scores_without_labels_are_relative_to_the_teacher(tree):
     assert "SloBERTa: no head for masked language modelling is stored." in written
 
 
+def test_frozen_embeddings_are_relative_to_the_teacher(tree):
+    table = {
+        (row["language"], row["system"]): row for row in rows_of(tree[0] / "tables/embeddings.csv")
+    }
+    topics, teacher = (float(table["sw", n]["sw-news macro_f1"]) for n in ("pre", "mbert"))
+    assert topics == pytest.approx(0.74)
+    assert float(table["sw", "pre"]["kept"]) == pytest.approx((topics / teacher + 1) / 2)
+    assert table["sw", "mbert"]["kept"] == ""
+    # Slovene has no topics here, and retrieval alone.
+    assert float(table["sl", "pre"]["retrieval top_1"]) == 0.5
+    assert table["sl", "pre"]["sw-news macro_f1"] == ""
+    assert "Swahili: 2 queries, 2 documents" in (tree[0] / "tables/embeddings.md").read_text()
+
+
 def test_scores_without_labels_are_means_over_distillation_seeds(tmp_path):
     settings = results_tree.make(tmp_path, {"students": {"pre": {"seeds": [1, 2]}}})
     experiment = read(tmp_path, settings)

@@ -121,10 +121,17 @@ def tasks(settings: Configuration, language: str) -> str:
     return words({"tasks": found})
 
 
-def minimal_pairs(settings: Configuration, language: str) -> str:
-    """Return the experiment's minimal pairs in a language; of a smoke run, a few pairs of each."""
-    found = [task_data(settings, name) for name in Paths(settings).minimal_pairs([language])]
-    return words({"tasks": found, "max_pairs": 40 if settings.smoke else None})
+def intrinsic(settings: Configuration, language: str) -> str:
+    """Return the tasks in a language that need no fine-tuning; of a smoke run, a few pairs."""
+    paths = Paths(settings)
+    pairs = [task_data(settings, name) for name in paths.minimal_pairs([language])]
+    topics = [
+        task_data(settings, name) | {"max_train_samples": most}
+        if (most := settings.tasks[name].finetuning.max_train_samples)
+        else task_data(settings, name)
+        for name in paths.topics([language])
+    ]
+    return words({"tasks": pairs + topics, "max_pairs": 40 if settings.smoke else None})
 
 
 def task_data(settings: Configuration, name: str) -> dict[str, Any]:

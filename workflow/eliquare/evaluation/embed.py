@@ -1,42 +1,30 @@
 """Score the embeddings of texts as they are, without fine-tuning: topics, and retrieval.
 
-    eliquare evaluation embed --model FOLDER --system NAME --language sw --output O \
-        --tasks '{"name": "sw-topics", "kind": "classification", "language": "sw", ...}' \
-        --retrieval pairs.tsv
-
 Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
 all of train, its regularization chosen on validation. Retrieval: each query's nearest document by
 cosine.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
-taken, which ``pooling`` in the output says. Prompts: that of `query` before queries, the last one
-(`passage`) before all other texts.
+taken, which ``pooling`` says. Prompts: that of `query` before queries, the last one (`passage`)
+before all other texts.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel
 
-from eliquare import cli
-from eliquare.config.tasks import TaskData
 from eliquare.evaluation import data, readers
-from eliquare.io import InputError, atomic_write, why_unavailable, write_json
-from eliquare.models.loading import (
-    load_fast_tokenizer,
-    load_model,
-    max_sequence_length,
-    quiet,
-)
+from eliquare.io import InputError
+from eliquare.models.loading import load_fast_tokenizer, max_sequence_length
 from eliquare.models.sentence import Sentence, read_sentence
 
 LONGEST_INPUT = 512
@@ -47,50 +35,28 @@ MEAN_OF_STATES = Sentence("mean", normalize=False)
 
 Embeddings = NDArray[np.float32]
 
-logger = logging.getLogger(__name__)
 
+def embeddings(
+    folder: Path,
+    model: PreTrainedModel,
+    tasks: Mapping[str, data.Splits],
+    pairs: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
+    """Return how well a model's embeddings tell topics, and find the document of a query.
 
-class Task(TaskData):
-    """A task of texts with a label."""
-
-    name: str = Field(description="Name of the task.")
-
-
-class EmbedOptions(cli.Options):
-    """Options of ``evaluation embed``."""
-
-    model: Path = Field(description="Model folder.")
-    system: str = Field(description="Name of the system, for the output.")
-    language: str = Field(description="Code of the language, for the output.")
-    tasks: list[Task] = Field([], description="Tasks of kind classification, each as JSON.")
-    retrieval: Path | None = Field(
-        None, description="Table with the columns `query` and `text`: each query's own document."
-    )
-    threads: int | None = Field(None, ge=1, description="Threads of the processor.")
-    output: Path = Field(description="JSON file to write.")
-
-
-def embed(options: EmbedOptions) -> None:
-    """Score a model's embeddings of texts on topics and retrieval, without fine-tuning."""
-    quiet()
-    named = {"system": options.system, "language": options.language}
-    if reason := why_unavailable(options.model):
-        with atomic_write(options.output) as partial:
-            write_json(partial, {**named, "unavailable": reason})
-        return
-    loaded = {task.name: data.load(task) for task in options.tasks}
-    pairs = read_pairs(options.retrieval) if options.retrieval else []
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    encoder = Encoder(options.model)
-    report: dict[str, Any] = named | {
+    Args:
+        folder: The model's folder, with its tokenizer and how it makes embeddings.
+        model: The model.
+        tasks: Texts with labels, by name.
+        pairs: Queries, each with its own document; none to leave retrieval out.
+    """
+    encoder = Encoder(folder, model)
+    return {
         "pooling": encoder.sentence.pooling,
         "said_by_model": encoder.said_by_model,
-        "tasks": {name: topics(encoder, splits) for name, splits in loaded.items()},
+        "topics": {name: topics(encoder, splits) for name, splits in tasks.items()},
         "retrieval": retrieval(encoder, pairs) if pairs else None,
     }
-    with atomic_write(options.output) as partial:
-        write_json(partial, report)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -98,8 +64,8 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     with readers.reported_together(path) as report:
         rows = [row for _, row in readers.table_rows(path, report, ["query", "text"])]
     pairs = [(row["query"], row["text"]) for row in rows]
-    if len(pairs) < 2:
-        raise InputError(f"{path}: {len(pairs)} pairs; expected two or more to choose among")
+    if len(pairs) == 1:
+        raise InputError(f"{path}: 1 pair; expected two or more to choose among, or none")
     return pairs
 
 
@@ -111,12 +77,11 @@ class Encoder:
         said_by_model: whether the model's folder says so.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, model: PreTrainedModel) -> None:
         said = read_sentence(folder)
         self.sentence, self.said_by_model = said or MEAN_OF_STATES, said is not None
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(folder, torch.float32)
-        self.model: Any = model.base_model.to(self.device)
+        self.model: Any = model.base_model.to(self.device).eval()
         self.tokenizer = load_fast_tokenizer(folder)
         self.longest = min(
             max_sequence_length(model), self.sentence.max_length or LONGEST_INPUT, LONGEST_INPUT
@@ -148,7 +113,7 @@ def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
     """Return how well a logistic regression on frozen embeddings tells the labels of texts.
 
     ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is what was chosen
-    on validation.
+    on validation; ``labels`` and ``predicted`` are of the test texts, in their order.
     """
     prompt = encoder.sentence.training_prompt
     vectors = [
@@ -164,11 +129,14 @@ def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
     # Of equals, the simplest.
     chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0]["macro_f1"], -each))
     validation, classifier = tried[chosen]
+    predicted = classifier.predict(vectors[2]).tolist()
     return {
         "inverse_strength": chosen,
         "texts": [len(part) for part in splits[:3]],
         "validation": validation,
-        "test": measured(classifier.predict(vectors[2]), labels[2]),
+        "test": measured(predicted, labels[2]),
+        "labels": labels[2],
+        "predicted": predicted,
     }
 
 
@@ -183,7 +151,8 @@ def measured(predicted: Sequence[str], labels: Sequence[str]) -> dict[str, float
 def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return how often a query's own document is the nearest, and the mean reciprocal rank.
 
-    A document with the same text as the right one is right too.
+    A document with the same text as the right one is right too. ``ranks`` are of the right
+    documents, from 1, in the order of the queries.
     """
     prompts = encoder.sentence.prompts
     queries = encoder.embed([query for query, _ in pairs], prompts.get("query", ""))
@@ -199,6 +168,7 @@ def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, A
         "documents": len(texts),
         "top_1": float((ranks == 1).mean()),
         "mean_reciprocal_rank": float((1 / ranks).mean()),
+        "ranks": ranks.tolist(),
     }
 
 

@@ -24,7 +24,7 @@ from eliquare.reporting import results
 from eliquare.reporting.formats import render
 from eliquare.reporting.results import Experiment, OutputOptions
 from eliquare.reporting.sections import recipe
-from eliquare.reporting.tables import intrinsic, scores, sizes, speed
+from eliquare.reporting.tables import embeddings, intrinsic, scores, sizes, speed
 
 WRITTEN_HERE = ("README.md", "provenance.json")
 # Wikipedia codes that are no ISO 639 code, or that of another language.
@@ -117,6 +117,7 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         prompts=experiment.settings.teachers[teacher].prompts,
         scores=scores(experiment, tasks) if tasks else None,
         intrinsic=intrinsic(experiment, (name, teacher), [language]),
+        embeddings=embeddings(experiment, (name, teacher), [language]),
         sizes=sizes(experiment, benchmarks),
         speed=speed(experiment, benchmarks),
         tokens=max((row.get("tokens", 0) for row in history), default=None),
