@@ -194,6 +194,7 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
     """Yield the terms that a student's teachers cannot teach."""
     for name in sorted({student.teacher or "", *student.teachers}):
+        terms: tuple[str, ...]
         if settings.teachers[name].pooling:
             terms, lacks = TERMS_OF_A_HEAD, "a sentence encoder predicts no tokens"
             mend = "write `preset: sentence`, or adapt it (source: adapt), which trains a head"

@@ -13,7 +13,7 @@ data `MaskedDataset` in ``eliquare/training/data.py``.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import transformers
 from pydantic import Field
@@ -96,7 +96,7 @@ def distill(options: DistillOptions) -> None:
             remove_projections(student)
             # The head of an encoder's student is worth something if it was trained.
             bare = sentence is not None and "mlm" not in objective.terms
-            saved = student.base_model if bare else student
+            saved: Any = student.base_model if bare else student
             text = card(options, trainer.state.global_step, bare)
             trainer.save(tokenizer, origin, text, saved, sentence)
 

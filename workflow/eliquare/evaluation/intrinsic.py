@@ -2,7 +2,8 @@
 
     eliquare evaluation intrinsic --model FOLDER --system NAME --language sw --text held_out.txt \
         --retrieval retrieval.tsv --output O --tasks '{"name": "sw-agreement", "language": "sw", \
-        "kind": "minimal_pairs", "test": "pairs.tsv", "text_column": "sen", "text_pair_column": "wrong_sen"}'
+        "kind": "minimal_pairs", "test": "pairs.tsv", "text_column": "right", \
+        "text_pair_column": "wrong"}'
 
 What its embeddings tell of a text is scored in ``embed.py``.
 

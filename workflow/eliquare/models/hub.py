@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -87,6 +88,7 @@ def fetch_available(options: FetchOptions) -> None:
             copy_files(source, FILES, partial)
             copy_sentence_files(source, partial)
         else:
+            model: Any
             if options.pooling:
                 model = load_model(source, "float32").base_model
                 sentence = Sentence(options.pooling, options.normalize, options.prompts)

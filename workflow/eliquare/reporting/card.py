@@ -83,7 +83,7 @@ def check_loads(folder: Path) -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    what = "feature-extraction" if (folder / MODULES).exists() else "fill-mask"
+    what: Any = "feature-extraction" if (folder / MODULES).exists() else "fill-mask"
     try:
         pipe: Any = pipeline(what, model=str(folder), device="cpu")
         pipe(pipe.tokenizer.mask_token)
