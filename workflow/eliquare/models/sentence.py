@@ -105,11 +105,14 @@ def read_sentence(folder: str | Path) -> Sentence | None:
 
 
 def copy_sentence_files(source: Path, target: Path) -> None:
-    """Copy what a folder says of sentences as it is, modules that are not known here included."""
+    """Copy what a folder says of sentences as it is, modules that are not known here included.
+
+    A file that is in ``target`` already stays.
+    """
     if not (source / MODULES).exists():
         return
     for name in (MODULES, PROMPTS, LENGTH):
-        if (source / name).exists():
+        if (source / name).exists() and not (target / name).exists():
             shutil.copyfile(source / name, target / name)
     for module in read_json(source / MODULES):
         path = str(module["path"])
