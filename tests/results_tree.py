@@ -176,6 +176,21 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
     }
 
 
+def embeddings(paths: Paths, language: str, level: float) -> dict[str, Any]:
+    """Return the scores of frozen embeddings."""
+    test = {"accuracy": level, "macro_f1": level - 0.2}
+    labels, predicted = ["a", "b"] * 100, ["a"] + ["a", "b"] * 99 + ["b"]
+    topics = {"inverse_strength": 0.01, "texts": [900, 100, 200], "validation": test, "test": test}
+    topics |= {"labels": labels, "predicted": predicted}
+    retrieval = {"pairs": 2, "documents": 2, "top_1": 0.5, "mean_reciprocal_rank": 0.75}
+    return {
+        "pooling": "mean",
+        "said_by_model": False,
+        "topics": dict.fromkeys(paths.topics([language]), topics),
+        "retrieval": retrieval | {"ranks": [1, 2]},
+    }
+
+
 def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
     """Return the scores without labels; the upper bound is a bare encoder."""
     name, _, seed = system.partition("@")
@@ -193,6 +208,7 @@ def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
         "minimal_pairs": {
             task: {"pairs": 1_200, "accuracy": accuracy} for task in paths.minimal_pairs([language])
         },
+        "embeddings": embeddings(paths, language, LEVEL[name]),
         "windowed_texts": 0,
         "remark": "no head for masked language modelling is stored" if bare else "",
     }

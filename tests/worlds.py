@@ -7,8 +7,9 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import sentencepiece
@@ -54,15 +55,17 @@ def texts(code: str = "qaa", articles: int = 60) -> tuple[str, ...]:
     return tuple(text.strip() for text in prose if len(text) > 100)
 
 
-def write_documents(folder: Path, documents: tuple[str, ...] | list[str]) -> Path:
+def write_documents(
+    folder: Path, documents: tuple[str, ...] | list[str], titles: Sequence[str] = ()
+) -> Path:
     """Write a documents folder with these texts, as the corpus stages do."""
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps({"documents": len(documents)}))
     characters = dict(sorted(Counter("".join(documents)).items()))
     (folder / "characters.json").write_text(json.dumps(characters))
     with zstandard.open(folder / "documents.jsonl.zst", "wt", encoding="utf-8") as file:
-        for number, text in enumerate(documents):
-            row = {"id": str(number), "title": "", "text": text}
+        for number, (text, title) in enumerate(zip_longest(documents, titles, fillvalue="")):
+            row = {"id": str(number), "title": title, "text": text}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return folder
 

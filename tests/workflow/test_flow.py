@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForMaskedLM, pipeline
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from families import make_teacher
 from tiny_project import Project, tiny
@@ -26,7 +27,7 @@ AT_WORK = {
 }
 
 
-def configuration(mmbert: Path) -> dict[str, Any]:
+def configuration(mmbert: Path, encoder: Path) -> dict[str, Any]:
     """Return every kind of student, and a teacher from a folder whose vocabulary is only reduced.
 
     The demo's qaa is written in Latin letters, qab in Cyrillic, qac in Devanagari.
@@ -66,7 +67,21 @@ def configuration(mmbert: Path) -> dict[str, Any]:
         "vocabulary": None,
         "training": {"max_steps": 4},
     }
-    config["experiment"] |= {"systems": ["pre", "post", "longer", "of-own", "reduced"]}
+    # A sentence encoder, which has no MLM head, and its student.
+    config["teachers"]["encoder"] = {
+        "source": "folder",
+        "model": str(encoder),
+        "pooling": "mean",
+        "prompts": {"passage": "passage: "},
+    }
+    config["students"]["sentence"] = {
+        "extends": "pre",
+        "teacher": "encoder",
+        "objective": {"preset": "sentence"},
+        "training": {"max_steps": 4},
+    }
+    config["experiment"] |= {"systems": ["pre", "post", "longer", "of-own", "reduced", "sentence"]}
+    config["experiment"]["release"].append("sentence")
     return config
 
 
@@ -77,9 +92,17 @@ def flow(tmp_path_factory) -> tuple[Project, Path]:
     # Everything is in place: neither a stage nor Snakemake looks for a network.
     project.offline = True
     mmbert = make_teacher("mmbert", project.folder / "mmbert")
-    path = project.configure(configuration(mmbert))
+    encoder = bare(make_teacher("bert", project.folder / "bert"), project.folder / "encoder")
+    path = project.configure(configuration(mmbert, encoder))
     project.make(path)
     return project, path
+
+
+def bare(model: Path, folder: Path) -> Path:
+    """Write a model without its MLM head, as sentence encoders are published."""
+    AutoModel.from_pretrained(model).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
 
 
 def rows(folder: Path, name: str) -> dict[str, dict[str, str]]:
@@ -94,7 +117,7 @@ def read(file: Path) -> Any:
 
 def test_every_system_has_a_score_and_a_size(flow):
     project, path = flow
-    systems = {"pre", "post", "longer", "of-own", "reduced"}
+    systems = {"pre", "post", "longer", "of-own", "reduced", "sentence"}
     scores = rows(project.folder, "scores")
     assert set(scores) == systems
     assert all(0 < float(row["qaa/qaa-upos accuracy"]) < 1 for row in scores.values())
@@ -135,6 +158,16 @@ def test_models_load_with_transformers_alone(flow):
     assert len(fill(f"a {fill.tokenizer.mask_token} .")) == 5
     longer = AutoModelForMaskedLM.from_pretrained(results / "students/longer/qaa/model")
     assert longer.config.vocab_size > fill.model.config.vocab_size
+
+
+def test_a_student_of_a_sentence_encoder_is_one(flow):
+    released = flow[0].folder / "results/flow/models/sentence-qaa"
+    encoder = SentenceTransformer(str(released), device="cpu")
+    assert encoder.encode(["a b"], prompt_name="passage").shape[0] == 1
+    assert "SentenceTransformer(" in (released / "README.md").read_text()
+    intrinsic = read(flow[0].folder / "results/flow/intrinsic/qaa/sentence.json")
+    assert intrinsic["bits_per_character"] is None
+    assert "no head" in intrinsic["remark"]
 
 
 def test_the_report_says_what_the_run_cost(flow):

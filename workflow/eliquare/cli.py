@@ -59,12 +59,12 @@ STAGES: dict[str, dict[str, Stage]] = {
     "corpus": {
         "dump": Stage("corpus.dump:download", 1, "download a Wikipedia dump"),
         "documents": Stage("corpus.wikipedia:extract", 1, "read the documents of a dump"),
-        "text": Stage("corpus.sources:read_text", 1, "read documents from text files"),
+        "text": Stage("corpus.sources:read_text", 2, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
-        "sample": Stage("corpus.held_out:sample", 1, "sentences of the validation documents"),
+        "sample": Stage("corpus.held_out:sample", 1, "sample the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
@@ -91,13 +91,13 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 1, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 1, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 2, "score without labels"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 5, "tables of an experiment"),
+        "tables": Stage("reporting.tables:write_tables", 6, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 3, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 3, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 5, "the HTML report"),
+        "release": Stage("reporting.card:release", 4, "a student with its model card"),
+        "report": Stage("reporting.report:write_report", 6, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

@@ -61,6 +61,10 @@ class Paths:
         """Return the file with sentences of a corpus's validation documents."""
         return self.results / "corpora" / corpus / "held_out.txt"
 
+    def retrieval(self, corpus: str) -> Path:
+        """Return the table with titles of a corpus's validation documents, and their texts."""
+        return self.results / "corpora" / corpus / "retrieval.tsv"
+
     # Vocabularies
 
     def vocabulary_file(self, corpus: str, teacher: str, vocabulary: str) -> Path:
@@ -224,17 +228,21 @@ class Paths:
 
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks to fine-tune on: all of the experiment, or those of some languages."""
-        return [name for name, pairs in self._by_kind(languages) if not pairs]
+        return [name for name, kind in self._by_kind(languages) if kind != "minimal_pairs"]
 
     def minimal_pairs(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks of minimal pairs: all of the experiment, or those of some languages."""
-        return [name for name, pairs in self._by_kind(languages) if pairs]
+        return [name for name, kind in self._by_kind(languages) if kind == "minimal_pairs"]
 
-    def _by_kind(self, languages: Collection[str] | None) -> Iterator[tuple[str, bool]]:
+    def topics(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks of single texts with a label, which frozen embeddings are scored on."""
+        return [name for name, kind in self._by_kind(languages) if kind == "classification"]
+
+    def _by_kind(self, languages: Collection[str] | None) -> Iterator[tuple[str, str]]:
         for name in self.settings.experiment.tasks or []:
             task = self.settings.tasks[name]
             if languages is None or task.language in languages:
-                yield name, task.kind == "minimal_pairs"
+                yield name, task.kind
 
     def task_inputs(
         self, languages: Collection[str], splits: Collection[str] = SPLITS
@@ -242,9 +250,12 @@ class Paths:
         """Return what holds these splits of tasks: files in place, and folders that are fetched."""
         return self._inputs(self.tasks(languages), splits)
 
-    def pair_inputs(self, languages: Collection[str]) -> list[str]:
-        """Return what holds the minimal pairs: files in place, and folders that are fetched."""
-        return self._inputs(self.minimal_pairs(languages), ["test"])
+    def intrinsic_inputs(self, languages: Collection[str]) -> list[str]:
+        """Return what holds the tasks that are scored without fine-tuning."""
+        return [
+            *self._inputs(self.minimal_pairs(languages), ["test"]),
+            *self._inputs(self.topics(languages), SPLITS),
+        ]
 
     def _inputs(self, tasks: Iterable[str], splits: Collection[str]) -> list[str]:
         found: list[str | None] = []

@@ -213,11 +213,6 @@ def task_files(language):
     return paths.task_inputs([language])
 
 
-def pair_files(language):
-    """Return what holds the minimal pairs in a language."""
-    return paths.pair_inputs([language])
-
-
 # Models and trainings
 
 
@@ -232,6 +227,11 @@ def local_files(model):
 
 def source_of(entry):
     return options.words({"model": entry.model, "revision": entry.revision})
+
+
+def teacher_source(wildcards):
+    teacher = settings.teachers[wildcards.teacher]
+    return f"{source_of(teacher)} {options.sentence(teacher)}".strip()
 
 
 def teacher_training(wildcards):

@@ -157,7 +157,8 @@ rule sample_held_out:
     input:
         "<results>/corpora/{corpus}/documents",
     output:
-        "<results>/corpora/{corpus}/held_out.txt",
+        text="<results>/corpora/{corpus}/held_out.txt",
+        pairs="<results>/corpora/{corpus}/retrieval.tsv",
     log:
         "<logs>/sample_held_out/{corpus}.log",
     benchmark:
@@ -172,10 +173,11 @@ rule sample_held_out:
         language=lambda wc: wc.corpus,
         fraction=settings.sequences.validation_fraction,
     message:
-        "Draw sentences of the validation documents: {wildcards.corpus}"
+        "Draw sentences and titles of the validation documents: {wildcards.corpus}"
     shell:
         "python -m eliquare corpus sample --documents {input} --language {params.language}"
-        " --validation-fraction {params.fraction} --output {output} > {log} 2>&1"
+        " --validation-fraction {params.fraction} --pairs {output.pairs} --output {output.text}"
+        " > {log} 2>&1"
 
 
 rule tokenize:

@@ -102,7 +102,8 @@ rule evaluate_intrinsic:
     input:
         model=lambda wc: paths.model(wc.system, wc.language),
         text=lambda wc: paths.held_out(wc.language),
-        pairs=lambda wc: pair_files(wc.language),
+        retrieval=lambda wc: paths.retrieval(wc.language),
+        tasks=lambda wc: paths.intrinsic_inputs([wc.language]),
     output:
         f"<results>/{settings.name}/intrinsic/{{language}}/{{system}}.json",
     log:
@@ -116,13 +117,13 @@ rule evaluate_intrinsic:
         gpu=1,
         nodes=1,
         mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 6, input.model),
-        runtime=lambda wc, input, attempt: minutes(attempt, 60, 30, *input.pairs),
+        runtime=lambda wc, input, attempt: minutes(attempt, 60, 30, *input.tasks),
     params:
         version=version("evaluation", "intrinsic"),
-        tasks=lambda wc: options.minimal_pairs(settings, wc.language),
+        tasks=lambda wc: options.intrinsic(settings, wc.language),
     message:
         "Score {wildcards.system} without labels in {wildcards.language}"
     shell:
         "python -m eliquare evaluation intrinsic --model {input.model} --text {input.text}"
-        " --system {wildcards.system} --language {wildcards.language} {params.tasks}"
-        " --threads {threads} --output {output} > {log} 2>&1"
+        " --retrieval {input.retrieval} --system {wildcards.system} --language {wildcards.language}"
+        " {params.tasks} --threads {threads} --output {output} > {log} 2>&1"

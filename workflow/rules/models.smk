@@ -16,7 +16,7 @@ rule fetch_teacher:
         "../../envs/eliquare.yaml"
     params:
         version=version("models", "fetch"),
-        source=lambda wc: source_of(settings.teachers[wc.teacher]),
+        source=teacher_source,
     message:
         "Fetch {wildcards.teacher}"
     shell:

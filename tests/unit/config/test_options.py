@@ -126,16 +126,24 @@ def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
     assert set(task["finetuning"]) <= set(tasks.Finetuning.model_fields)
 
 
-def test_minimal_pairs_have_options_of_their_own(small):
+def test_what_needs_no_finetuning_has_options_of_its_own(small):
     pairs = {"language": "sw", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}
     small["tasks"]["agreement"] = pairs
     settings = complete(small)
-    (task,) = map(json.loads, parsed(options.minimal_pairs(settings, "sw"))["--tasks"])
+    (task,) = map(json.loads, parsed(options.intrinsic(settings, "sw"))["--tasks"])
     assert task == {"name": "agreement", "text_column": "text", "label_column": "label", **pairs}
     assert "agreement" not in options.tasks(settings, "sw")
-    assert options.minimal_pairs(settings, "sl") == ""
-    smoke = parsed(options.minimal_pairs(complete(small | {"smoke": True}), "sw"))
+    assert options.intrinsic(settings, "sl") == ""
+    smoke = parsed(options.intrinsic(complete(small | {"smoke": True}), "sw"))
     assert smoke["--max-pairs"] == ["40"]
+
+
+def test_texts_with_labels_are_scored_without_finetuning_too(small):
+    news = {"language": "sw", "kind": "classification", "train": "a.tsv"}
+    small["tasks"]["news"] = news | {"finetuning": {"max_train_samples": 50}}
+    (task,) = map(json.loads, parsed(options.intrinsic(complete(small), "sw"))["--tasks"])
+    assert news.items() <= task.items()
+    assert task["max_train_samples"] == 50
 
 
 def test_several_gpus_are_several_processes():

@@ -446,6 +446,38 @@ def test_terms_of_an_extended_student_can_be_compared_across_tokenizers(small, o
     assert line.startswith("students.new.objective.")
 
 
+def test_a_sentence_encoder_teaches_what_it_makes(small):
+    small["teachers"]["e5"] = {"source": "folder", "model": "e5", "pooling": "mean"}
+    student = {"teacher": "e5", "training": {"max_steps": 1}}
+    small["students"]["from-e5"] = student | {"objective": {"preset": "sentence", "mlm": 1}}
+    complete(small)
+    small["students"]["from-e5"]["objective"] = {"preset": "electronics2023"}
+    small["students"]["full"]["objective"] = {"similarity": 1}
+    lines = sorted(errors_of(small))
+    assert lines[0].startswith("students.from-e5.objective.kl: e5: a sentence encoder predicts no")
+    assert all(": give `pooling`" in line or "give `pooling`" in line for line in lines[1:])
+    adapted = {"source": "adapt", "teacher": "e5", "training": {"max_steps": 1}}
+    small["teachers"]["with-head"] = adapted
+    small["students"]["from-e5"] |= {"teacher": "with-head"}
+    del small["students"]["full"]["objective"]
+    complete(small)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "key", "message"),
+    [
+        ({"pooling": "sum"}, "pooling", "'mean', 'cls' or 'max'"),
+        ({"prompts": {"query": "query: "}}, "prompts", "give its pooling too"),
+        ({"normalize": False}, "normalize", "give its pooling too"),
+    ],
+)
+def test_keys_of_a_sentence_encoder(small, teacher, key, message):
+    small["teachers"]["e5"] = {"source": "folder", "model": "e5", **teacher}
+    (line,) = errors_of(small)
+    assert line.startswith(f"teachers.e5.{key}: ")
+    assert message in line
+
+
 def test_derived_values_are_filled_in(small):
     settings = complete(small)
     assert settings.languages["sl"].name == "sl"

@@ -1,5 +1,7 @@
 """The sample of held-out text: of validation documents alone, the same in any order."""
 
+import csv
+
 import pytest
 
 import worlds
@@ -63,3 +65,27 @@ def test_text_without_sentences_is_refused(tmp_path):
     assert split_sentences("One two.", "en")
     with pytest.raises(InputError, match="no sentence of 5 words"):
         sample(tmp_path, [f"Word {number}." for number in range(30)])
+
+
+def pairs_of(folder, documents, titles=()):
+    source = worlds.write_documents(folder / "documents", documents, titles)
+    files = {"output": folder / "held_out.txt", "pairs": folder / "retrieval.tsv"}
+    held_out.sample(held_out.SampleOptions(documents=source, validation_fraction=0.5, **files))
+    with (folder / "retrieval.tsv").open(newline="") as file:
+        return [(row["query"], row["text"]) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def test_a_document_without_a_title_is_found_by_its_first_sentence(tmp_path):
+    texts = [f'Document {n} begins like this. It says "{n}"\tand\ngoes on.' for n in range(40)]
+    pairs = pairs_of(tmp_path, texts)
+    assert 10 < len(pairs) < 40
+    assert all(query.endswith("begins like this.") for query, _ in pairs)
+    assert {text.split('"')[1] for _, text in pairs} == {query.split()[1] for query, _ in pairs}
+    assert all(text.endswith("and goes on.") for _, text in pairs)
+
+
+def test_titles_find_their_documents(tmp_path):
+    texts = [f"This text number {n} has a title." for n in range(40)]
+    pairs = pairs_of(tmp_path, texts, [f"Title  {n}" for n in range(40)])
+    assert pairs
+    assert all(text == texts[int(query.removeprefix("Title "))] for query, text in pairs)

@@ -59,8 +59,8 @@ def test_a_document_per_file(tmp_path, out):
     for file in files:
         file.write_text(f"First line of {file.name}.\nSecond line.\n")
     assert text(files, out, document="file") == [
-        ("1", "a.txt", "First line of a.txt.\nSecond line."),
-        ("2", "b.txt", "First line of b.txt.\nSecond line."),
+        ("1", "", "First line of a.txt.\nSecond line."),
+        ("2", "", "First line of b.txt.\nSecond line."),
     ]
 
 

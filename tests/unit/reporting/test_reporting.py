@@ -22,7 +22,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (5, "a78726e28c475604a830a6c1620412c9b42cf214996f9ce7afeadcd66ecc2896")
+TABLES = (6, "d7d8db3ffb9faca8a5614c58237d4a6bb16b66274fcfb0a0a678b8d229070dd3")
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +290,20 @@ def test_scores_without_labels_are_relative_to_the_teacher(tree):
     assert "SloBERTa: no head for masked language modelling is stored." in written
 
 
+def test_frozen_embeddings_are_relative_to_the_teacher(tree):
+    table = {
+        (row["language"], row["system"]): row for row in rows_of(tree[0] / "tables/embeddings.csv")
+    }
+    topics, teacher = (float(table["sw", n]["sw-news macro_f1"]) for n in ("pre", "mbert"))
+    assert topics == pytest.approx(0.74)
+    assert float(table["sw", "pre"]["kept"]) == pytest.approx((topics / teacher + 1) / 2)
+    assert table["sw", "mbert"]["kept"] == ""
+    # Slovene has no topics here, and retrieval alone.
+    assert float(table["sl", "pre"]["retrieval top_1"]) == 0.5
+    assert table["sl", "pre"]["sw-news macro_f1"] == ""
+    assert "Swahili: 2 queries, 2 documents" in (tree[0] / "tables/embeddings.md").read_text()
+
+
 def test_scores_without_labels_are_means_over_distillation_seeds(tmp_path):
     settings = results_tree.make(tmp_path, {"students": {"pre": {"seeds": [1, 2]}}})
     experiment = read(tmp_path, settings)
@@ -496,7 +510,7 @@ def test_a_release_loads_alone_and_shares_its_files(tree, model, tmp_path):
 
 def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):
     (model / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="cannot fill a mask"):
+    with pytest.raises(InputError, match="does no fill-mask with it"):
         release(tree, model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -24,7 +24,7 @@ from eliquare.config.model import (
     Teacher,
     Training,
 )
-from eliquare.config.objective import Objective
+from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
 from eliquare.config.sources import SPLITS
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
@@ -170,6 +170,7 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
                 f"{name} and {student.teacher} have other tokens, since an extension gave some"
             )
             yield ("teachers",), f"{message}; the teachers of a student have the same"
+    yield from term_problems(student, settings)
     if own is None or settings.teachers[own].source != "pretrain":
         return
     # The configuration says the shape of the teacher.
@@ -188,6 +189,21 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     if student.initialization != "blank" and width != teacher.hidden_size:
         message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
         yield ("hidden_size",), message
+
+
+def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
+    """Yield the terms that a student's teachers cannot teach."""
+    for name in sorted({student.teacher or "", *student.teachers}):
+        terms: tuple[str, ...]
+        if settings.teachers[name].pooling:
+            terms, lacks = TERMS_OF_A_HEAD, "a sentence encoder predicts no tokens"
+            mend = "write `preset: sentence`, or adapt it (source: adapt), which trains a head"
+        else:
+            terms, lacks = SENTENCE_TERMS, "its pooling, which makes embeddings, is not given"
+            mend = "give `pooling`, or take another term"
+        for term in terms:
+            if term in student.objective.terms():
+                yield ("objective", term), f"{name}: {lacks}; {mend}"
 
 
 def reduction_problems(student: Student, settings: Configuration) -> Iterator[Problem]:

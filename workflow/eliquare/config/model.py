@@ -28,6 +28,7 @@ from eliquare.config.base import (
 from eliquare.config.objective import EXTENSION_TERMS, Objective
 from eliquare.config.tasks import Finetuning, Task
 
+Pooling = Literal["mean", "cls", "max"]
 Initialization = Literal["even", "2n-1", "distilbert", "last", "first", "blank", "embeddings"]
 
 
@@ -237,8 +238,8 @@ class Teacher(Compared, Shape, Sourced):
     """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
 
     reads: ClassVar = {
-        "hub": ("model revision", ""),
-        "folder": ("model", ""),
+        "hub": ("model revision", "pooling normalize prompts"),
+        "folder": ("model", "pooling normalize prompts"),
         "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
         "adapt": ("teacher", "extension training"),
     }
@@ -248,6 +249,14 @@ class Teacher(Compared, Shape, Sourced):
     conditioned)."""
     model: str | None = Field(None, description="hub: id; folder: path.")
     revision: Commit | None = Field(None, description="hub: the commit, 40 hexadecimal digits.")
+    pooling: Pooling | None = None
+    """hub, folder: for a sentence encoder, which has no MLM head: how it makes one embedding of a
+    text. Students for the terms `cosine`, `hidden`, `attention`, `relations` and those on
+    embeddings are sentence encoders too."""
+    normalize: bool = Field(True, description="hub, folder: embeddings have the length 1.")
+    prompts: dict[str, str] = Field({})
+    """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
+    "passage: "}`. Training texts have the last one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
     extension: Name | None = None
     """adapt: which of `extensions` gives the teacher new tokens first."""
@@ -265,6 +274,10 @@ class Teacher(Compared, Shape, Sourced):
                 yield ("training", *path), message
             if self.training.max_steps == 0:
                 yield ("training", "max_steps"), "0 trains no teacher; give at least 1"
+        if self.pooling is None:
+            for key in ("normalize", "prompts"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    yield (key,), "this is of a sentence encoder; give its pooling too"
         if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
             yield ("hidden_size",), HEADS.format(self.hidden_size, self.num_attention_heads)
 

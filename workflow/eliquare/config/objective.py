@@ -171,6 +171,18 @@ class Relations(Term):
     """Student layer to teacher layer; by default last to last."""
 
 
+class SentenceCosine(Term):
+    """1 - cosine of the embeddings of a text, for students of sentence encoders."""
+
+
+class SentenceMSE(Term):
+    """Squared distance of the embeddings of a text (Reimers & Gurevych 2020)."""
+
+
+class Similarity(Term):
+    """Mean squared error of the similarities of each text to the others of its micro-batch."""
+
+
 # Objectives from the literature: the source, and the terms.
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "electronics2023": (
@@ -208,6 +220,10 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "adapted to the language (a teacher whose source is `adapt`).",
         {"mse": {"weight": 0.5}, "mlm": 0.5},
     ),
+    "sentence": (
+        "For sentence encoders: the embeddings of texts, and the last hidden states.",
+        {"sentence_cosine": 1.0, "cosine": 1.0},
+    ),
     "none": ("Only the terms that are named.", {}),
 }
 if TYPE_CHECKING:
@@ -216,6 +232,10 @@ else:
     Preset = Literal[tuple(PRESETS)]
 # The terms that can be compared where student and teacher segment the text differently.
 EXTENSION_TERMS = ("kl", "mlm", "cosine")
+# The terms that compare predictions, which a bare encoder does not make.
+TERMS_OF_A_HEAD = ("kl", "mse")
+# The terms on the embedding of a text, for which the teacher says how to pool.
+SENTENCE_TERMS = ("sentence_cosine", "sentence_mse", "similarity")
 
 
 class Objective(Settings):
@@ -233,6 +253,10 @@ class Objective(Settings):
     hidden: Hidden | None = Field(None, description="Mean squared error of hidden states.")
     attention: Attention | None = Field(None, description="Mean squared error of attention maps.")
     relations: Relations | None = Field(None, description="Relations of queries, keys and values.")
+    sentence_cosine: SentenceCosine | None = Field(None, description="Embeddings: 1 - cosine.")
+    sentence_mse: SentenceMSE | None = Field(None, description="Embeddings: squared distance.")
+    similarity: Similarity | None = None
+    """Embeddings: similarities among the texts of a micro-batch."""
 
     @model_validator(mode="before")
     @classmethod

@@ -59,6 +59,12 @@ def quoted(value: Any) -> str:
     return shlex.quote(str(value))
 
 
+def sentence(teacher: Teacher) -> str:
+    """Return how a sentence encoder makes the embedding of a text; nothing for other teachers."""
+    keys = {"pooling", "normalize", "prompts"}
+    return words(teacher.model_dump(include=keys)) if teacher.pooling else ""
+
+
 def pretraining(teacher: Teacher) -> str:
     """Return how a teacher is pre-trained, or adapted to a language."""
     shape = words(teacher, Shape) if teacher.source == "pretrain" else ""
@@ -115,10 +121,17 @@ def tasks(settings: Configuration, language: str) -> str:
     return words({"tasks": found})
 
 
-def minimal_pairs(settings: Configuration, language: str) -> str:
-    """Return the experiment's minimal pairs in a language; of a smoke run, a few pairs of each."""
-    found = [task_data(settings, name) for name in Paths(settings).minimal_pairs([language])]
-    return words({"tasks": found, "max_pairs": 40 if settings.smoke else None})
+def intrinsic(settings: Configuration, language: str) -> str:
+    """Return the tasks in a language that need no fine-tuning; of a smoke run, a few pairs."""
+    paths = Paths(settings)
+    pairs = [task_data(settings, name) for name in paths.minimal_pairs([language])]
+    topics = [
+        task_data(settings, name) | {"max_train_samples": most}
+        if (most := settings.tasks[name].finetuning.max_train_samples)
+        else task_data(settings, name)
+        for name in paths.topics([language])
+    ]
+    return words({"tasks": pairs + topics, "max_pairs": 40 if settings.smoke else None})
 
 
 def task_data(settings: Configuration, name: str) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def of_lines(files: list[Path]) -> Iterator[Document]:
 
 
 def of_files(files: list[Path]) -> Iterator[Document]:
-    """Yield a document per file; its id is the file's number, its title the file's name."""
+    """Yield a document per file; its id is the file's number."""
     for file_number, path in enumerate(files, start=1):
-        yield Document(str(file_number), path.name, "\n".join(utf8_lines(path)))
+        yield Document(str(file_number), "", "\n".join(utf8_lines(path)))
 
 
 def utf8_lines(path: Path) -> Iterator[str]:

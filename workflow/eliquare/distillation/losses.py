@@ -157,6 +157,26 @@ def hidden(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return (_exact(student) - _exact(teacher)).square().mean(-1).sum()
 
 
+def squared_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the squared distances of embeddings, both ``[texts, width]``.
+
+    Reimers & Gurevych 2020, equation 1, with the sum over the width in place of its mean, so that
+    embeddings of length 1 are at most 4 apart.
+    """
+    return (_exact(student) - _exact(teacher)).square().sum()
+
+
+def similarity(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the squared difference of the cosines of each text to each other one, their sum.
+
+    Both are ``[texts, width]``, of any width; the texts are those of a micro-batch (Tung & Mori
+    2019, on embeddings of texts).
+    """
+    cosines = [F.normalize(_exact(each), dim=-1) for each in (student, teacher)]
+    of_student, of_teacher = (each @ each.mT for each in cosines)
+    return (of_student - of_teacher).square().sum()
+
+
 def attention(
     student: AttentionInputs, teacher: AttentionInputs, mask: torch.Tensor, of: str
 ) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from eliquare.config import objective as settings
+from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.distillation import losses
 from eliquare.distillation.chunked_loss import (
     LazyLogits,
@@ -23,6 +24,7 @@ from eliquare.distillation.chunked_loss import (
     chunked_losses,
 )
 from eliquare.io import InputError
+from eliquare.models.sentence import Sentence
 from eliquare.training.outputs import (
     Batch,
     Outputs,
@@ -40,16 +42,25 @@ LayerPairs = list[tuple[int, int]]
 PROJECTIONS = "distillation_projections"
 # Trained teachers, however small, were seen at 1.4 to 3.4 nats, one after 24 steps at 0.003.
 COLLAPSED_BELOW_NATS = 0.05
+# Published sentence encoders were seen at up to 0.85 (multilingual-e5).
+ALIKE_ABOVE = 0.9
 COLLAPSE_SEQUENCES, COLLAPSE_POSITIONS = 4, 256
 
 logger = logging.getLogger(__name__)
 
 
 class Teacher(NamedTuple):
-    """A model that is neither trained nor saved, and its weight among the teachers."""
+    """A model that is neither trained nor saved, and its weight among the teachers.
+
+    Attributes:
+        model: the model, in the class of its masked form.
+        weight: its weight among the teachers.
+        predicts: whether its MLM head was trained; that of an encoder was not.
+    """
 
     model: PreTrainedModel
     weight: float = 1.0
+    predicts: bool = True
 
 
 class Distillation:
@@ -62,6 +73,8 @@ class Distillation:
         student: the model to train.
         teachers: one teacher or several, of the student's vocabulary.
         objective: the terms.
+        sentence: how teachers and student make the embedding of a text, if they do. Such models
+            read text without masks, unless a term is on predictions.
 
     Raises:
         InputError: a term is impossible for these models.
@@ -72,19 +85,25 @@ class Distillation:
         student: PreTrainedModel,
         teachers: Sequence[Teacher],
         objective: settings.Objective,
+        sentence: Sentence | None = None,
     ):
         self.terms = objective.terms()
+        self.sentence = sentence
         self.weights = {name: term.weight for name, term in self.terms.items()}
         self.best_by = "kl" if "kl" in self.terms else "loss"
         total = sum(teacher.weight for teacher in teachers)
         self.teachers = [
-            Teacher(teacher.model.eval().requires_grad_(False), teacher.weight / total)
+            teacher._replace(
+                model=teacher.model.eval().requires_grad_(False), weight=teacher.weight / total
+            )
             for teacher in teachers
             if self.terms.keys() != {"mlm"}
         ]
         self.logit_terms = {
             name: logit_term(term) for name, term in self.terms.items() if term.on_logits
         }
+        check_teachers(self.terms, self.teachers, sentence)
+        self.unmasked = sentence is not None and not self.logit_terms
         self.maps = [
             layer_maps(self.terms, student.config, teacher.model.config)
             for teacher in self.teachers
@@ -100,6 +119,8 @@ class Distillation:
             width = teacher.model.config.hidden_size
             if "cosine" in self.terms:
                 widths[f"cosine-{index}"] = width
+            if {"sentence_cosine", "sentence_mse"} & self.terms.keys():
+                widths[f"sentence-{index}"] = width
             for layer, _ in self.maps[index].get("hidden", []):
                 widths[f"hidden-{index}-{layer}"] = width
         add_projections(student, widths)
@@ -115,11 +136,19 @@ class Distillation:
         counts = {name: positions.count(where(term)) for name, term in self.terms.items()}
         if "attention" in counts:
             counts["attention"] = int(batch["attention_mask"].sum(1).square().sum())
-        return counts
+        texts = len(batch["input_ids"])
+        of_texts = {"sentence_cosine": texts, "sentence_mse": texts}
+        # Each text has the similarity 1 to itself.
+        of_texts["similarity"] = texts * (texts - 1)
+        return counts | {name: count for name, count in of_texts.items() if name in counts}
 
     def __call__(self, model: nn.Module, batch: Batch, scales: Mapping[str, float]) -> Losses:
         """Return the loss of a batch, each term's sum multiplied by its scale, and the sums."""
         positions = positions_of(batch)
+        if self.unmasked:
+            labels = batch["labels"]
+            ids = torch.where(labels == IGNORE_INDEX, batch["input_ids"], labels)
+            batch = batch | {"input_ids": ids}
         # Logits are computed at the most positions that any term asks for: all, masked, or none.
         asked = {where(self.terms[name]) for name in self.logit_terms}
         at = positions.of("all" if "all" in asked else next(iter(asked), None))
@@ -178,6 +207,8 @@ class Distillation:
         if name == "cosine":
             states = projected(model, f"cosine-{index}", at_positions(student.last_hidden, real))
             return losses.cosine(states, at_positions(teacher.last_hidden, real))
+        if name in settings.SENTENCE_TERMS:
+            return self._on_embeddings(name, model, batch, student, index, teacher)
         mask = batch["attention_mask"].bool()
         total = student.last_hidden.new_zeros(())
         for own, other in self.maps[index][name]:
@@ -195,6 +226,53 @@ class Distillation:
                     loss = losses.relations(*maps, mask, relation_heads(term, model.config, config))
             total = total + loss
         return total
+
+    def _on_embeddings(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        batch: Batch,
+        student: Outputs,
+        index: int,
+        teacher: Outputs,
+    ) -> torch.Tensor:
+        """Return one term on the embeddings of texts beside one teacher, a sum."""
+        assert self.sentence
+        # Normalized last, in the teacher's width.
+        sentence = self.sentence._replace(normalize=False)
+        own, other = (
+            sentence.pool(states.last_hidden, batch["attention_mask"])
+            for states in (student, teacher)
+        )
+        if name == "similarity":
+            return losses.similarity(own, other)
+        own = projected(model, f"sentence-{index}", own)
+        if name == "sentence_cosine":
+            return losses.cosine(own, other)
+        if self.sentence.normalize:
+            own, other = F.normalize(own, dim=-1), F.normalize(other, dim=-1)
+        return losses.squared_distance(own, other)
+
+
+def check_teachers(
+    terms: Mapping[str, settings.Term], teachers: Sequence[Teacher], sentence: Sentence | None
+) -> None:
+    """Raise InputError for a term on predictions, or embeddings, that a teacher does not make."""
+    for teacher in teachers:
+        lacking = () if teacher.predicts else settings.TERMS_OF_A_HEAD
+        for name in lacking:
+            if name in terms:
+                raise InputError(
+                    f"{name}: {teacher.model.name_or_path} has no head for masked language "
+                    "modelling, so it predicts no tokens; use `preset: sentence`, cosine, hidden, "
+                    "attention or relations"
+                )
+    for name in settings.SENTENCE_TERMS if sentence is None else ():
+        if name in terms:
+            raise InputError(
+                f"{name}: the teacher does not say how it makes the embedding of a text; fetch it "
+                "with its pooling (mean, cls or max)"
+            )
 
 
 def where(term: settings.Term) -> str:
@@ -321,6 +399,29 @@ def relation_heads(
 
 
 # A teacher whose predictions do not depend on what it reads has nothing to teach
+
+
+def warn_of_sameness(teacher: Teacher, batch: Batch, sentence: Sentence | None) -> None:
+    """Warn where a teacher says nearly the same of everything that it reads."""
+    if teacher.predicts:
+        warn_of_collapse(teacher.model, batch)
+    elif sentence and (mean := mean_similarity(teacher.model, batch, sentence)) > ALIKE_ABOVE:
+        logger.warning(
+            "%s: the embeddings of this teacher are nearly alike (mean cosine of different texts "
+            "%.3f): what tells texts apart is in small differences. Add the term similarity, and "
+            "look at what its student retrieves",
+            teacher.model.name_or_path,
+            mean,
+        )
+
+
+@torch.no_grad()
+def mean_similarity(model: PreTrainedModel, batch: Batch, sentence: Sentence) -> float:
+    """Return the mean cosine of the embeddings of different texts of a batch; 0 of one text."""
+    outputs = outputs_at(model, batch, positions_of(batch).of(None))
+    pooled = F.normalize(sentence.pool(outputs.last_hidden, batch["attention_mask"]), dim=-1)
+    texts = len(pooled)
+    return float((pooled @ pooled.mT).sum() - texts) / max(texts * (texts - 1), 1)
 
 
 def warn_of_collapse(teacher: PreTrainedModel, batch: Batch) -> None:

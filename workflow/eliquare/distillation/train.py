@@ -13,7 +13,7 @@ data `MaskedDataset` in ``eliquare/training/data.py``.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import transformers
 from pydantic import Field
@@ -26,14 +26,18 @@ from eliquare.distillation.objective import (
     Distillation,
     Teacher,
     remove_projections,
-    warn_of_collapse,
+    warn_of_sameness,
 )
 from eliquare.io import InputError
-from eliquare.models.loading import load_masked_lm, load_tokenizer
+from eliquare.models.loading import load_masked_lm, load_tokenizer, load_with_head
+from eliquare.models.sentence import Sentence, read_sentence
 from eliquare.models.student import new_student
 from eliquare.training.data import load_data
 from eliquare.training.options import TrainingOptions, begin, locked_output
 from eliquare.training.trainer import MaskedTrainer
+
+# Library and task of a masked language model, for its card.
+CARD = ("transformers", "fill-mask")
 
 
 class DistillOptions(TrainingOptions, StudentShape):
@@ -72,28 +76,33 @@ def distill(options: DistillOptions) -> None:
     origin = options.provenance(options.inputs(), version("distillation", "distill"))
 
     # Models and data: one tokenizer for all
-    teachers = load_teachers(options)
+    sentence = read_sentence(options.start)
+    teachers = load_teachers(options, sentence)
     start = load_masked_lm(options.start_from) if options.start_from else teachers[0].model
     student, tokenizer = new_student(start, options, options.seed), load_tokenizer(options.start)
-    data = load_data(options, student, tokenizer)
+    data = load_data(options, student, tokenizer, sentence.training_prompt if sentence else "")
 
     # Objective: projections are new parameters, whose seed shall not depend on what was loaded
     transformers.set_seed(options.seed)
-    objective = Distillation(student, teachers, options.objective)
+    objective = Distillation(student, teachers, options.objective, sentence)
     freeze(student, options.freeze)
 
     with locked_output(options):
         trainer = MaskedTrainer(student, objective, data, options)
         for teacher in objective.teachers:
-            warn_of_collapse(teacher.model, trainer.first_validation_batch())
+            warn_of_sameness(teacher, trainer.first_validation_batch(), sentence)
         if trainer.fit(origin):
             trainer.load_best()
             remove_projections(student)
-            trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
+            # The head of an encoder's student is worth something if it was trained.
+            bare = sentence is not None and "mlm" not in objective.terms
+            saved: Any = student.base_model if bare else student
+            text = card(options, trainer.state.global_step, bare)
+            trainer.save(tokenizer, origin, text, saved, sentence)
 
 
-def load_teachers(options: DistillOptions) -> list[Teacher]:
-    """Load the teachers with their weights.
+def load_teachers(options: DistillOptions, sentence: Sentence | None) -> list[Teacher]:
+    """Load the teachers with their weights; an encoder that says how to pool needs no head.
 
     Raises:
         InputError: a teacher has another vocabulary than the student, or the weights do not fit.
@@ -111,8 +120,11 @@ def load_teachers(options: DistillOptions) -> list[Teacher]:
                 f"{options.start} and {folder} have different tokens: a student and all its "
                 "teachers have one vocabulary"
             )
-    models = [load_masked_lm(folder) for folder in options.teachers]
-    return [Teacher(model, weight) for model, weight in zip(models, weights, strict=True)]
+    teachers = []
+    for folder, weight in zip(options.teachers, weights, strict=True):
+        model, new = load_with_head(folder) if sentence else (load_masked_lm(folder), False)
+        teachers.append(Teacher(model, weight, predicts=not new))
+    return teachers
 
 
 def freeze(student: PreTrainedModel, parts: list[Literal["embeddings", "positions"]]) -> None:
@@ -129,10 +141,11 @@ def freeze(student: PreTrainedModel, parts: list[Literal["embeddings", "position
             raise InputError("freeze: this student has no position embeddings to freeze")
 
 
-def card(options: DistillOptions, steps: int) -> str:
+def card(options: DistillOptions, steps: int, bare: bool = False) -> str:
     """Return a short model card; the released model's card has the scores as well."""
+    library, use = ("sentence-transformers", "sentence-similarity") if bare else CARD
     return (
-        "---\nlibrary_name: transformers\npipeline_tag: fill-mask\n---\n\n# A distilled student\n\n"
+        f"---\nlibrary_name: {library}\npipeline_tag: {use}\n---\n\n# A distilled student\n\n"
         f"Distilled in {steps:,} steps for {options.objective.in_words()}. "
         "`provenance.json` holds every setting, `history.jsonl` every loss.\n"
     )

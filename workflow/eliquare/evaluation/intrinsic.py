@@ -1,8 +1,11 @@
-"""Score a masked language model without labels: held-out text and minimal pairs.
+"""Score a model without fine-tuning: held-out text, minimal pairs, topics and retrieval.
 
     eliquare evaluation intrinsic --model FOLDER --system NAME --language sw --text held_out.txt \
-        --tasks '{"name": "sw-agreement", "kind": "minimal_pairs", "language": "sw", \
-        "test": "pairs.tsv", "text_column": "sen", "text_pair_column": "wrong_sen"}' --output O
+        --retrieval retrieval.tsv --output O --tasks '{"name": "sw-agreement", "language": "sw", \
+        "kind": "minimal_pairs", "test": "pairs.tsv", "text_column": "right", \
+        "text_pair_column": "wrong"}'
+
+What its embeddings tell of a text is scored in ``embed.py``.
 
 The score of a text is its pseudo-log-likelihood (Salazar et al. 2020), word by word: each token is
 predicted where it and the later tokens of its word are masked (PLL-word-l2r of Kauf and Ivanova
@@ -36,6 +39,7 @@ from eliquare import cli
 from eliquare.config.tasks import TaskData
 from eliquare.corpus import documents
 from eliquare.corpus.tokenization import SpecialTokens
+from eliquare.evaluation import data, embed
 from eliquare.evaluation.readers import numbered_lines, read
 from eliquare.io import InputError, atomic_write, why_unavailable, write_json
 from eliquare.models.loading import (
@@ -61,9 +65,12 @@ logger = logging.getLogger(__name__)
 
 
 class Task(TaskData):
-    """A file of minimal pairs."""
+    """A file of minimal pairs, or texts with labels."""
 
     name: str = Field(description="Name of the task.")
+    max_train_samples: int | None = Field(
+        None, ge=1, description="classification: texts of train at most, drawn for good."
+    )
 
 
 class IntrinsicOptions(cli.Options):
@@ -73,7 +80,12 @@ class IntrinsicOptions(cli.Options):
     system: str = Field(description="Name of the system, for the output.")
     language: str = Field(description="Code of the language, for the output.")
     text: Path = Field(description="Held-out text, a sentence per line.")
-    tasks: list[Task] = Field([], description="Files of minimal pairs, each as JSON.")
+    retrieval: Path | None = Field(
+        None, description="Table with the columns `query` and `text`: each query's own document."
+    )
+    tasks: list[Task] = Field(
+        [], description="Tasks of kind minimal_pairs or classification, each as JSON."
+    )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
     threads: int | None = Field(None, ge=1, description="Threads of the processor.")
     output: Path = Field(description="JSON file to write.")
@@ -96,19 +108,29 @@ class Masked(NamedTuple):
 
 
 def evaluate(options: IntrinsicOptions) -> None:
-    """Score a model on held-out text and minimal pairs, without fine-tuning."""
+    """Score a model on held-out text, minimal pairs, topics and retrieval, without fine-tuning."""
     quiet()
     if reason := why_unavailable(options.model):
         names = {"system": options.system, "language": options.language}
         with atomic_write(options.output) as partial:
             write_json(partial, {**names, "unavailable": reason})
         return
-    reasons = {task.name: why_unavailable(Path(task.test or "").parent) for task in options.tasks}
+    reasons = {
+        task.name: why_unavailable(Path(task.test or task.train or "").parent)
+        for task in options.tasks
+    }
+    of_pairs = [task.name for task in options.tasks if task.kind == "minimal_pairs"]
     pairs = {
         task.name: read_pairs(task, options.max_pairs)
         for task in options.tasks
-        if not reasons[task.name]
+        if task.name in of_pairs and not reasons[task.name]
     }
+    labelled = {
+        task.name: data.load(task, task.max_train_samples)
+        for task in options.tasks
+        if task.name not in of_pairs and not reasons[task.name]
+    }
+    queries = embed.read_pairs(options.retrieval) if options.retrieval else []
     texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
@@ -129,10 +151,10 @@ def evaluate(options: IntrinsicOptions) -> None:
         **measured["own"],
         "bits_per_character": None,
         "minimal_pairs": {
-            name: {"unavailable": reason, "pairs": 0, "accuracy": None}
-            if reason
+            name: {"unavailable": reasons[name], "pairs": 0, "accuracy": None}
+            if reasons[name]
             else {"pairs": len(pairs[name]), "accuracy": None}
-            for name, reason in reasons.items()
+            for name in of_pairs
         },
         "windowed_texts": 0,
         "remark": "",
@@ -149,6 +171,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         report["windowed_texts"] = scorer.windowed
         if scorer.windowed:
             logger.info("%d long texts were read in windows", scorer.windowed)
+    report["embeddings"] = embed.embeddings(options.model, model, labelled, queries)
     with atomic_write(options.output) as partial:
         write_json(partial, report)
 

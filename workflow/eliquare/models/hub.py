@@ -12,10 +12,12 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.model import Pooling
 from eliquare.io import Failure, InputError, atomic_dir, or_unavailable, provenance, write_json
 
 TERMS = ("README.md", "LICENSE*")
@@ -34,6 +36,11 @@ class FetchOptions(Options):
     any_model: bool = Field(
         False, description="Take models without an MLM head too; they cannot be teachers."
     )
+    pooling: Pooling | None = Field(
+        None, description="Of a sentence encoder, which has no MLM head: how it pools."
+    )
+    normalize: bool = Field(True, description="With pooling: embeddings have the length 1.")
+    prompts: dict[str, str] = Field({}, description="With pooling: texts before a text, as JSON.")
     allow_unavailable: bool = Field(
         False, description="Of a model that is not there, write why, and succeed."
     )
@@ -52,9 +59,11 @@ def fetch_available(options: FetchOptions) -> None:
         load_config,
         load_fast_tokenizer,
         load_masked_lm,
+        load_model,
         load_tokenizer,
         quiet,
     )
+    from eliquare.models.sentence import Sentence, copy_sentence_files, write_sentence
 
     quiet()
     is_folder = Path(options.model).is_dir()
@@ -77,8 +86,16 @@ def fetch_available(options: FetchOptions) -> None:
             load_config(source)
             load_fast_tokenizer(source)
             copy_files(source, FILES, partial)
+            copy_sentence_files(source, partial)
         else:
-            load_masked_lm(source).save_pretrained(partial)
+            model: Any
+            if options.pooling:
+                model = load_model(source, "float32").base_model
+                sentence = Sentence(options.pooling, options.normalize, options.prompts)
+                write_sentence(partial, sentence, model.config.hidden_size)
+            else:
+                model = load_masked_lm(source)
+            model.save_pretrained(partial)
             load_tokenizer(source).save_pretrained(partial)
             copy_files(source, TERMS, partial)
         write_json(partial / "provenance.json", provenance(settings, {"model": source}))

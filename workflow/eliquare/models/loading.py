@@ -210,9 +210,36 @@ def load_masked_lm(folder: str | Path) -> PreTrainedModel:
         names = read_json(Path(folder) / "config.json").get("architectures") or ["a bare encoder"]
         raise InputError(
             f"{folder}: {', '.join(names)} has no head for masked language modelling, so it cannot "
-            "teach; choose a model saved as …ForMaskedLM"
+            "teach; choose a model saved as …ForMaskedLM, or give the pooling of a sentence encoder"
         )
     return model
+
+
+def load_with_head(folder: str | Path) -> tuple[PreTrainedModel, bool]:
+    """Load a masked language model in float32; where no MLM head is stored, with a new one.
+
+    The weights of a new head are drawn from torch's generator.
+
+    Returns:
+        The model, and whether its head is new.
+
+    Raises:
+        InputError: as ``load_model``, or the architecture has no masked form.
+    """
+    model = load_model(folder, torch.float32)
+    if has_mlm_head(model):
+        return model, False
+    if automatic_class(model.config) is AutoModel:
+        raise InputError(
+            f"{folder}: {type(model).__name__} has no form with a head for masked language "
+            "modelling; choose a BERT, DistilBERT, RoBERTa, XLM-R or ModernBERT model"
+        )
+    complete: PreTrainedModel = AutoModelForMaskedLM.from_config(model.config, dtype=torch.float32)
+    # A pooler, which masked language models lack, is left behind.
+    complete.base_model.load_state_dict(model.state_dict(), strict=False)
+    complete.tie_weights()
+    complete.eval()
+    return complete, True
 
 
 def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool) -> PreTrainedModel:

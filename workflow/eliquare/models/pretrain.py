@@ -22,7 +22,7 @@ from eliquare.cli import version
 from eliquare.config.base import Problem
 from eliquare.config.model import HEADS, Shape
 from eliquare.config.objective import Weight
-from eliquare.models.loading import load_masked_lm, load_tokenizer
+from eliquare.models.loading import load_tokenizer, load_with_head
 from eliquare.training.data import load_data
 from eliquare.training.options import TrainingOptions, begin, locked_output
 from eliquare.training.outputs import Batch, outputs_at, positions_of, projection_of, unwrapped
@@ -78,7 +78,8 @@ def pretrain(options: PretrainOptions) -> None:
     begin(options)
     origin = options.provenance(options.inputs(), version("models", "pretrain"))
     if options.model:
-        model, tokenizer = load_masked_lm(options.model), load_tokenizer(options.model)
+        # An encoder gets a head, which is trained here.
+        (model, _), tokenizer = load_with_head(options.model), load_tokenizer(options.model)
     else:
         assert options.tokenizer
         tokenizer = load_tokenizer(options.tokenizer)

@@ -19,11 +19,12 @@ from eliquare.io import (
     read_json,
     write_json,
 )
+from eliquare.models.sentence import MODULES, copy_sentence_files
 from eliquare.reporting import results
 from eliquare.reporting.formats import render
 from eliquare.reporting.results import Experiment, OutputOptions
 from eliquare.reporting.sections import recipe
-from eliquare.reporting.tables import intrinsic, scores, sizes, speed
+from eliquare.reporting.tables import embeddings, intrinsic, scores, sizes, speed
 
 WRITTEN_HERE = ("README.md", "provenance.json")
 # Wikipedia codes that are no ISO 639 code, or that of another language.
@@ -67,23 +68,28 @@ def release(options: ReleaseOptions) -> None:
         for file in sorted(model.iterdir()):
             if file.is_file() and not file.name.startswith(".") and file.name not in WRITTEN_HERE:
                 link_or_copy(file.resolve(), folder / file.name)
+        copy_sentence_files(model, folder)
         (folder / "README.md").write_text(written, encoding="utf-8")
         write_json(folder / "provenance.json", {"release": named, **made})
 
 
 def check_loads(folder: Path) -> None:
-    """Raise InputError unless transformers alone loads the folder and fills a mask with it."""
+    """Raise InputError unless transformers alone loads the folder and makes something with it.
+
+    It fills a mask, or gives the states of a sentence encoder.
+    """
     from transformers import pipeline
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    what: Any = "feature-extraction" if (folder / MODULES).exists() else "fill-mask"
     try:
-        fill: Any = pipeline("fill-mask", model=str(folder), device="cpu")
-        fill(fill.tokenizer.mask_token)
+        pipe: Any = pipeline(what, model=str(folder), device="cpu")
+        pipe(pipe.tokenizer.mask_token)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder}: transformers cannot fill a mask with it ({reason})") from error
+        raise InputError(f"{folder}: transformers does no {what} with it ({reason})") from error
 
 
 def card(experiment: Experiment, student: str, language: str) -> str:
@@ -107,8 +113,11 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         teacher=teacher,
         iso=iso,
         base_model=root.model if root.source == "hub" else None,
+        encodes=experiment.settings.teachers[teacher].pooling is not None,
+        prompts=experiment.settings.teachers[teacher].prompts,
         scores=scores(experiment, tasks) if tasks else None,
         intrinsic=intrinsic(experiment, (name, teacher), [language]),
+        embeddings=embeddings(experiment, (name, teacher), [language]),
         sizes=sizes(experiment, benchmarks),
         speed=speed(experiment, benchmarks),
         tokens=max((row.get("tokens", 0) for row in history), default=None),

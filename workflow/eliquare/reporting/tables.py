@@ -44,6 +44,7 @@ def write_tables(options: OutputOptions) -> None:
         against_baseline(experiment),
         significance(experiment),
         intrinsic(experiment, experiment.systems, experiment.languages),
+        embeddings(experiment, experiment.systems, experiment.languages),
         by_vocabulary(experiment),
     )
     with_rows = [table for table in made if table.rows]
@@ -393,6 +394,45 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
         if task in sizes
     ]
     return tabulate(experiment, "intrinsic", records, columns, list(notes))
+
+
+def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[str]) -> Table:
+    """Topics and retrieval by frozen embeddings, and the share of the teacher's score that is kept.
+
+    A row for each language and system; the share is the mean over the language's columns.
+    """
+    tasks = experiment.paths.topics(languages)
+    records: list[dict[str, Any]] = []
+    heads: dict[str | None, str] = {}
+    notes: dict[str, None] = {}
+    for language, system in product(languages, systems):
+        reports = list(experiment.intrinsic(system, language).values())
+        if not reports or "embeddings" not in reports[0]:
+            continue
+        found = reports[0]["embeddings"]
+        record = {"language": language, "system": system, "pooling": found["pooling"]}
+        kept = []
+        for task in (*experiment.paths.topics([language]), None):
+            score = experiment.embedding_score(system, language, task)
+            if not score:
+                continue
+            heads[task] = f"{experiment.task_title(task)} (macro-F1)" if task else ""
+            teacher = experiment.embedding_score(experiment.teacher(system), language, task)
+            kept += [score.mean / teacher.mean] if teacher and teacher.mean else []
+            name = task or "retrieval"
+            record |= {
+                f"{name} cell": spread(experiment, score),
+                f"{name} {score.metric}": score.mean,
+                f"{name} deviation": score.deviation,
+            }
+        if found["retrieval"]:
+            size = "{pairs:,} queries, {documents:,} documents".format_map(found["retrieval"])
+            notes[f"Retrieval, {experiment.language(language)}: {size}."] = None
+        records.append(record | {"kept": statistics.fmean(kept) if kept else None})
+    columns = [(heads[task], f"{task} cell", "text") for task in tasks if task in heads]
+    columns += [("Retrieval (top 1)", "retrieval cell", "text")] if None in heads else []
+    columns += [("Of the teacher's", "kept", ".1%")] if any(r["kept"] for r in records) else []
+    return tabulate(experiment, "embeddings", records, columns, list(notes))
 
 
 def titled(title: str, pairs: int) -> str:

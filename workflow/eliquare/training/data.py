@@ -6,6 +6,7 @@ resume in the middle change neither.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -211,10 +212,24 @@ class MaskedCollator:
     """Collates (input_ids, labels) pairs: padded to the longest, with an attention mask.
 
     Each row holds one sequence, of one document.
+
+    Args:
+        pad_id: id of the padding token.
+        prompt: tokens that stand before each text, after the first special token.
+        longest: tokens that the model takes; with the prompt, a sequence is cut to it.
     """
 
-    def __init__(self, pad_id: int):
+    def __init__(self, pad_id: int, prompt: Sequence[int] = (), longest: int = sys.maxsize):
         self.pad_id = pad_id
+        self.prompt = np.asarray(prompt, dtype=np.int64)
+        self.longest = longest
+
+    def prompted(self, values: NDArray[np.int64], prompt: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a sequence with a prompt after its first token, cut before its last one."""
+        whole = np.concatenate([values[:1], prompt, values[1:]])
+        return (
+            whole if len(whole) <= self.longest else np.append(whole[: self.longest - 1], whole[-1])
+        )
 
     def __call__(self, items: Sequence[Masked]) -> Batch:
         """Return ``input_ids``, ``attention_mask`` and ``labels``, int64 ``[batch, length]``.
@@ -222,6 +237,12 @@ class MaskedCollator:
         Beside them ``masked`` and ``unmasked``: positions with a label, and the other real ones, as
         indices into the flattened ``[batch * length]``, so that no device is asked for them.
         """
+        if len(self.prompt):
+            no_labels = np.full_like(self.prompt, IGNORE_INDEX)
+            items = [
+                (self.prompted(ids, self.prompt), self.prompted(targets, no_labels))
+                for ids, targets in items
+            ]
         shape = (len(items), max(len(input_ids) for input_ids, _ in items))
         input_ids = np.full(shape, self.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
@@ -242,13 +263,16 @@ class MaskedCollator:
 
 
 def load_data(
-    options: TrainingOptions, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    options: TrainingOptions,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str = "",
 ) -> TrainingData:
-    """Return the sequences of a training with their masks.
+    """Return the sequences of a training with their masks, and a prompt before each if given.
 
     Raises:
         InputError: a folder is missing or damaged, was made with another tokenizer, or has a
-            sequence that is longer than the model takes.
+            sequence that is longer than the model takes; a prompt leaves no room for text.
     """
     require_same(options.sequences, len(tokenizer), tokenizer.name_or_path)
     train = MaskedDataset(
@@ -260,7 +284,15 @@ def load_data(
     )
     validation = ValidationDataset(open_sequences(options.masking / "validation.arrow"))
     check_lengths(model, train, validation)
-    return TrainingData(train, validation, MaskedCollator(tokenizer.pad_token_id))
+    limit = max_sequence_length(model)
+    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
+    if len(prompt_ids) > limit // 2:
+        raise InputError(
+            f"prompts: {prompt!r} has {len(prompt_ids):,} tokens, and the model takes {limit:,}; "
+            "give a shorter one"
+        )
+    collate = MaskedCollator(tokenizer.pad_token_id, prompt_ids, limit)
+    return TrainingData(train, validation, collate)
 
 
 def check_lengths(

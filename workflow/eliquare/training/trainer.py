@@ -35,6 +35,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from eliquare.config.objective import Weight
 from eliquare.io import Failure, Interrupted, atomic_dir, read_json, write_json
+from eliquare.models.sentence import Sentence, write_sentence
 from eliquare.training import checkpoint
 from eliquare.training.data import MicroBatchSampler, TrainingData
 from eliquare.training.options import TrainingOptions, training_arguments
@@ -401,12 +402,27 @@ class MaskedTrainer(transformers.Trainer):
             self._load_from_checkpoint(str(last / checkpoint.BEST))
 
     def save(
-        self, tokenizer: PreTrainedTokenizerBase, origin: Mapping[str, Any], card: str
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        origin: Mapping[str, Any],
+        card: str,
+        model: PreTrainedModel | None = None,
+        sentence: Sentence | None = None,
     ) -> None:
-        """Write the output, a complete model folder with its history; remove the checkpoints."""
-        output = self.options.output
+        """Write the output, a complete model folder with its history; remove the checkpoints.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            origin: the provenance of this training.
+            card: the model card.
+            model: what is saved, if not all of the model that was trained.
+            sentence: how it makes the embedding of a text, for a sentence encoder.
+        """
+        output, saved = self.options.output, model or self.plain_model
         with checkpoint.disk_full_is_a_failure(str(output)), atomic_dir(output) as folder:
-            self.plain_model.save_pretrained(folder)
+            saved.save_pretrained(folder)
+            if sentence:
+                write_sentence(folder, sentence, saved.config.hidden_size)
             tokenizer.save_pretrained(folder)
             checkpoint.write_history(folder, self.state.log_history)
             write_json(folder / "provenance.json", origin)

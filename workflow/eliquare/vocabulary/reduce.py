@@ -33,6 +33,7 @@ from eliquare.models.loading import (
     quiet,
     vocabulary_tensors,
 )
+from eliquare.models.sentence import copy_sentence_files
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.select import complete, describe_reasons, read_vocabulary, write_vocabulary
 from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
@@ -117,6 +118,7 @@ def reduce(options: ReduceOptions) -> None:
         del tokenizer, description, reduced
         write_vocabulary(partial / "vocabulary.csv", completed, tokens)
         reduce_weights(folder, kept, partial)
+        copy_sentence_files(folder, partial)
         if options.sample is None:
             head = has_mlm_head(load_model(partial))
         else:

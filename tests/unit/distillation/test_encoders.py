@@ -1,0 +1,181 @@
+"""Sentence encoders as teachers: their students, the terms on embeddings, prompts."""
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
+
+import objective_models
+import trainings
+from eliquare.config.objective import Objective
+from eliquare.distillation import losses
+from eliquare.distillation.objective import Distillation, Teacher, mean_similarity
+from eliquare.io import InputError
+from eliquare.models.loading import load_masked_lm, load_model, load_tokenizer
+from eliquare.models.sentence import Sentence, read_sentence, write_sentence
+from eliquare.training.data import MaskedCollator, load_data
+
+SENTENCE = Sentence("mean", True, {"query": "ba: ", "passage": "ko lu: "})
+
+
+@pytest.fixture(scope="module")
+def encoder(world, tmp_path_factory):
+    """A sentence encoder: no head, mean pooling, prompts."""
+    folder = tmp_path_factory.mktemp("encoder")
+    model = load_model(trainings.write_model(world.tokenizer, folder / "whole")).base_model
+    model.save_pretrained(folder / "encoder")
+    load_tokenizer(folder / "whole").save_pretrained(folder / "encoder")
+    write_sentence(folder / "encoder", SENTENCE, model.config.hidden_size)
+    return folder / "encoder"
+
+
+def distilled(world, encoder, output, **changes):
+    changes = {"start_from": None, "num_hidden_layers": 2, "initialization": "even"} | changes
+    return world.distill(output, student=encoder, teachers=[encoder], **changes)
+
+
+@pytest.mark.parametrize("preset", ["sentence", "tinybert", "minilm"])
+def test_a_student_of_an_encoder_is_an_encoder(world, encoder, tmp_path, preset):
+    objective = {"preset": preset} | ({"relations": {"heads": 4}} if preset == "minilm" else {})
+    student = distilled(world, encoder, tmp_path / "student", objective=objective)
+    assert read_sentence(student) == SENTENCE
+    loaded = SentenceTransformer(str(student), device="cpu")
+    assert loaded.encode(["ba ko", "lu"]).shape == (2, 32)
+    assert AutoModel.from_pretrained(student).config.architectures == ["BertModel"]
+    with pytest.raises(InputError, match="no head for masked language modelling"):
+        load_masked_lm(student)
+    history = [line for line in trainings.history_of(student) if "eval_loss" in line]
+    assert history[-1]["eval_loss"] < history[0]["eval_loss"]
+
+
+def test_with_mlm_the_student_gets_a_head_of_its_own(world, encoder, tmp_path):
+    objective = {"preset": "sentence", "mlm": 1.0}
+    student = distilled(world, encoder, tmp_path / "student", objective=objective)
+    load_masked_lm(student)
+    SentenceTransformer(str(student), device="cpu").encode(["ba"])
+
+
+def test_a_narrow_student_learns_through_a_projection(world, encoder, tmp_path):
+    shape = {"hidden_size": 16, "num_attention_heads": 4, "initialization": "blank"}
+    objective = {"preset": "sentence", "sentence_mse": 1.0, "similarity": 1.0}
+    student = distilled(world, encoder, tmp_path / "student", objective=objective, **shape)
+    assert SentenceTransformer(str(student), device="cpu").encode(["ba"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("term", ["kl", "mse"])
+def test_an_encoder_predicts_no_tokens(world, encoder, tmp_path, term):
+    objective = {"preset": "none", term: 1.0}
+    with pytest.raises(InputError, match=f"{term}: .* predicts no tokens"):
+        distilled(world, encoder, tmp_path / "student", objective=objective)
+
+
+def test_embeddings_need_a_pooling(world, tmp_path):
+    with pytest.raises(InputError, match="sentence_cosine: the teacher does not say"):
+        world.distill(tmp_path / "student", objective={"preset": "sentence"})
+
+
+def test_adapting_an_encoder_trains_a_head(world, encoder, tmp_path):
+    adapted = world.pretrain(tmp_path / "adapted", model=encoder)
+    load_masked_lm(adapted)
+    losses_seen = [
+        line["eval_loss"] for line in trainings.history_of(adapted) if "eval_loss" in line
+    ]
+    assert losses_seen[-1] < losses_seen[0]
+
+
+def objective_of(terms, student=None, teacher=None, sentence=SENTENCE):
+    student = student or objective_models.make(seed=1)
+    teacher = teacher or objective_models.make(seed=2)
+    torch.manual_seed(5)
+    objective = Objective.model_validate({"preset": "none"} | terms)
+    return Distillation(student, [Teacher(teacher, predicts=False)], objective, sentence), student
+
+
+def plain_embeddings(model, batch):
+    """Return the mean of the last states of the text without masks."""
+    ids = torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
+    mask = batch["attention_mask"]
+    states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("name", ["sentence_cosine", "sentence_mse", "similarity"])
+def test_terms_on_embeddings_equal_a_plain_computation(name):
+    teacher = objective_models.make(seed=2)
+    objective, student = objective_of({name: 1.0}, teacher=teacher)
+    batch = objective_models.make_batch()
+    count = objective.counts(batch)[name]
+    found = objective(student, batch, {name: 1.0})
+    own, other = (F.normalize(plain_embeddings(each, batch), dim=-1) for each in (student, teacher))
+    expected = {
+        "sentence_cosine": (1 - (own * other).sum(-1)).sum(),
+        "sentence_mse": ((own - other) ** 2).sum(),
+        "similarity": ((own @ own.mT - other @ other.mT) ** 2).sum(),
+    }[name]
+    # Embeddings are pooled in float32.
+    torch.testing.assert_close(found.sums[name], expected.float(), rtol=1e-4, atol=1e-5)
+    assert count == (6 if name == "similarity" else 3)
+    found.loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters())
+
+
+def test_with_a_term_on_predictions_the_text_is_masked():
+    objective, _ = objective_of({"mlm": 1.0, "sentence_cosine": 1.0})
+    assert not objective.unmasked
+    assert objective_of({"sentence_cosine": 1.0})[0].unmasked
+    assert not objective_of({"cosine": 1.0}, sentence=None)[0].unmasked
+
+
+def test_similarities_of_one_text_are_nothing():
+    states = torch.randn(1, 8)
+    assert losses.similarity(states, -states) == 0
+
+
+def test_prompts_stand_before_each_text(world, encoder, tmp_path):
+    options = world.options(tmp_path / "out", student=encoder)
+    model, tokenizer = load_model(encoder), load_tokenizer(encoder)
+    plain = load_data(options, model, tokenizer)
+    prompted = load_data(options, model, tokenizer, "ko lu: ")
+    prompt = tokenizer.encode("ko lu: ", add_special_tokens=False)
+    batches = [data.collate(data.train.__getitems__(range(4))) for data in (plain, prompted)]
+    before, after = (batch["input_ids"] for batch in batches)
+    size = len(prompt)
+    assert after[:, 1 : 1 + size].tolist() == [prompt] * 4
+    assert torch.equal(after[:, 0], before[:, 0])
+    assert torch.equal(after[:, 1 + size :], before[:, 1 : after.shape[1] - size])
+    assert (batches[1]["labels"][:, 1 : 1 + size] == -100).all()
+
+
+def test_a_long_text_is_cut_before_its_last_token():
+    collate = MaskedCollator(0, prompt=[7, 8], longest=5)
+    ids = torch.tensor([1, 4, 5, 6, 2]).numpy()
+    batch = collate([(ids, ids)])
+    assert batch["input_ids"].tolist() == [[1, 7, 8, 4, 2]]
+    assert batch["labels"].tolist() == [[1, -100, -100, 4, 2]]
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(world, encoder, tmp_path):
+    options = world.options(tmp_path / "out", student=encoder)
+    with pytest.raises(InputError, match=r"prompts: .* has \d+ tokens, and the model takes 64"):
+        load_data(options, load_model(encoder), load_tokenizer(encoder), "ba ko " * 40)
+
+
+def test_embeddings_that_are_all_alike_are_said(world, encoder, tmp_path, caplog):
+    model = load_model(encoder)
+    with torch.no_grad():
+        last = model.encoder.layer[-1].output.LayerNorm
+        last.weight.mul_(0.01)
+        last.bias.fill_(1.0)
+    alike = tmp_path / "alike"
+    model.save_pretrained(alike)
+    load_tokenizer(encoder).save_pretrained(alike)
+    write_sentence(alike, SENTENCE, 32)
+    with caplog.at_level(logging.WARNING):
+        distilled(world, alike, tmp_path / "student", objective={"preset": "sentence"})
+    assert "nearly alike" in caplog.text
+    batch = objective_models.make_batch()
+    other = objective_models.make(seed=4)
+    assert mean_similarity(other, batch, SENTENCE) < 0.9

@@ -1,0 +1,131 @@
+"""Frozen embeddings: made in batches as one by one, scored on topics and retrieval."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+import trainings
+from eliquare.evaluation import data, embed, intrinsic
+from eliquare.evaluation.embed import retrieval, topics
+from eliquare.evaluation.readers import Example
+from eliquare.io import InputError, read_json
+from eliquare.models.loading import load_model, load_tokenizer
+from eliquare.models.sentence import Sentence, write_sentence
+
+PROMPTS = {"query": "ba: ", "passage": "ko: "}
+
+
+@pytest.fixture(scope="module")
+def encoder(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    whole = trainings.write_model(world.tokenizer, folder / "whole")
+    load_model(whole).base_model.save_pretrained(folder / "encoder")
+    load_tokenizer(whole).save_pretrained(folder / "encoder")
+    write_sentence(folder / "encoder", Sentence("mean", True, PROMPTS), 32)
+    return folder / "encoder"
+
+
+def loaded_from(folder):
+    return embed.Encoder(folder, load_model(folder))
+
+
+def texts_of(labels):
+    """Return texts whose label is their word."""
+    return [
+        Example((" ".join([word] * (1 + number % 5)),), (word,), "made", (number,))
+        for number, word in enumerate(labels)
+    ]
+
+
+def splits_of(*sizes):
+    words = ("ba", "ko", "lu")
+    parts = [texts_of([words[n % 3] for n in range(size)]) for size in sizes]
+    return data.Splits(*parts, list(words))
+
+
+def test_in_batches_as_one_by_one(encoder):
+    loaded = loaded_from(encoder)
+    texts = ["ba ko lu", "ko", "lu ba " * 30, "ti"]
+    together = loaded.embed(texts, "ko: ")
+    alone = np.concatenate([loaded.embed([text], "ko: ") for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.linalg.norm(together, axis=1) == pytest.approx([1] * 4, abs=1e-5)
+    assert not np.allclose(together, loaded.embed(texts), atol=1e-2)
+
+
+def test_topics_that_are_words_are_told(encoder):
+    found = topics(loaded_from(encoder), splits_of(60, 30, 30))
+    assert found["test"] == {"accuracy": 1.0, "macro_f1": 1.0}
+    assert found["texts"] == [60, 30, 30]
+
+
+def test_labels_that_mean_nothing_are_not_told(encoder):
+    splits = splits_of(60, 30, 30)
+    generator = np.random.default_rng(1)
+    shuffled = [
+        [
+            each._replace(labels=(str(label),))
+            for each, label in zip(
+                part, generator.permutation([each.labels[0] for each in part]), strict=True
+            )
+        ]
+        for part in splits[:3]
+    ]
+    found = topics(loaded_from(encoder), data.Splits(*shuffled, splits.labels))
+    assert found["test"]["accuracy"] < 0.7
+
+
+def test_a_query_finds_its_own_text(encoder, monkeypatch):
+    loaded = loaded_from(encoder)
+    pairs = [(text, text) for text in ("ba ko", "lu", "ti ti ba", "ko lu ko lu")]
+    monkeypatch.setattr(loaded, "sentence", loaded.sentence._replace(prompts={}))
+    found = retrieval(loaded, pairs)
+    whole = {"pairs": 4, "documents": 4, "top_1": 1.0, "mean_reciprocal_rank": 1.0}
+    assert found == whole | {"ranks": [1, 1, 1, 1]}
+
+
+def test_embeddings_that_are_all_the_same_find_nothing(encoder, monkeypatch):
+    loaded = loaded_from(encoder)
+    monkeypatch.setattr(loaded, "embed", lambda texts, prompt="": np.ones((len(texts), 4)))
+    found = retrieval(loaded, [("a", "b"), ("c", "d")])
+    assert found["top_1"] == 0
+    assert found["mean_reciprocal_rank"] == 0.5
+
+
+def test_the_stage_writes_both(encoder, tmp_path):
+    files = {}
+    for split, size in (("train", 30), ("validation", 12), ("test", 12)):
+        files[split] = str(tmp_path / f"{split}.tsv")
+        with open(files[split], "w") as file:
+            rows = csv.writer(file, delimiter="\t")
+            rows.writerow(["text", "label"])
+            rows.writerows([each.texts[0], each.labels[0]] for each in splits_of(size, 3, 3).train)
+    (tmp_path / "text.txt").write_text("ba ko lu\n")
+    (tmp_path / "pairs.tsv").write_text("query\ttext\nba ko\tba ko lu\nti\tti ti lu\n")
+    task = {"name": "words", "kind": "classification", "language": "qaa", **files}
+    paths = {"text": tmp_path / "text.txt", "retrieval": tmp_path / "pairs.tsv"}
+    options = {"model": encoder, "system": "s", "language": "qaa", "output": tmp_path / "o.json"}
+    intrinsic.evaluate(intrinsic.IntrinsicOptions(tasks=[task], **paths, **options))
+    report = read_json(tmp_path / "o.json")
+    assert report["bits_per_character"] is None
+    assert report["embeddings"]["said_by_model"] is True
+    assert report["embeddings"]["topics"]["words"]["test"]["accuracy"] == 1
+    assert report["embeddings"]["topics"]["words"]["predicted"] == ["ba", "ko", "lu"] * 4
+    assert report["embeddings"]["retrieval"]["pairs"] == 2
+
+
+def test_another_model_gives_the_mean_of_its_states(world):
+    loaded = loaded_from(world.teacher)
+    assert not loaded.said_by_model
+    batch = load_tokenizer(world.teacher)("ba ko", return_tensors="pt")
+    with torch.no_grad():
+        states = load_model(world.teacher).base_model(**batch).last_hidden_state
+    np.testing.assert_allclose(loaded.embed(["ba ko"]), states.mean(1), atol=1e-5)
+
+
+def test_one_pair_is_no_choice(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("query\ttext\na\tb\n")
+    with pytest.raises(InputError, match="1 pair; expected two or more"):
+        embed.read_pairs(tmp_path / "pairs.tsv")

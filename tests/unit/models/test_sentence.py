@@ -1,0 +1,107 @@
+"""What makes a sentence encoder: written, read and loaded by sentence-transformers alike."""
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+import trainings
+from eliquare.io import InputError, read_json, write_json
+from eliquare.models.hub import FetchOptions, fetch
+from eliquare.models.loading import load_model, load_tokenizer
+from eliquare.models.sentence import POOLINGS, Sentence, read_sentence, write_sentence
+from eliquare.vocabulary.reduce import ReduceOptions, reduce
+
+TEXTS = ["ba ko lu ti", "ba", "ko lu ba ba ti ko"]
+
+
+@pytest.fixture(scope="module")
+def encoder(world, tmp_path_factory):
+    """A bare encoder, without a head and without a word on pooling."""
+    folder = tmp_path_factory.mktemp("encoder")
+    trainings.write_model(world.tokenizer, folder / "with-head")
+    load_model(folder / "with-head").base_model.save_pretrained(folder / "bare")
+    load_tokenizer(folder / "with-head").save_pretrained(folder / "bare")
+    return folder / "bare"
+
+
+def fetched(encoder, output, **options):
+    fetch(FetchOptions(model=str(encoder), output=output, **options))
+    return output
+
+
+def embeddings(folder, texts):
+    """Return what this project makes of texts."""
+    sentence, tokenizer = read_sentence(folder), load_tokenizer(folder)
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = load_model(folder, torch.float32)(**batch).last_hidden_state
+    return sentence.pool(states, batch["attention_mask"]).numpy()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_sentence_transformers_makes_the_same_embeddings(encoder, tmp_path, pooling, normalize):
+    prompts = {"query": "ti: ", "passage": "lu: "}
+    options = {"pooling": pooling, "normalize": normalize, "prompts": prompts}
+    folder = fetched(encoder, tmp_path / "model", **options)
+    loaded = SentenceTransformer(str(folder), device="cpu")
+    found = loaded.encode(TEXTS)
+    np.testing.assert_allclose(found, embeddings(folder, TEXTS), atol=1e-5)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5) == normalize
+    asked = loaded.encode(TEXTS, prompt_name="query")
+    with_prompt = embeddings(folder, [f"ti: {text}" for text in TEXTS])
+    np.testing.assert_allclose(asked, with_prompt, atol=1e-5)
+    assert read_sentence(folder).training_prompt == "lu: "
+
+
+def test_what_is_written_is_read(tmp_path):
+    sentence = Sentence("cls", False, {"passage": "p: "}, "passage", 128)
+    write_sentence(tmp_path, sentence, 16)
+    assert read_sentence(tmp_path) == sentence
+
+
+def test_a_folder_that_says_nothing(encoder):
+    assert read_sentence(encoder) is None
+
+
+def test_the_form_of_newer_releases_is_read(tmp_path):
+    write_sentence(tmp_path, Sentence("mean"), 16)
+    write_json(tmp_path / "1_Pooling/config.json", {"pooling_mode": "cls"})
+    assert read_sentence(tmp_path).pooling == "cls"
+
+
+def test_a_module_after_the_pooling_is_refused(tmp_path):
+    write_sentence(tmp_path, Sentence("cls"), 16)
+    modules = read_json(tmp_path / "modules.json")
+    dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+    write_json(tmp_path / "modules.json", [*modules, dense])
+    with pytest.raises(InputError, match=r"modules\.json: the module Dense"):
+        read_sentence(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"pooling_mode_lasttoken": True}, {"pooling_mode": "weightedmean"}]
+)
+def test_a_pooling_that_is_not_known_is_refused(tmp_path, said):
+    write_sentence(tmp_path, Sentence("mean"), 16)
+    write_json(tmp_path / "1_Pooling/config.json", said)
+    with pytest.raises(InputError, match="expected one pooling of mean, cls, max"):
+        read_sentence(tmp_path)
+
+
+def test_an_encoder_without_its_pooling_is_no_teacher(encoder, tmp_path):
+    with pytest.raises(InputError, match="give the pooling of a sentence encoder"):
+        fetched(encoder, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_reduced_encoder_is_one_too(encoder, tmp_path):
+    folder = fetched(encoder, tmp_path / "model", pooling="mean")
+    tokens = [token for token in load_tokenizer(folder).get_vocab() if len(token) < 4]
+    (tmp_path / "tokens.txt").write_text("\n".join(tokens))
+    (tmp_path / "sample.txt").write_text("\n".join(TEXTS))
+    options = {"vocabulary": tmp_path / "tokens.txt", "sample": tmp_path / "sample.txt"}
+    reduce(ReduceOptions(model=str(folder), output=tmp_path / "reduced", **options))
+    assert read_sentence(tmp_path / "reduced") == read_sentence(folder)
+    SentenceTransformer(str(tmp_path / "reduced"), device="cpu").encode(TEXTS)

@@ -1,0 +1,179 @@
+"""Score the embeddings of texts as they are, without fine-tuning: topics, and retrieval.
+
+Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
+all of train, its regularization chosen on validation. Retrieval: each query's nearest document by
+cosine.
+
+A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
+taken, which ``pooling`` says. Prompts: that of `query` before queries, the last one (`passage`)
+before all other texts.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel
+
+from eliquare.evaluation import data, readers
+from eliquare.io import InputError
+from eliquare.models.loading import load_fast_tokenizer, max_sequence_length
+from eliquare.models.sentence import Sentence, read_sentence
+
+LONGEST_INPUT = 512
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+# How strong the regularization of the classifier is at most and at least, chosen on validation.
+INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+MEAN_OF_STATES = Sentence("mean", normalize=False)
+
+Embeddings = NDArray[np.float32]
+
+
+def embeddings(
+    folder: Path,
+    model: PreTrainedModel,
+    tasks: Mapping[str, data.Splits],
+    pairs: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
+    """Return how well a model's embeddings tell topics, and find the document of a query.
+
+    Args:
+        folder: The model's folder, with its tokenizer and how it makes embeddings.
+        model: The model.
+        tasks: Texts with labels, by name.
+        pairs: Queries, each with its own document; none to leave retrieval out.
+    """
+    encoder = Encoder(folder, model)
+    return {
+        "pooling": encoder.sentence.pooling,
+        "said_by_model": encoder.said_by_model,
+        "topics": {name: topics(encoder, splits) for name, splits in tasks.items()},
+        "retrieval": retrieval(encoder, pairs) if pairs else None,
+    }
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Return (query, document) of each line of a table."""
+    with readers.reported_together(path) as report:
+        rows = [row for _, row in readers.table_rows(path, report, ["query", "text"])]
+    pairs = [(row["query"], row["text"]) for row in rows]
+    if len(pairs) == 1:
+        raise InputError(f"{path}: 1 pair; expected two or more to choose among, or none")
+    return pairs
+
+
+class Encoder:
+    """A model that makes embeddings of texts.
+
+    Attributes:
+        sentence: how it makes them.
+        said_by_model: whether the model's folder says so.
+    """
+
+    def __init__(self, folder: Path, model: PreTrainedModel) -> None:
+        said = read_sentence(folder)
+        self.sentence, self.said_by_model = said or MEAN_OF_STATES, said is not None
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Any = model.base_model.to(self.device).eval()
+        self.tokenizer = load_fast_tokenizer(folder)
+        self.longest = min(
+            max_sequence_length(model), self.sentence.max_length or LONGEST_INPUT, LONGEST_INPUT
+        )
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], prompt: str = "") -> Embeddings:
+        """Return the embeddings ``[texts, width]``, batched by length."""
+        inputs = self.tokenizer(
+            [prompt + text for text in texts], truncation=True, max_length=self.longest
+        )["input_ids"]
+        order = sorted(range(len(texts)), key=lambda number: -len(inputs[number]))
+        found = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
+        start = 0
+        while start < len(order):
+            size = max(TOKENS_PER_BATCH[self.device] // len(inputs[order[start]]), 1)
+            rows = order[start : start + size]
+            batch = self.tokenizer.pad(
+                {"input_ids": [inputs[row] for row in rows]}, return_tensors="pt"
+            ).to(self.device)
+            mask = batch["attention_mask"]
+            states = self.model(input_ids=batch["input_ids"], attention_mask=mask)
+            found[rows] = self.sentence.pool(states.last_hidden_state, mask).cpu().numpy()
+            start += size
+        return found
+
+
+def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
+    """Return how well a logistic regression on frozen embeddings tells the labels of texts.
+
+    ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is what was chosen
+    on validation; ``labels`` and ``predicted`` are of the test texts, in their order.
+    """
+    prompt = encoder.sentence.training_prompt
+    vectors = [
+        encoder.embed(["\n".join(each.texts) for each in part], prompt) for part in splits[:3]
+    ]
+    labels = [[each.labels[0] for each in part] for part in splits[:3]]
+    tried = {}
+    for strength in INVERSE_STRENGTHS:
+        classifier = make_pipeline(
+            StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=0)
+        ).fit(vectors[0], labels[0])
+        tried[strength] = (measured(classifier.predict(vectors[1]), labels[1]), classifier)
+    # Of equals, the simplest.
+    chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0]["macro_f1"], -each))
+    validation, classifier = tried[chosen]
+    predicted = classifier.predict(vectors[2]).tolist()
+    return {
+        "inverse_strength": chosen,
+        "texts": [len(part) for part in splits[:3]],
+        "validation": validation,
+        "test": measured(predicted, labels[2]),
+        "labels": labels[2],
+        "predicted": predicted,
+    }
+
+
+def measured(predicted: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+    """Return accuracy and macro F1."""
+    return {
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+    }
+
+
+def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return how often a query's own document is the nearest, and the mean reciprocal rank.
+
+    A document with the same text as the right one is right too. ``ranks`` are of the right
+    documents, from 1, in the order of the queries.
+    """
+    prompts = encoder.sentence.prompts
+    queries = encoder.embed([query for query, _ in pairs], prompts.get("query", ""))
+    texts = list(dict.fromkeys(text for _, text in pairs))
+    documents = encoder.embed(texts, encoder.sentence.training_prompt)
+    similarity = of_length_1(queries) @ of_length_1(documents).T
+    right = np.array([texts.index(text) for _, text in pairs])
+    own = similarity[np.arange(len(pairs)), right]
+    # A tie is a rank lower: a model that says the same of all texts finds nothing.
+    ranks = (similarity >= own[:, None]).sum(1)
+    return {
+        "pairs": len(pairs),
+        "documents": len(texts),
+        "top_1": float((ranks == 1).mean()),
+        "mean_reciprocal_rank": float((1 / ranks).mean()),
+        "ranks": ranks.tolist(),
+    }
+
+
+def of_length_1(vectors: Embeddings) -> Embeddings:
+    """Return vectors divided by their length."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Embeddings = vectors / length.clip(1e-12)
+    return scaled

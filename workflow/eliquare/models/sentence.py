@@ -1,0 +1,148 @@
+"""What makes a sentence encoder of a model: pooling, normalization, prompts.
+
+A model folder carries them in the files of sentence-transformers (``modules.json`` and what it
+names), so that ``SentenceTransformer(folder)`` loads the model. They stay through fetching,
+reducing and distilling; a model without them gives states of tokens alone.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+
+from eliquare.config.model import Pooling
+from eliquare.io import InputError, read_json, write_json
+
+POOLINGS = get_args(Pooling)
+MODULES = "modules.json"
+PROMPTS = "config_sentence_transformers.json"
+LENGTH = "sentence_bert_config.json"
+POOLING_FOLDER, NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
+PACKAGE = "sentence_transformers.models"
+_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+}
+
+
+class Sentence(NamedTuple):
+    """How states of tokens become the embedding of a text.
+
+    Attributes:
+        pooling: the mean or the maximum over the tokens, or the state of the first one.
+        normalize: whether embeddings have the length 1.
+        prompts: what is put before a text, by purpose, as ``{"query": "query: "}``.
+        prompt: the purpose that is meant where none is named.
+        max_length: longest input in tokens, if it is less than the model takes.
+    """
+
+    pooling: Pooling
+    normalize: bool = True
+    prompts: Mapping[str, str] = {}
+    prompt: str | None = None
+    max_length: int | None = None
+
+    @property
+    def training_prompt(self) -> str:
+        """What stands before the texts of a training: the last of the prompts."""
+        return list(self.prompts.values())[-1] if self.prompts else ""
+
+    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings ``[texts, width]`` in float32.
+
+        Args:
+            states: last hidden states, ``[texts, length, width]``.
+            mask: 1 at real tokens, ``[texts, length]``.
+        """
+        states = states.float()
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            real = mask.unsqueeze(-1).bool()
+            if self.pooling == "max":
+                pooled = states.masked_fill(~real, -torch.inf).amax(1)
+            else:
+                pooled = (states * real).sum(1) / real.sum(1).clamp(min=1)
+        return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+
+def read_sentence(folder: str | Path) -> Sentence | None:
+    """Return what a folder says of sentences; None where it says nothing.
+
+    Raises:
+        InputError: it has a module or a pooling that is not known here.
+    """
+    folder = Path(folder)
+    if not (folder / MODULES).exists():
+        return None
+    kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / MODULES)}
+    if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
+        raise InputError(
+            f"{folder / MODULES}: the module {unknown[0]} comes after the pooling, and a student "
+            "would lack it; take a model of Transformer, Pooling and Normalize, or name its "
+            "pooling in `pooling` to leave that module out"
+        )
+    file = folder / kinds.get("Pooling", POOLING_FOLDER) / "config.json"
+    said = read_json(file)
+    given = [said["pooling_mode"]] if "pooling_mode" in said else []
+    given += [name for name, key in _KEYS.items() if said.get(key)]
+    others = [key for key in said if key.startswith("pooling_mode_") and said[key] is True]
+    if len({*given}) != 1 or given[0] not in POOLINGS or {*others} - {*_KEYS.values()}:
+        raise InputError(f"{file}: expected one pooling of {', '.join(POOLINGS)}")
+    prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).exists() else {}
+    length = read_json(folder / LENGTH) if (folder / LENGTH).exists() else {}
+    return Sentence(
+        given[0],
+        "Normalize" in kinds,
+        {name: text for name, text in prompts.get("prompts", {}).items() if text},
+        prompts.get("default_prompt_name"),
+        length.get("max_seq_length"),
+    )
+
+
+def copy_sentence_files(source: Path, target: Path) -> None:
+    """Copy what a folder says of sentences as it is, modules that are not known here included.
+
+    A file that is in ``target`` already stays.
+    """
+    if not (source / MODULES).exists():
+        return
+    for name in (MODULES, PROMPTS, LENGTH):
+        if (source / name).exists() and not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
+    for module in read_json(source / MODULES):
+        path = str(module["path"])
+        if path and Path(path).name == path and (source / path).is_dir():
+            shutil.copytree(source / path, target / path)
+
+
+def write_sentence(folder: Path, sentence: Sentence, width: int) -> None:
+    """Write what ``SentenceTransformer(folder)`` reads, for embeddings of a width."""
+    modules = [("Transformer", ""), ("Pooling", POOLING_FOLDER)]
+    if sentence.normalize:
+        modules.append(("Normalize", NORMALIZE_FOLDER))
+    described = [
+        {"idx": number, "name": str(number), "path": path, "type": f"{PACKAGE}.{kind}"}
+        for number, (kind, path) in enumerate(modules)
+    ]
+    write_json(folder / MODULES, described)
+    (folder / POOLING_FOLDER).mkdir(exist_ok=True)
+    flags = {key: name == sentence.pooling for name, key in _KEYS.items()}
+    write_json(
+        folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": width, **flags}
+    )
+    if sentence.normalize:
+        (folder / NORMALIZE_FOLDER).mkdir(exist_ok=True)
+    write_json(
+        folder / PROMPTS,
+        {
+            "prompts": dict(sentence.prompts),
+            "default_prompt_name": sentence.prompt,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    write_json(folder / LENGTH, {"max_seq_length": sentence.max_length, "do_lower_case": False})
