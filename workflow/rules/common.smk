@@ -111,10 +111,10 @@ def execution(training, resources):
 
     On a cluster it saves its state and ends by itself two minutes before its job's time is over.
     """
-    words = f"{options.execution(training)} --threads {training.threads}"
+    words = [*options.execution(training), "--threads", training.threads]
     # Before the inputs are there, the time is not known.
     if LONGEST_JOB and isinstance(resources.runtime, int):
-        words += f" --max-minutes {max(resources.runtime - 2, 1)}"
+        words += ["--max-minutes", max(resources.runtime - 2, 1)]
     return words
 
 
@@ -147,7 +147,7 @@ def filter_of(wildcards):
     """Return the options of the documents that are dropped."""
     corpus = corpus_of(wildcards)
     identify = {"identify": wildcards.corpus if corpus.identify else None}
-    return f"{options.words(corpus, DocumentFilter)} {options.words(identify)}".strip()
+    return options.words(corpus, DocumentFilter) + options.words(identify)
 
 
 def sampling_of(wildcards):
@@ -231,7 +231,7 @@ def source_of(entry):
 
 def teacher_source(wildcards):
     teacher = settings.teachers[wildcards.teacher]
-    return f"{source_of(teacher)} {options.sentence(teacher)}".strip()
+    return source_of(teacher) + options.sentence(teacher)
 
 
 def teacher_training(wildcards):

@@ -40,8 +40,8 @@ rule tables:
     message:
         "Write the tables"
     shell:
-        "python -m eliquare reporting tables --settings {input.settings}"
-        " --results results --output {output} > {log} 2>&1"
+        "python -m eliquare reporting tables --settings {input.settings:q}"
+        " --results results --output {output:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -69,8 +69,8 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m eliquare reporting figures --settings {input.settings}"
-        " --results results --output {output} > {log} 2>&1"
+        "python -m eliquare reporting figures --settings {input.settings:q}"
+        " --results results --output {output:q} > {log:q} 2>&1"
 
 
 rule release:
@@ -93,9 +93,9 @@ rule release:
     message:
         "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
-        "python -m eliquare reporting release --settings {input.settings}"
-        " --results results --system {wildcards.student}"
-        " --language {wildcards.language} --model {input.model} --output {output} > {log} 2>&1"
+        "python -m eliquare reporting release --settings {input.settings:q}"
+        " --results results --system {wildcards.student:q}"
+        " --language {wildcards.language:q} --model {input.model:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -122,6 +122,6 @@ rule report:
     message:
         "Write the report"
     shell:
-        "python -m eliquare reporting report --settings {input.settings}"
-        " --results results --tables {input.tables} --figures {input.figures}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare reporting report --settings {input.settings:q}"
+        " --results results --tables {input.tables:q} --figures {input.figures:q}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -39,9 +39,12 @@ CorpusName = Annotated[
 ExperimentName = Annotated[
     str, matching(r"^[a-z0-9][a-z0-9_-]*$", "a name of small letters, digits, '_' and '-'")
 ]
-# Control characters, line ends of all kinds, and the "{" that Snakemake takes for a wildcard.
+# Control characters and line ends of all kinds.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-Line = Annotated[str, matching(rf"^[^{_CONTROL}]*$", "text on one line")]
+_LINE = rf"[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*"
+Line = Annotated[str, matching(f"^{_LINE}$", "text on one line")]
+Label = Annotated[str, matching(f"^({_LINE})?$", "text on one line, or nothing")]
+# Snakemake takes "{" in a path for a wildcard.
 FilePath = Annotated[
     str, matching(rf"^[^{_CONTROL}{{}}]+$", "a path on one line, without '{' and '}'")
 ]

@@ -18,6 +18,7 @@ from eliquare.config.base import (
     Date,
     ExperimentName,
     FilePath,
+    Label,
     Line,
     Name,
     Once,
@@ -86,7 +87,7 @@ class Corpus(DocumentFilter, Sourced):
 class Language(Settings):
     """One language."""
 
-    name: Line = Field("", description="Name of the language in the report.")
+    name: Label = Field("", description="Name of the language in the report.")
     corpus: Corpus = Field(description="Where its text comes from.")
 
 
@@ -235,7 +236,7 @@ HEADS = "{} is no multiple of {} attention heads"
 class Compared(Settings):
     """How a system that is compared is named."""
 
-    label: Line = Field("", description="Name in tables.")
+    label: Label = Field("", description="Name in tables.")
     published_as: Line | None = Field(None, description="The papers' name of this system.")
 
 
@@ -302,7 +303,9 @@ class SelectionRule(Settings):
     """Keep the most frequent tokens that cover this share of text."""
     min_count: int | None = Field(None, ge=1, description="Keep tokens at least so frequent.")
     tokens: FilePath | None = Field(None, description="Keep the tokens of this file, one per line.")
-    always_keep: FilePath | None = Field(None, description="Besides: tokens of this file, one per line.")
+    always_keep: FilePath | None = Field(
+        None, description="Besides: tokens of this file, one per line."
+    )
     scripts: Once[Line] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
     multiple_of: int | None = Field(None, ge=1)
@@ -502,7 +505,7 @@ class Configuration(Settings):
     """Another configuration, by its path. This file adds to it and overrides it, key by key."""
     name: ExperimentName
     """Name of the experiment; its tables, figures, models and report go to `results/<name>/`."""
-    title: Line = Field("", description="Title of the report.")
+    title: Label = Field("", description="Title of the report.")
     smoke: bool = False
     """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")
