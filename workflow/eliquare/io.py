@@ -162,12 +162,18 @@ def write_json(path: str | Path, value: Any) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; raise InputError naming file and line if it is not."""
+def read_json(path: str | Path, kind: type = dict) -> Any:
+    """Read JSON of a kind; raise InputError naming file and line if it is not."""
     try:
-        return json.loads(existing(path, "file").read_text(encoding="utf-8"))
+        found = json.loads(existing(path, "file").read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, endless digits or brackets
+        raise InputError(f"{path}: not JSON that can be read ({error})") from None
+    if not isinstance(found, kind):
+        expected = {dict: "an object", list: "a list"}[kind]
+        raise InputError(f"{path}: expected {expected} of JSON, found {type(found).__name__}")
+    return found
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
