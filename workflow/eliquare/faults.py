@@ -16,6 +16,10 @@ from eliquare.io import Failure, InputError, Interrupted
 NETWORK = frozenset(
     {"requests", "urllib", "urllib3", "http", "httpx", "httpx2", "httpcore", "httpcore2"}
 ) | {"socket", "ssl"}
+# Of these, the errors of an address or a proxy that the user gave.
+ADDRESS = frozenset(
+    {"InvalidURL", "InvalidSchema", "MissingSchema", "LocationParseError", "UnsupportedProtocol"}
+)
 # What a path that the user gave can be; any other number is a fault of the moment.
 WRONG_PATH = frozenset(
     {
@@ -50,8 +54,9 @@ def plain(error: BaseException) -> Failure | InputError | Interrupted | None:
     if is_memory or (isinstance(error, RuntimeError) and NO_MEMORY.search(said)):
         advice = "give more memory, or use smaller batches or fewer processes"
         return Failure(f"out of memory ({said}); {advice}")
-    if NETWORK & {each.__module__.partition(".")[0] for each in type(error).__mro__}:
-        if isinstance(error, ValueError):
+    kinds = type(error).__mro__
+    if NETWORK & {each.__module__.partition(".")[0] for each in kinds}:
+        if ADDRESS & {each.__name__ for each in kinds}:
             return InputError(f"{said}; check the address, and HTTP_PROXY, HTTPS_PROXY, ALL_PROXY")
         return Failure(f"{said}; check the connection, and run the same command again")
     if isinstance(error, RecursionError):
@@ -60,6 +65,9 @@ def plain(error: BaseException) -> Failure | InputError | Interrupted | None:
         return of_system(error, said)
     if type(error).__name__ == "SafetensorError":
         return InputError(f"weights that are damaged or cut short ({said}); fetch them again")
+    if type(error) is Exception:
+        # The library of tokenizers has no narrower class.
+        return InputError(f"a tokenizer that cannot be used ({said})")
     if isinstance(error, DAMAGED):
         return InputError(f"a damaged file ({said}); --debug shows where it is read")
     return None

@@ -1,8 +1,8 @@
 """Options of the stages' commands, from the settings.
 
 What decides a result is in its options, sorted by name, so that the order of keys means nothing and
-a rule can compare them; how a training runs (``execution``) is apart. All are lists of words, which a
-rule quotes as it does every value: ``{params.options:q}``.
+a rule can compare them; how a training runs (``execution``) is apart. All are lists of words, which
+a rule quotes as it does every value: ``{params.options:q}``.
 """
 
 import json

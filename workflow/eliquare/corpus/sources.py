@@ -140,8 +140,8 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
             raise
         raise InputError(
             f"--dataset {name}: it is made by a script, which `datasets` no longer runs; give "
-            "the commit of its branch refs/convert/parquet if the hub has converted it, another dataset with the "
-            "same text, or its files as source: text"
+            "the commit of its branch refs/convert/parquet if the hub has converted it, another "
+            "dataset with the same text, or its files as source: text"
         ) from None
     except (ValueError, OSError) as error:
         # datasets and the hub's client raise these for what they cannot find, reach or read.

@@ -79,13 +79,13 @@ class CorpusTokenizer:
         config = read_json(path) if path.exists() else {}
         file = folder / "tokenizer.json"
         if config.get("backend") == "tokenizers" and "auto_map" not in config and file.exists():
+            named = (config.get("mask_token"), config.get("unk_token"))
             try:
                 backend = Tokenizer.from_file(str(file))
+                mask, unk = (each["content"] if isinstance(each, dict) else each for each in named)
+                max_length = int(config.get("model_max_length", 1e30))
             except Exception as error:  # the library has no narrower class
-                raise InputError(f"{file}: not a tokenizer ({error})") from None
-            named = (config.get("mask_token"), config.get("unk_token"))
-            mask, unk = (each["content"] if isinstance(each, dict) else each for each in named)
-            max_length = int(config.get("model_max_length", 1e30))
+                raise InputError(f"{file}: not a tokenizer ({error!r})") from None
         else:
             from eliquare.models.loading import load_fast_tokenizer
 

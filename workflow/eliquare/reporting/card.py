@@ -19,6 +19,7 @@ from eliquare.io import (
     read_json,
     write_json,
 )
+from eliquare.models.hub import refuse_links_outside
 from eliquare.models.sentence import MODULES, copy_sentence_files
 from eliquare.reporting import results
 from eliquare.reporting.formats import render
@@ -59,6 +60,7 @@ def release(options: ReleaseOptions) -> None:
     experiment = results.read(options)
     written = card(experiment, options.system, options.language)
     model = existing(options.model, "model folder")
+    refuse_links_outside(model)
     check_loads(model)
     origin = model / "provenance.json"
     made = read_json(origin) if origin.exists() else provenance({}, {})
@@ -85,7 +87,7 @@ def check_loads(folder: Path) -> None:
     logging.disable_progress_bar()
     what: Any = "feature-extraction" if (folder / MODULES).exists() else "fill-mask"
     try:
-        pipe: Any = pipeline(what, model=str(folder), device="cpu")
+        pipe: Any = pipeline(what, model=str(folder), device="cpu", trust_remote_code=False)
         pipe(pipe.tokenizer.mask_token)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

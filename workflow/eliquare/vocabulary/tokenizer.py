@@ -47,7 +47,12 @@ def read_description(folder: str | Path) -> Description:
         from eliquare.models.loading import load_fast_tokenizer
 
         return describe(load_fast_tokenizer(folder))
-    return require_reducible(read_json(path), path)
+    description = read_json(path)
+    try:
+        backend_of(description)
+    except Exception as error:  # the library has no narrower class
+        raise InputError(f"{path}: not a tokenizer ({error})") from None
+    return require_reducible(description, path)
 
 
 def describe(tokenizer: "PreTrainedTokenizerFast") -> Description:
@@ -181,13 +186,9 @@ def special_ids(folder: str | Path, description: Description) -> set[int]:
     specials = protected_ids(description)
     if not (Path(folder) / "config.json").exists():
         return specials
-    from transformers import AutoConfig
+    from eliquare.models.loading import load_config
 
-    try:
-        config = AutoConfig.from_pretrained(folder).to_dict()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder}: no model configuration loads from it ({reason})") from None
+    config = load_config(folder).to_dict()
     named = {index for ids in configured_ids(config).values() for index in ids}
     return specials | named & set(range(len(list_tokens(description))))
 
