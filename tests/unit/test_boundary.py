@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,35 +115,38 @@ def test_debug_shows_the_traceback_of_any_error(tmp_path, capsys):
         assert printed.splitlines()[-1].startswith("error: ")
 
 
-def calls() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield what the package calls, and with which named arguments."""
+@pytest.fixture(scope="module")
+def calls() -> list[tuple[str, dict[str, str]]]:
+    """What the package calls, and with which named arguments."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 words = {each.arg or "**": ast.unparse(each.value) for each in node.keywords}
-                yield ast.unparse(node.func), words
+                found.append((ast.unparse(node.func), words))
+    return found
 
 
-def test_no_code_of_a_model_is_trusted():
+def test_no_code_of_a_model_is_trusted(calls):
     """Each call that loads one says so; `datasets` has no such option any more."""
     loading = [
         (name, words)
-        for name, words in calls()
+        for name, words in calls
         if name.endswith((".from_pretrained", ".from_config")) or name == "pipeline"
     ]
     assert len(loading) >= 5
     assert [name for name, words in loading if words.get("trust_remote_code") != "False"] == []
 
 
-def test_of_a_pickle_tensors_alone_are_read():
+def test_of_a_pickle_tensors_alone_are_read(calls):
     pickled = [
         (name, words)
-        for name, words in calls()
+        for name, words in calls
         if name.split(".")[0] in ("pickle", "joblib", "dill") or name == "torch.load"
     ]
     assert len(pickled) >= 1
     assert [name for name, words in pickled if words.get("weights_only") != "True"] == []
-    assert not any(words.get("allow_pickle") == "True" for _, words in calls())
+    assert not any(words.get("allow_pickle") == "True" for _, words in calls)
 
 
 def test_text_in_any_script_is_printed_in_an_ascii_locale(monkeypatch, capfd):

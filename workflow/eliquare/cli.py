@@ -145,9 +145,9 @@ def boundary(debug: bool = False) -> Iterator[None]:
             traceback.print_exc()
         print("interrupted: by Ctrl-C; the same command starts this stage again", file=sys.stderr)
         sys.exit(EXIT_CTRL_C)
-    except Exception as error:
+    except BaseException as error:
         found = plain(error)
-        if found is None:
+        if found is None or isinstance(error, SystemExit):
             raise
         if debug:
             traceback.print_exc()

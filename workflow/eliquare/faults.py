@@ -4,11 +4,13 @@ What a stage itself finds wrong is an InputError or a Failure where it stands. W
 below, a full disk or a host that hangs up, is put into words here, once for all stages.
 """
 
+import contextlib
 import errno
 import json
 import os
 import pickle
 import re
+from collections.abc import Iterator
 
 from eliquare.io import Failure, InputError, Interrupted
 
@@ -59,6 +61,8 @@ def plain(error: BaseException) -> Failure | InputError | Interrupted | None:
         if ADDRESS & {each.__name__ for each in kinds}:
             return InputError(f"{said}; check the address, and HTTP_PROXY, HTTPS_PROXY, ALL_PROXY")
         return Failure(f"{said}; check the connection, and run the same command again")
+    if is_panic(error):
+        return Failure(f"a library gave up ({said}); --debug shows which")
     if isinstance(error, RecursionError):
         return InputError("nested too deeply to be read; --debug shows where")
     if isinstance(error, OSError) or NUMBERED.search(said):
@@ -88,6 +92,28 @@ def of_system(error: BaseException, said: str) -> Failure | InputError:
     if number in FULL:
         reason += "; make room, and run the same command again"
     return Failure(reason)
+
+
+@contextlib.contextmanager
+def refused(before: str, after: str = "") -> Iterator[None]:
+    """Raise InputError for whatever a library raises at foreign input, its reason in the middle.
+
+    A fault of the moment, as no memory, stays one.
+    """
+    try:
+        yield
+    except BaseException as error:
+        own = isinstance(error, Failure | InputError | Interrupted)
+        if own or not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        if isinstance(fault := plain(error), Failure) and not is_panic(error):
+            raise fault from None
+        raise InputError(f"{before} ({first_line(error)}){after}") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Return whether Rust code gave up: not an Exception, and of no class that can be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def first_line(error: BaseException) -> str:

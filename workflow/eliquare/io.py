@@ -4,6 +4,7 @@ Also the three ways in which a stage ends without a result, which every room rai
 """
 
 import contextlib
+import csv
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -76,6 +77,20 @@ def existing(path: str | Path, what: str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such {what}")
     return path
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path, what: str, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file in UTF-8; InputError where it is missing, or what the block reads is not."""
+    with existing(path, what).open(encoding="utf-8", newline=newline) as file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it"
+            ) from None
+        except csv.Error as error:
+            raise InputError(f"{path}: not a table that can be read ({error})") from None
 
 
 @contextlib.contextmanager

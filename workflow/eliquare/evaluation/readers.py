@@ -302,13 +302,18 @@ def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
         if not text.strip():
             continue
         row: Any = None
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(text)
         if not isinstance(row, dict):
             report(line, "not JSON with one object per line")
             continue
         texts = ("" if value is None else value for value in row.values())
         cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
+        try:
+            "".join([*row, *cells]).encode()
+        except UnicodeEncodeError as error:
+            report(line, f"{error.object[error.start]!a} is half of a character; remove it")
+            continue
         yield line, list(row), cells
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,8 +23,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from eliquare.faults import first_line, plain
-from eliquare.io import Failure, InputError, existing, read_json
+from eliquare.faults import refused
+from eliquare.io import InputError, existing, read_json
 from eliquare.models.hub import local_folder
 
 # Published DeBERTa-v3 models store their MLM head under this name.
@@ -48,12 +48,8 @@ def from_pretrained(kind: Any, what: str, folder: str | Path, **options: Any) ->
     """
     # A model takes its weights from the folder or as an option, not both.
     source = None if "state_dict" in options else folder
-    try:
+    with refused(f"{folder}: no {what} loads from it"):
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
-        if isinstance(fault := plain(error), Failure):
-            raise fault from None
-        raise InputError(f"{folder}: no {what} loads from it ({first_line(error)})") from None
 
 
 def load_config(folder: str | Path) -> PreTrainedConfig:
@@ -100,34 +96,31 @@ def map_weights(folder: str | Path) -> MappedWeights:
     """
     weights = MappedWeights({}, [])
     for file in sorted(Path(folder).glob("model*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as opened, file.open("rb") as content:
-                mapped = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
-                weights.maps.append(mapped)
-                # The format has no gaps: the last tensor ends with the file.
-                offset = len(mapped)
-                for name in reversed(opened.offset_keys()):
-                    tensor = opened.get_tensor(name)
-                    offset -= tensor.nbytes
-                    if tensor.numel():
-                        values = torch.frombuffer(
-                            mapped, dtype=tensor.dtype, count=tensor.numel(), offset=offset
-                        )
-                        tensor = values.view(tensor.shape)
-                    weights.tensors[name] = tensor
-        except (SafetensorError, ValueError, TypeError, OSError) as error:
-            raise InputError(f"{file}: damaged or cut short ({first_line(error)})") from None
+        with (
+            refused(f"{file}: damaged or cut short"),
+            safe_open(file, framework="pt") as opened,
+            file.open("rb") as content,
+        ):
+            mapped = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
+            weights.maps.append(mapped)
+            # The format has no gaps: the last tensor ends with the file.
+            offset = len(mapped)
+            for name in reversed(opened.offset_keys()):
+                tensor = opened.get_tensor(name)
+                offset -= tensor.nbytes
+                if tensor.numel():
+                    values = torch.frombuffer(
+                        mapped, dtype=tensor.dtype, count=tensor.numel(), offset=offset
+                    )
+                    tensor = values.view(tensor.shape)
+                weights.tensors[name] = tensor
     if weights.tensors:
         return weights
     seen: set[int] = set()
     for file in sorted(Path(folder).glob("pytorch_model*.bin")):
-        try:
+        with refused(f"{file}: does not load", "; save it as safetensors"):
             # Of a pickle, only tensors are read: anything else in it could run as code.
             state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-        except Exception as error:  # A foreign file breaks in any way.
-            raise InputError(
-                f"{file}: does not load ({first_line(error)}); save it as safetensors"
-            ) from None
         if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
             raise InputError(f"{file}: expected tensors by name; save it as safetensors")
         for name, tensor in state.items():

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders
 
+from eliquare.faults import refused
 from eliquare.io import InputError, read_json, write_json
 
 if TYPE_CHECKING:
@@ -48,10 +49,8 @@ def read_description(folder: str | Path) -> Description:
 
         return describe(load_fast_tokenizer(folder))
     description = read_json(path)
-    try:
+    with refused(f"{path}: not a tokenizer"):
         backend_of(description)
-    except Exception as error:  # the library has no narrower class
-        raise InputError(f"{path}: not a tokenizer ({error})") from None
     return require_reducible(description, path)
 
 
