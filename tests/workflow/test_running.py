@@ -194,3 +194,16 @@ def test_mistakes_are_reported_before_anything_runs(project):
     assert re.search(r"^error: .*mistaken.yaml: languges: .*languages", done.stdout, re.M)
     assert "Traceback" not in done.stdout
     assert "WorkflowError" not in done.stdout
+
+
+def test_a_key_that_stands_twice_is_refused(project):
+    twice = "name: a\nname: b\n"
+    path = project.folder / "config/twice.yaml"
+    path.write_text(twice)
+    (project.folder / "config/config.yaml").write_text(twice)
+    for options in (["--configfile", str(path)], []):
+        done = project.run("-n", "--cores", "1", *options)
+        assert done.returncode == 2
+        said = r"^error: .*\.yaml, line 2: not YAML \(the key 'name' stands here twice"
+        assert re.search(said, done.stdout, re.M)
+        assert "Traceback" not in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import eliquare
 from eliquare import resources as job_resources
-from eliquare.cli import version
+from eliquare.cli import boundary, version
 from eliquare.config import checks, load, options
 from eliquare.config.model import (
     Benchmark,
@@ -21,7 +21,6 @@ from eliquare.config.model import (
     SelectionRule,
 )
 from eliquare.config.sources import FETCHED
-from eliquare.io import InputError
 from eliquare.paths import DUMPS, FULL, Paths
 from snakemake.exceptions import WorkflowError
 
@@ -40,16 +39,16 @@ STARTED = time.time()
 
 def read_settings():
     source = ", ".join(map(str, workflow.configfiles)) or "--config"
-    try:
+    # The user's to fix, so there is no traceback: one line for each mistake.
+    with boundary():
+        if workflow.is_main_process:
+            for file in workflow.configfiles:
+                # Of a key that stands twice, Snakemake takes the last without a word.
+                load.read_yaml(file)
         settings = load.complete(config, source)
         checks.check_files(settings, source)
         if workflow.is_main_process:
             checks.check_shared(settings, source, Path("results"))
-    except InputError as error:
-        # The user's to fix, so there is no traceback: one line for each mistake.
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
     return settings
 
 
