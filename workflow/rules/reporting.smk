@@ -77,6 +77,7 @@ rule release:
     input:
         settings=paths.settings_file,
         model=lambda wc: paths.model(wc.student, wc.language),
+        terms=lambda wc: paths.first_model(wc.student),
         scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
