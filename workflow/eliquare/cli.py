@@ -94,8 +94,8 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
-        "fetch": Stage("evaluation.fetch:fetch", 1, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
+        "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
+        "finetune": Stage("evaluation.finetune:finetune", 6, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 2, "score without labels"),
     },

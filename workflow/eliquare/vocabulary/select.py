@@ -64,7 +64,7 @@ class Corpus(NamedTuple):
 def select(options: SelectOptions) -> None:
     """Write the vocabulary file."""
     folder = local_folder(options.model)
-    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder), folder)
     selected = select_tokens(folder, read_corpora(options, folder, tokens), options)
     write_vocabulary(options.output, selected, tokens)
     numbers, reasons = (f"{len(each):,}" for each in (selected, tokens)), selected.values()

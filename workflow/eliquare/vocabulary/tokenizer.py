@@ -138,13 +138,22 @@ def model_vocabulary(description: Description) -> dict[str, int]:
     return {token: index for index, (token, _) in enumerate(vocabulary)}
 
 
-def list_tokens(description: Description) -> list[str]:
-    """Return all tokens by id, added ones too; raise InputError where ids have gaps."""
+def list_tokens(description: Description, source: str | Path = "tokenizer.json") -> list[str]:
+    """Return all tokens by id, added ones too; raise InputError where ids have gaps.
+
+    ``source`` is named in the error.
+    """
     ids = dict(model_vocabulary(description))
     ids.update((token["content"], token["id"]) for token in description["added_tokens"])
     tokens = sorted(ids, key=lambda token: ids[token])
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise InputError("the tokenizer's ids do not run from 0 without gaps or repetitions")
+    for expected, token in enumerate(tokens):
+        if ids[token] != expected:
+            wrong = "no token has" if ids[token] > expected else f"{token!r} is not alone at"
+            at = max(0, min(ids[token], expected))
+            raise InputError(
+                f"{source}: {wrong} the id {at}; ids run from 0 without gaps. Give the id a token "
+                f"of its own in tokenizer.json, as [unused{at}], and fetch the model again"
+            )
     return tokens
 
 
