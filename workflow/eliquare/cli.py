@@ -18,6 +18,7 @@ import gc
 import io
 import json
 import logging
+import os
 import sys
 import traceback
 import typing
@@ -116,6 +117,10 @@ def version(room: str, stage: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one stage and exit with its code."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        # In the locale of some jobs the libraries do not find a file whose name is not ASCII.
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         # Names of languages are not ASCII, whatever the locale of a job.
         if isinstance(stream, io.TextIOWrapper):

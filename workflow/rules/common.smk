@@ -21,6 +21,7 @@ from eliquare.config.model import (
     SelectionRule,
 )
 from eliquare.config.sources import FETCHED
+from eliquare.io import InputError
 from eliquare.paths import DUMPS, FULL, Paths
 from snakemake.exceptions import WorkflowError
 
@@ -41,6 +42,11 @@ def read_settings():
     source = ", ".join(map(str, workflow.configfiles)) or "--config"
     # The user's to fix, so there is no traceback: one line for each mistake.
     with boundary():
+        if set("{}") & set(f"{Path.cwd()}{workflow.basedir}"):
+            raise InputError(
+                f"{Path.cwd()}: Snakemake takes '{{' and '}}' in the path of a project for its own; "
+                "move the project"
+            )
         if workflow.is_main_process:
             for file in workflow.configfiles:
                 # Of a key that stands twice, Snakemake takes the last without a word.
@@ -89,11 +95,20 @@ FIRST = 1
 # Memory and time of jobs
 
 # The most minutes that a job may ask for on this cluster; None on one machine.
-LONGEST_JOB = getattr(
-    (workflow.resource_settings.default_resources or {}).get("longest_job"),
-    "value",
-    None,
-)
+defaults = workflow.resource_settings.default_resources or {}
+LONGEST_JOB = getattr(defaults.get("longest_job"), "value", None)
+if (
+    workflow.is_main_process
+    and LONGEST_JOB is None
+    and (defaults.get("slurm_account") or defaults.get("slurm_partition"))
+):
+    # Snakemake takes them from the command line in place of the profile's, all of them.
+    print(
+        "warning: default-resources has no longest_job, so trainings do not save and stop before "
+        "their time is over; write account and partition into workflow/profiles/slurm/config.yaml, "
+        "not into --default-resources",
+        file=sys.stderr,
+    )
 memory = job_resources.memory
 minutes = partial(job_resources.minutes, longest=LONGEST_JOB)
 training_memory = job_resources.training_memory
