@@ -56,6 +56,12 @@ def configuration() -> dict[str, Any]:
         "mixtures": {"all": ["qaa", "qab", "qac", "qad"]},
         "teachers": {
             "hub": {"source": "hub", "model": HOSTILE, "revision": COMMIT, **named},
+            "encoder": {
+                "source": "folder",
+                "model": f"{HOSTILE} 2",
+                "pooling": "mean",
+                "prompts": {"query": HOSTILE},
+            },
             "adapted": {"source": "adapt", "teacher": "hub", "training": training},
             "own": {"source": "pretrain", "corpus": "all", "training": training},
         },
@@ -100,7 +106,7 @@ def configuration() -> dict[str, Any]:
         },
         "experiment": {
             "languages": ["qaa"],
-            "systems": ["pre", "post", "longer", "other", "hub", "own"],
+            "systems": ["pre", "post", "longer", "other", "hub", "own", "encoder"],
             "seeds": [1],
             "papers": [{"paper": "cruz2024", "table": HOSTILE}],
         },
@@ -195,6 +201,7 @@ def test_the_shell_gives_every_string_to_its_stage_and_runs_none(tmp_path):
         "extension extend vectors",
         "extension report tasks",
         "models fetch model",
+        "models fetch prompts",
         "vocabulary report tasks",
         "vocabulary select always_keep",
         "vocabulary select scripts",

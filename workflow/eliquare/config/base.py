@@ -44,6 +44,7 @@ _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _LINE = rf"[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*"
 Line = Annotated[str, matching(f"^{_LINE}$", "text on one line")]
 Label = Annotated[str, matching(f"^({_LINE})?$", "text on one line, or nothing")]
+Text = Annotated[str, matching(r"^[^\x00-\x08\x0b-\x1f\x7f]*$", "text")]
 # Snakemake takes "{" in a path for a wildcard.
 FilePath = Annotated[
     str, matching(rf"^[^{_CONTROL}{{}}]+$", "a path on one line, without '{' and '}'")

@@ -27,6 +27,7 @@ from eliquare.config.base import (
     Settings,
     Sourced,
     StudentName,
+    Text,
     WebAddress,
     WikiName,
 )
@@ -260,7 +261,7 @@ class Teacher(Compared, Shape, Sourced):
     text. Students for the terms `cosine`, `hidden`, `attention`, `relations` and those on
     embeddings are sentence encoders too."""
     normalize: bool = Field(True, description="hub, folder: embeddings have the length 1.")
-    prompts: dict[str, str] = Field({})
+    prompts: dict[Line, Text] = Field({})
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
     "passage: "}`. Training texts have the last one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")

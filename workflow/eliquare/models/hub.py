@@ -158,8 +158,7 @@ def refuse_links_outside(folder: Path) -> None:
     allowed = (inside, inside.parent.parent / "blobs")
     lines = [
         f"{file}: a link to {file.resolve()}, outside of the folder; put the file itself there"
-        for pattern in FILES
-        for file in sorted(folder.glob(pattern))
+        for file in sorted(folder.rglob("[!.]*"))
         if not any(file.resolve().is_relative_to(place) for place in allowed)
     ]
     if lines:
