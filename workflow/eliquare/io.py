@@ -186,7 +186,7 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     except (ValueError, RecursionError) as error:  # not UTF-8, endless digits or brackets
         raise InputError(f"{path}: not JSON that can be read ({error})") from None
     if not isinstance(found, kind):
-        expected = {dict: "an object", list: "a list"}[kind]
+        expected = "a list" if kind is list else "an object"
         raise InputError(f"{path}: expected {expected} of JSON, found {type(found).__name__}")
     return found
 

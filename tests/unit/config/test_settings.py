@@ -136,6 +136,8 @@ MISTAKES = {
     # what goes on into commands, results and pages
     "two lines": ("title", "a\nb", "title", "text on one line"),
     "a name with a line end": ("name", "small\n", "name", "small letters"),
+    "a long name": ("name", "x" * 65, "name", "64 at most"),
+    "a long student": ("students", {"x" * 65: {"extends": "full"}}, "students", "64 at most"),
     "a blank label": ("students/full/label", "  ", "students.full.label", "text on one line"),
     "half a character": ("students/full/label", "\ud800", "students.full.label", "unicode"),
     "braces in a path": ("tasks/names/train", "a{b}.txt", "tasks.names.train", "without '{'"),

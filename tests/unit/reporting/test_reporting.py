@@ -23,7 +23,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (6, "f79f7e0d858e0885cda06642a744e428c9a601055acfc3cedcfc2c767345f9e8")
+TABLES = (7, "2b8060243bd9a80ee4f45ee3fd264689f703e5b726641ceba509622ba2e25b96")
 
 
 @pytest.fixture(scope="module")

@@ -26,18 +26,21 @@ def matching(pattern: str, meaning: str) -> StringConstraints:
     return StringConstraints(pattern=pattern)
 
 
-NAME = r"^[a-z0-9][a-z0-9._-]*$"
+NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 DATE = r"^(latest|[0-9]{8})$"
-_LETTERS = "a name of small letters, digits, '.', '_' and '-'"
+_LETTERS = "a name of small letters, digits, '.', '_' and '-' (64 at most)"
 
 Name = Annotated[str, matching(NAME, _LETTERS)]
 # A student, or one of its further seeds of distillation: `small`, `small@2`.
 StudentName = Annotated[str, matching(NAME.replace("$", "(@[0-9]+)?$"), _LETTERS)]
 CorpusName = Annotated[
-    str, matching(r"^[a-z][a-z0-9-]*$", "a name of small letters, digits and '-'")
+    str, matching(r"^[a-z][a-z0-9-]{0,63}$", "a name of small letters, digits and '-' (64 at most)")
 ]
 ExperimentName = Annotated[
-    str, matching(r"^[a-z0-9][a-z0-9_-]*$", "a name of small letters, digits, '_' and '-'")
+    str,
+    matching(
+        r"^[a-z0-9][a-z0-9_-]{0,63}$", "a name of small letters, digits, '_' and '-' (64 at most)"
+    ),
 ]
 # Control characters and line ends of all kinds.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"

@@ -242,7 +242,9 @@ def load_with_head(folder: str | Path) -> tuple[PreTrainedModel, bool]:
             f"{folder}: {type(model).__name__} has no form with a head for masked language "
             "modelling; choose a BERT, DistilBERT, RoBERTa, XLM-R or ModernBERT model"
         )
-    complete: PreTrainedModel = AutoModelForMaskedLM.from_config(model.config, dtype=torch.float32)
+    complete: PreTrainedModel = AutoModelForMaskedLM.from_config(
+        model.config, dtype=torch.float32, trust_remote_code=False
+    )
     # A pooler, which masked language models lack, is left behind.
     complete.base_model.load_state_dict(model.state_dict(), strict=False)
     complete.tie_weights()
