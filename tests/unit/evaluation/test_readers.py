@@ -425,3 +425,11 @@ def test_a_split_without_entities_has_no_f1(tmp_path, caplog):
     for parts, name in (((none, some, some), "train"), ((some, some, none), "test")):
         with pytest.raises(InputError, match=rf"none.txt: no entity in the {name} split"):
             data.check_labels("ner", data.split("ner", *parts))
+
+
+@pytest.mark.parametrize("number", ["1-x", "1-" + "9" * 5000, "9" * 5000])
+def test_a_number_that_is_none_is_a_mistake_of_its_line(tmp_path, number):
+    rest = "\ta\t_\tNOUN" + "\t_" * 6
+    path = write(tmp_path, "a.conllu", f"{number}{rest}\n")
+    with pytest.raises(InputError, match=r"a.conllu, line 1: word '"):
+        list(readers.read_texts(path))

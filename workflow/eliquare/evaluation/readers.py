@@ -33,7 +33,8 @@ UPOS_TAGS = (
 # fmt: on
 # Universal Dependencies 1 had CONJ where version 2 has CCONJ; treebanks of both are in use.
 RENAMED_TAGS = {"CONJ": "CCONJ"}
-NO_WORD = re.compile(r"\d+[-.]\d+")  # the number of a multiword token, or an empty node
+WORD = re.compile(r"\d{1,9}")  # the number of a word
+NO_WORD = re.compile(r"\d{1,9}[-.]\d{1,9}")  # that of a multiword token, or an empty node
 IOB_TAG = re.compile(r"O|[BIESLU]-\S+")
 LANGUAGE_PREFIX = re.compile(r"[a-z]{2,}(-[a-z]+)*:")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -157,10 +158,10 @@ def surface_tokens(sentence: Iterable[Row]) -> Iterator[str]:
     """Yield the tokens of a CoNLL-U sentence as written, a multiword token once."""
     covered = 0
     for _, (number, form, *_) in sentence:
-        if "-" in number:
+        if "-" in number and NO_WORD.fullmatch(number):
             covered = int(number.partition("-")[2])
             yield form
-        elif number.isdecimal() and int(number) > covered:
+        elif WORD.fullmatch(number) and int(number) > covered:
             yield form
 
 
