@@ -73,7 +73,7 @@ def test_the_form_of_newer_releases_is_read(tmp_path):
 
 def test_a_module_after_the_pooling_is_refused(tmp_path):
     write_sentence(tmp_path, Sentence("cls"), 16)
-    modules = read_json(tmp_path / "modules.json")
+    modules = read_json(tmp_path / "modules.json", list)
     dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
     write_json(tmp_path / "modules.json", [*modules, dense])
     with pytest.raises(InputError, match=r"modules\.json: the module Dense"):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.base import Date
+from eliquare.config.base import Date, WebAddress, WikiName
 from eliquare.config.derive import dumps_host
 from eliquare.download import Checksum, Host
 from eliquare.io import InputError, atomic_write, read_json, write_json
@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 class DownloadOptions(Options):
     """Options of ``corpus dump``."""
 
-    wiki: str = Field(description="Database name of the wiki, as ukwiki.")
+    wiki: WikiName = Field(description="Database name of the wiki, as ukwiki.")
     date: Date = Field("latest", description="Date of the dump, YYYYMMDD, or latest.")
-    mirror: str = Field(
+    mirror: WebAddress = Field(
         default_factory=dumps_host,
+        validate_default=True,
         description="Address of the host or of a mirror, or a folder with the same paths.",
     )
     move_latest: bool = Field(
