@@ -19,7 +19,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -28,6 +28,7 @@ from eliquare import __version__
 from eliquare.config.base import Settings
 from eliquare.config.errors import explain
 from eliquare.io import Failure, InputError, Interrupted
+from eliquare.outputs import claimed, inputs_of, outputs_of
 
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 75
 # How a stage ends without a result: the word before the message, and the exit code.
@@ -40,6 +41,9 @@ ENDS: dict[type[Exception], tuple[str, int]] = {
 
 class Options(Settings):
     """Options of a stage; each field is one ``--option``."""
+
+    # The options that are outputs.
+    outputs: ClassVar[tuple[str, ...]] = ("output",)
 
 
 class Stage(NamedTuple):
@@ -120,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         room, stage = chosen(argv)
         function = load(STAGES[room][stage])
         options = parse(function, f"eliquare {room} {stage}", argv[2:])
-        function(options)
+        names = options.outputs
+        with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
+            function(options)
     except (InputError, Failure, Interrupted) as error:
         word, code = next(end for kind, end in ENDS.items() if isinstance(error, kind))
         for line in str(error).splitlines():
@@ -178,10 +184,10 @@ def load(stage: Stage) -> Callable[[Any], None]:
     return function
 
 
-def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> BaseModel:
+def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> Options:
     """Read a stage's options; raise InputError with one line for each that cannot be used."""
     hints = typing.get_type_hints(function)
-    model: type[BaseModel] = next(hints[name] for name in hints if name != "return")
+    model: type[Options] = next(hints[name] for name in hints if name != "return")
     parser = argparse.ArgumentParser(
         prog=command, description=(function.__doc__ or "").strip().splitlines()[0]
     )
