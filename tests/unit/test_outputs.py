@@ -75,12 +75,12 @@ def test_another_stage_and_an_input_are_refused(here, capsys):
     assert read_text("documents") == 0
     before = content(here)
     with pytest.raises(SystemExit) as end:
-        cli.main("corpus mixture --documents documents --output documents".split())
+        cli.main(["corpus", "mixture", "--documents", "documents", "--output", "documents"])
     assert end.value.code == cli.EXIT_INPUT
     assert "also an input" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main("corpus mixture --documents documents --output ../b/documents/..".split())
-    words = "corpus sample --documents documents --output documents".split()
+        cli.main(["corpus", "mixture", "--documents", "documents", "--output", "../b/documents/.."])
+    words = ["corpus", "sample", "--documents", "documents", "--output", "documents"]
     with pytest.raises(SystemExit):
         cli.main(words)
     assert content(here) == before
@@ -134,7 +134,7 @@ def test_the_old_result_stays_until_the_new_one_is_complete(tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     monkeypatch.setattr(io.os, "replace", record)
-    for stop, stands in ((1, "old"), (2, "new")):
+    for stop, stands in ((1, "old"), (2, "new")):  # noqa: B007
         synced.clear()
         with pytest.raises(KeyboardInterrupt), atomic_dir(output) as folder:
             (folder / "weights").write_text("new")
@@ -216,10 +216,14 @@ def test_two_runs_into_one_output_wait_for_each_other(tmp_path, kill):
 )
 def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path, error):
     output = tmp_path / "out"
-    with pytest.raises(Failure, match=r"out: cannot be written \(.*(space|quota)"):
+
+    def fill():
         with atomic_dir(output) as folder:
             (folder / "half").write_text("x")
             raise error
+
+    with pytest.raises(Failure, match=r"out: cannot be written \(.*(space|quota)"):
+        fill()
     assert not list(tmp_path.iterdir())
 
 

@@ -92,24 +92,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     target is replaced. Raises Failure where the disk is full or refuses what the block writes.
     """
     path = Path(os.path.realpath(path))
-    partial, former = (path.with_name(f".{path.name}.{end}") for end in ("partial", "former"))
+    partial = path.with_name(f".{path.name}.partial")
     with disk_faults(path):
         make_folder(path.parent)
-        if former.exists() and not path.exists():  # killed between the two names
-            os.replace(former, path)
-        remove(former)
+        restore(path)
         remove(partial)
         try:
             yield partial
             if partial.is_dir() and MADE_BY.get():
                 write_json(partial / MARK, {"stage": MADE_BY.get()})
-            make_readable(partial)
-            sync(partial)
-            if partial.is_dir() and path.exists():
-                os.replace(path, former)
-            os.replace(partial, path)
-            fsync(path.parent)
-            remove(former)
+            publish(partial, path)
         finally:
             remove(partial)
 
@@ -127,6 +119,29 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give what is complete its name: it is on the disk before that, and the old one goes after."""
+    make_readable(partial)
+    sync(partial)
+    if partial.is_dir() and path.exists():
+        os.replace(path, former(path))
+    os.replace(partial, path)
+    fsync(path.parent)
+    remove(former(path))
+
+
+def restore(path: Path) -> None:
+    """Undo what a kill left between the old and the new bearer of a name."""
+    if former(path).exists() and not path.exists():
+        os.replace(former(path), path)
+    remove(former(path))
+
+
+def former(path: Path) -> Path:
+    """Return where a folder is while another takes its name."""
+    return path.with_name(f".{path.name}.former")
 
 
 def make_folder(path: Path) -> None:
