@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from eliquare import cli, io, outputs
+from eliquare import cli, interrupts, io, outputs
+from eliquare.corpus.sources import TextOptions
 from eliquare.io import Failure, InputError, atomic_dir, atomic_write
 
 LINES = "".join(f"{n * 7919 % 10007} {n * 104729 % 1009} {n} is a sentence.\n" for n in range(40))
@@ -203,6 +204,42 @@ def test_two_runs_into_one_output_wait_for_each_other(tmp_path, kill):
         run.join(60)
     assert [run.exitcode for run in runs] == [-signal.SIGKILL if n == kill else 0 for n in range(2)]
     assert (output / "text").read_text() == ("a" if kill == 1 else "b") * 20
+
+
+class Opaque(Exception):
+    """What a library makes of the interruption of its callback."""
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_ends_a_stage_in_one_line(here, monkeypatch, capfd, number, swallowed):
+    def stage(options):
+        """Write half of its output."""
+        with atomic_dir(options.output) as folder:
+            (folder / "half").touch()
+            try:
+                os.kill(os.getpid(), number)
+            except KeyboardInterrupt:
+                os.kill(os.getpid(), signal.SIGTERM)  # while it cleans up
+                raise Opaque from None if swallowed else KeyboardInterrupt
+
+    stage.__annotations__ = {"options": TextOptions, "return": None}
+    monkeypatch.setattr(cli, "load", lambda _: stage)
+    assert read_text("out") == 128 + number
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"interrupted: {number.name}")
+    assert content(here / "a/b") == {}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interrupts.in_one_line():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

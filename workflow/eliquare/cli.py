@@ -7,7 +7,8 @@ is the table of all stages; it is read without importing any of them (or torch).
 ``eliquare new <language>`` prints a configuration and is no stage: nothing is made of it.
 
 Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
-used; 75 interrupted with the state saved. Any other exception is a bug and shows its traceback.
+used; 75 interrupted with the state saved; 128 and the number of a signal that ended it. Any other
+exception is a bug and shows its traceback.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pydantic.fields import FieldInfo
 from eliquare import __version__
 from eliquare.config.base import Settings
 from eliquare.config.errors import explain
+from eliquare.interrupts import in_one_line
 from eliquare.io import Failure, InputError, Interrupted
 from eliquare.outputs import claimed, inputs_of, outputs_of
 
@@ -118,15 +120,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     logging.captureWarnings(True)
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        if argv[:1] == ["new"]:
-            print(new_configuration(argv[1:]), end="")
-            sys.exit(0)
-        room, stage = chosen(argv)
-        function = load(STAGES[room][stage])
-        options = parse(function, f"eliquare {room} {stage}", argv[2:])
-        names = options.outputs
-        with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
-            function(options)
+        with in_one_line():
+            if argv[:1] == ["new"]:
+                print(new_configuration(argv[1:]), end="")
+                sys.exit(0)
+            room, stage = chosen(argv)
+            function = load(STAGES[room][stage])
+            options = parse(function, f"eliquare {room} {stage}", argv[2:])
+            names = options.outputs
+            with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
+                function(options)
     except (InputError, Failure, Interrupted) as error:
         word, code = next(end for kind, end in ENDS.items() if isinstance(error, kind))
         for line in str(error).splitlines():

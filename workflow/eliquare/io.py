@@ -294,8 +294,16 @@ def checksum(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
-    """Return the origin of a result: settings, checksums of inputs, versions, hardware."""
+def provenance(
+    settings: Mapping[str, Any], inputs: Mapping[str, str | Path], threads: int | None = None
+) -> dict[str, Any]:
+    """Return the origin of a result: settings, checksums of inputs, versions, hardware, threads.
+
+    Sums are rounded otherwise with another number of threads, so it changes the last digits; by
+    default it is that of torch in this process.
+    """
+    torch = sys.modules.get("torch")
+    threads = threads or (torch.get_num_threads() if torch else 1)
     return {
         "settings": dict(settings),
         "inputs": {name: checksum(path) for name, path in inputs.items()},
@@ -306,6 +314,7 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) ->
             "processor": processor_name(),
             **gpu_name(),
         },
+        "threads": threads,
     }
 
 

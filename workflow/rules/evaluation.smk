@@ -126,4 +126,4 @@ rule evaluate_intrinsic:
     shell:
         "python -m eliquare evaluation intrinsic --model {input.model} --text {input.text}"
         " --retrieval {input.retrieval} --system {wildcards.system} --language {wildcards.language}"
-        " {params.tasks} --threads {threads} --output {output} > {log} 2>&1"
+        " {params.tasks} --output {output} > {log} 2>&1"

@@ -668,3 +668,22 @@ def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
         shares = [entry.training.warmup_ratio for entry in trained]
         shares += [task.finetuning.warmup_ratio for task in settings.tasks.values()]
         assert all(0 < share <= 0.1 for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("language", "student", "refused"),
+    [
+        ("zh-sw", "pre-zh", True),  # models/pre-zh-sw
+        ("zh-sw", "prezh", False),
+        ("sl-x", "x-full", True),  # logs of sl-x-full
+    ],
+)
+def test_names_that_are_one_folder_when_joined_are_refused(small, language, student, refused):
+    changed(small, f"languages/{language}", {"corpus": {"source": "dump"}})
+    changed(small, f"students/{student}", {"extends": "full"})
+    if not refused:
+        complete(small, "mine.yaml")
+        return
+    errors = errors_of(small)
+    assert errors[0].startswith(f"students.{student}: {student} for s")
+    assert "choose another name" in errors[0]

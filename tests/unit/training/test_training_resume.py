@@ -103,15 +103,23 @@ def test_killed_again_and_again_it_gives_the_same_bytes(world, trained, tmp_path
     assert untimed(output) == untimed(trained)
 
 
-def test_sigterm_saves_and_stops(world, trained, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_stops(world, trained, tmp_path, number, capfd):
+    """SIGTERM is tried where clusters send it, in tests/slurm, and with the others below."""
     output = tmp_path / "out"
     process = in_a_process(world.options(output))
     assert wait_for(lambda: steps_logged(output) >= 2, process)
+    os.kill(process.pid, number)
+    # As Snakemake does after a Ctrl-C that went to both.
     os.kill(process.pid, signal.SIGTERM)
     process.join(120)
     assert process.exitcode == cli.EXIT_INTERRUPTED
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == f"interrupted: the state is saved in {state_of(output)}; " + (
+        "the same command resumes"
+    )
     assert not output.exists()
-    assert steps_logged(output) == last_step(output), "SIGTERM loses no step"
+    assert steps_logged(output) == last_step(output), "a signal loses no step"
     assert weights_of(world.distill(output)) == weights_of(trained)
 
 

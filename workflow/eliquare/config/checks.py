@@ -102,9 +102,29 @@ def taken_names(settings: Configuration) -> Iterator[Problem]:
                 if name in taken:
                     yield (section, name), f"this name is taken by {taken[name]}; choose another"
                 taken[name] = f"{section}.{name}"
+    yield from names_that_join(settings)
     for name in settings.students:
         if "@" in name:
             yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
+
+
+def names_that_join(settings: Configuration) -> Iterator[Problem]:
+    """Yield a problem where two names of models, joined with a corpus, are one folder or log.
+
+    Student `pre` for `zh-yue` and student `pre-zh` for `yue` are both `models/pre-zh-yue`.
+    """
+    corpora = [*settings.languages, *settings.mixtures]
+    models = [(section, name) for section in SYSTEMS for name in getattr(settings, section)]
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    for (section, name), corpus in product(models, corpora):
+        for first, joined in (("model", f"{name}-{corpus}"), ("corpus", f"{corpus}-{name}")):
+            other, of_other = known.setdefault((first, joined), (name, corpus))
+            if other != name and of_other != corpus:
+                yield (
+                    (section, name),
+                    f"{name} for {corpus} and {other} for {of_other} are both {joined!r} in names "
+                    "of files; choose another name",
+                )
 
 
 # Entries

@@ -365,7 +365,7 @@ class MaskedTrainer(transformers.Trainer):
             the same model while this one waited for it.
 
         Raises:
-            Interrupted: SIGTERM or the deadline came before the end; the state is saved.
+            Interrupted: a signal or the deadline came before the end; the state is saved.
             Failure: the loss is not a number, or the disk is full.
         """
         made, last = False, None
