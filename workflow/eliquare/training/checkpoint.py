@@ -127,9 +127,11 @@ def kept_of(output: Path) -> Path:
 
 def _link(source: Path, target: Path) -> None:
     with atomic_dir(target) as folder:
-        for file in source.iterdir():
-            if file.is_file() and not file.name.startswith("."):
-                link_or_copy(file, folder / file.name)
+        for file in (path for path in source.rglob("*") if path.is_file()):
+            if not file.name.startswith("."):
+                place = folder / file.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, place)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
