@@ -50,11 +50,9 @@ def files() -> Iterator[Path]:
     """Yield every file that is a result, and of a folder that is one, its stamp."""
     for top in FOLDERS:
         for folder, inside, names in os.walk(top):
-            if STAMP in names:
-                inside.clear()
-                names = [STAMP]
-            inside[:] = [name for name in inside if not name.startswith(".")]
-            paths = (Path(folder, name) for name in names)
+            is_result = STAMP in names
+            inside[:] = [name for name in inside if not (is_result or name.startswith("."))]
+            paths = (Path(folder, name) for name in ([STAMP] if is_result else names))
             yield from (path for path in paths if path.is_file())
 
 

@@ -1,6 +1,8 @@
 """The configuration: what is filled in, and one line with file, key and fix for each mistake."""
 
 import copy
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -650,6 +652,9 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     for name in ("sl.txt", "sw.csv", "tokens.txt"):
         Path(name).touch()
     checks.check_files(settings, "mine.yaml")
+    os.utime("tokens.txt", (time.time() + 3600, time.time() + 3600))
+    with pytest.raises(InputError, match=r"^mine.yaml: vocabularies.listed.tokens: .* future"):
+        checks.check_files(settings, "mine.yaml")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 Checks yield problems, (path of keys, message), so that all of them are reported at once.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
@@ -55,6 +56,8 @@ NAMESPACES = (
     (("languages", "mixtures"), ""),
 )
 DEMO_FOLDER = "resources/demo/"
+# How far the clock of another machine may be ahead.
+SECONDS_AHEAD = 60
 # Keys of named entries that are files or folders.
 FILE_KEYS = (
     ("teachers", "model"),
@@ -242,11 +245,23 @@ def reduction_problems(student: Student, settings: Configuration) -> Iterator[Pr
 
 
 def check_files(settings: Configuration, source: str) -> None:
-    """Raise InputError with one line for each file of the experiment that is not there."""
-    lines = [
-        f"{source}: {'.'.join(path)}: there is no file {file}; put it there"
+    """Raise InputError with one line for each file of the experiment that cannot be used."""
+    files = [
+        (".".join(path), Path(file))
         for path, file in files_of(settings)
-        if not (settings.demo and file.startswith(DEMO_FOLDER)) and not Path(file).exists()
+        if not (settings.demo and file.startswith(DEMO_FOLDER))
+    ]
+    lines = [
+        f"{source}: {key}: there is no file {file}; put it there"
+        for key, file in files
+        if not file.exists()
+    ]
+    latest = time.time() + SECONDS_AHEAD
+    lines += [
+        f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
+        f"is older than its input; `touch {file}`"
+        for key, file in files
+        if file.exists() and file.stat().st_mtime > latest
     ]
     if any(": tasks." in line for line in lines):
         lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
