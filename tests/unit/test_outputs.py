@@ -70,6 +70,10 @@ def test_a_stage_replaces_what_it_made_and_an_empty_folder(here):
     assert read_text("out") == 0
     assert (here / "a/b/out").is_symlink()
     assert content(here / "disk/out") == made
+    # A link in the way is somebody's, and what it leads to stays.
+    (here / "disk/.out.partial").symlink_to(here / "a")
+    assert read_text("out") == 0
+    assert (here / "a/text.txt").exists()
 
 
 def test_another_stage_and_an_input_are_refused(here, capsys):
