@@ -297,13 +297,10 @@ def checksum(path: str | Path) -> str:
 def provenance(
     settings: Mapping[str, Any], inputs: Mapping[str, str | Path], threads: int | None = None
 ) -> dict[str, Any]:
-    """Return the origin of a result: settings, checksums of inputs, versions, hardware, threads.
+    """Return the origin of a result: settings, checksums of inputs, versions, hardware.
 
-    Sums are rounded otherwise with another number of threads, so it changes the last digits; by
-    default it is that of torch in this process.
+    ``threads``, where their number changes the last digits: sums are rounded otherwise.
     """
-    torch = sys.modules.get("torch")
-    threads = threads or (torch.get_num_threads() if torch else 1)
     return {
         "settings": dict(settings),
         "inputs": {name: checksum(path) for name, path in inputs.items()},
@@ -314,8 +311,7 @@ def provenance(
             "processor": processor_name(),
             **gpu_name(),
         },
-        "threads": threads,
-    }
+    } | ({"threads": threads} if threads else {})
 
 
 def gpu_name() -> dict[str, str]:

@@ -26,6 +26,7 @@ from trainings import (
     history_of,
     in_a_process,
     last_step,
+    provenance_of,
     state_of,
     untimed,
     wait_for,
@@ -52,6 +53,7 @@ def test_two_cold_runs_give_the_same_bytes(world, trained, tmp_path):
     for name in ("model.safetensors", "provenance.json", "config.json", "README.md"):
         assert (again / name).read_bytes() == (trained / name).read_bytes()
     assert str(world.folder) not in (again / "provenance.json").read_text()
+    assert provenance_of(again)["threads"] == world.options(again).threads
     other = world.distill(tmp_path / "other", seed=2)
     assert weights_of(other) != weights_of(trained)
 

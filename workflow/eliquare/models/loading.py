@@ -146,6 +146,8 @@ def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
             f"{folder}: its tokenizer is not a fast one; expected a tokenizer.json, or a "
             "tokenizer that transformers can convert to one"
         )
+    # Whether HF_HUB_OFFLINE was set, which a saved tokenizer would tell: the bytes are the same.
+    tokenizer.init_kwargs.pop("local_files_only", None)
     return tokenizer
 
 

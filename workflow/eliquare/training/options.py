@@ -99,7 +99,7 @@ class TrainingOptions(Options, Training):
         objective = getattr(self, "objective", None)
         if isinstance(objective, Objective):
             settings["objective"] = objective.written_out()  # alike for all ways to write it
-        origin = provenance(settings | {"version": version}, inputs)
+        origin = provenance(settings | {"version": version}, inputs, self.threads)
         warnings = self.warnings()
         return origin | ({"warnings": warnings} if warnings else {})
 
