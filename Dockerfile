@@ -6,7 +6,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/eliquare
 COPY envs/requirements.lock envs/requirements.lock
-RUN pip install --no-cache-dir --requirement envs/requirements.lock
+# Of torch, the build for this machine, which has no hash in the lock.
+RUN grep --invert-match '^torch==' envs/requirements.lock > others.lock \
+    && pip install --no-cache-dir --no-deps --requirement others.lock \
+    && pip install --no-cache-dir "$(grep '^torch==' envs/requirements.lock)" && rm others.lock
 COPY . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 ENTRYPOINT ["snakemake", "--snakefile", "/opt/eliquare/workflow/Snakefile"]

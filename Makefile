@@ -67,13 +67,18 @@ format: setup
 	$(BIN)/ruff format workflow tests
 	$(BIN)/snakefmt Snakefile workflow
 
+# The hashes are those of the files for all platforms; a build of torch depends on the machine.
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/pip install --quiet --requirement envs/requirements.in
+	.venv-lock/bin/pip freeze | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > .venv-lock/pins
+	.venv-lock/bin/pip install --quiet uv
 	echo "# Every package of the environment, pinned, by \`make lock\` from requirements.in." > envs/requirements.lock
-	.venv-lock/bin/pip freeze | sed 's/^torch==\([0-9.]*\).*/torch==\1/' >> envs/requirements.lock
+	grep '^torch==' .venv-lock/pins >> envs/requirements.lock
+	grep --invert-match '^torch==' .venv-lock/pins | .venv-lock/bin/uv pip compile - --no-deps --generate-hashes \
+		--no-header --no-annotate --no-config --python-version 3.11 --quiet >> envs/requirements.lock
 	sed '/^  - pip:$$/q' envs/eliquare.yaml > envs/eliquare.yaml.new
-	grep -v '^#' envs/requirements.lock | sed 's/^/      - /' >> envs/eliquare.yaml.new
+	sed --quiet 's/^\([^ #][^ ]*\).*/      - \1/p' envs/requirements.lock >> envs/eliquare.yaml.new
 	mv envs/eliquare.yaml.new envs/eliquare.yaml
 	rm -rf .venv-lock
 

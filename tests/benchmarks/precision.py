@@ -9,7 +9,6 @@ standard deviation, and the difference of the means in standard deviations.
 
 import argparse
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def train(paths: Paths, seed: int, precision: str) -> dict[str, float]:
             update={"students": {**paths.settings.students, STUDENT: changed}}
         )
         words = [str(word) for pair in command.items() for word in pair]
-        words += shlex.split(options.distillation(settings, STUDENT))
+        words += options.distillation(settings, STUDENT)
         stage = [sys.executable, "-m", "eliquare", "distillation", "distill"]
         subprocess.run([*stage, *words], check=True, stderr=subprocess.DEVNULL)
         lines = read_json_lines(Path(folder) / "student/history.jsonl")

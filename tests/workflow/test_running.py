@@ -31,8 +31,8 @@ READING = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Stubs:
-    """A project in which nothing is made yet."""
-    return Stubs(tmp_path_factory.mktemp("running"))
+    """A project in which nothing is made yet, in a folder as people call theirs."""
+    return Stubs(tmp_path_factory.mktemp("running") / 'my č 100% "x" $(touch PWNED) (2)')
 
 
 def options(project: Stubs) -> tuple[str, ...]:
@@ -133,7 +133,8 @@ def test_jobs_of_an_earlier_run_are_waited_for_and_those_in_the_queue_cancelled(
     monkeypatch.setattr(earlier_jobs, "SECONDS_BETWEEN_LOOKS", 0)
     folder = slurm / "a|b"
     # Another folder's job, and one of the user's own, in which Snakemake itself may run.
-    others = f"1|RUNNING|rule_distill|{slurm}\n2|RUNNING||{folder}"
+    others = f"1|RUNNING|rule_distill|{slurm}\n2|RUNNING||{folder}\n"
+    others += f"7|RUNNING|a=1|b=2|{folder}\n8_[1-4]|PENDING|first\nsecond|{folder}\nthird"
     running = f"3|RUNNING|rule_distill_wildcards_pre_qaa|{folder}"
     waiting = f"4|PENDING|rule_finetune|{folder}"
     answer(slurm, f"{others}\n{running}\n{waiting}", f"{others}\n{running}", others)
@@ -187,6 +188,22 @@ rule mine:
     }
 
 
+def test_what_the_command_line_takes_from_the_profile_is_said(project):
+    slurm = ("-n", "--profile", "slurm", *options(project))
+    for words, said in (((), 0), (("--default-resources", "slurm_account=nlp"), 1)):
+        done = project.run(*slurm, *words)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.count("warning: default-resources has no longest_job") == said
+
+
+def test_a_folder_with_braces_is_refused_in_one_line(tmp_path):
+    project = Stubs(tmp_path / "a{b}c")
+    done = project.run("-n", *options(project))
+    assert done.returncode == 2
+    assert re.search(r"^error: .*a\{b\}c: Snakemake takes '\{' and '\}'", done.stdout, re.M)
+    assert "Traceback" not in done.stdout
+
+
 def test_mistakes_are_reported_before_anything_runs(project):
     path = project.configure({"name": "mistaken", "languges": {}}, "mistaken.yaml")
     done = project.run("--cores", "1", "--configfile", str(path))
@@ -194,3 +211,16 @@ def test_mistakes_are_reported_before_anything_runs(project):
     assert re.search(r"^error: .*mistaken.yaml: languges: .*languages", done.stdout, re.M)
     assert "Traceback" not in done.stdout
     assert "WorkflowError" not in done.stdout
+
+
+def test_a_key_that_stands_twice_is_refused(project):
+    twice = "name: a\nname: b\n"
+    path = project.folder / "config/twice.yaml"
+    path.write_text(twice)
+    (project.folder / "config/config.yaml").write_text(twice)
+    for options in (["--configfile", str(path)], []):
+        done = project.run("-n", "--cores", "1", *options)
+        assert done.returncode == 2
+        said = r"^error: .*\.yaml, line 2: not YAML \(the key 'name' stands here twice"
+        assert re.search(said, done.stdout, re.M)
+        assert "Traceback" not in done.stdout

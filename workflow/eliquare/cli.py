@@ -7,18 +7,22 @@ is the table of all stages; it is read without importing any of them (or torch).
 ``eliquare new <language>`` prints a configuration and is no stage: nothing is made of it.
 
 Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
-used; 75 interrupted with the state saved; 128 and the number of a signal that ended it. Any other
-exception is a bug and shows its traceback.
+used; 75 interrupted with the state saved; 128 and the number of a signal that ended it (130 for
+Ctrl-C). Any other exception is a bug and shows its traceback; ``--debug`` shows that of every error.
 """
 
 import argparse
 import atexit
+import contextlib
 import gc
+import io
 import json
 import logging
+import os
 import sys
+import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
@@ -28,11 +32,13 @@ from pydantic.fields import FieldInfo
 from eliquare import __version__
 from eliquare.config.base import Settings
 from eliquare.config.errors import explain
+from eliquare.faults import plain, without_passwords
 from eliquare.interrupts import in_one_line
 from eliquare.io import Failure, InputError, Interrupted
 from eliquare.outputs import claimed, inputs_of, outputs_of
 
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 75
+DEBUG = "--debug"
 # How a stage ends without a result: the word before the message, and the exit code.
 ENDS: dict[type[Exception], tuple[str, int]] = {
     Failure: ("failed", EXIT_FAILED),
@@ -94,15 +100,15 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
-        "fetch": Stage("evaluation.fetch:fetch", 1, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 5, "fine-tune and score"),
+        "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
+        "finetune": Stage("evaluation.finetune:finetune", 6, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 2, "score without labels"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 6, "tables of an experiment"),
-        "figures": Stage("reporting.figures:write_figures", 3, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 4, "a student with its model card"),
+        "tables": Stage("reporting.tables:write_tables", 7, "tables of an experiment"),
+        "figures": Stage("reporting.figures:write_figures", 4, "figures of an experiment"),
+        "release": Stage("reporting.card:release", 5, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 6, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
@@ -116,26 +122,47 @@ def version(room: str, stage: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one stage and exit with its code."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        # In the locale of some jobs the libraries do not find a file whose name is not ASCII.
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        # Names of languages are not ASCII, whatever the locale of a job.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     argv = list(sys.argv[1:] if argv is None else argv)
+    with boundary(debug=DEBUG in argv):
+        argv = [word for word in argv if word != DEBUG]
+        if argv[:1] == ["new"]:
+            print(new_configuration(argv[1:]), end="")
+            sys.exit(0)
+        room, stage = chosen(argv)
+        function = load(STAGES[room][stage])
+        options = parse(function, f"eliquare {room} {stage}", argv[2:])
+        names = options.outputs
+        with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
+            function(options)
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def boundary(debug: bool = False) -> Iterator[None]:
+    """Turn every known error into one plain line each and the exit code of its kind."""
     try:
         with in_one_line():
-            if argv[:1] == ["new"]:
-                print(new_configuration(argv[1:]), end="")
-                sys.exit(0)
-            room, stage = chosen(argv)
-            function = load(STAGES[room][stage])
-            options = parse(function, f"eliquare {room} {stage}", argv[2:])
-            names = options.outputs
-            with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
-                function(options)
-    except (InputError, Failure, Interrupted) as error:
-        word, code = next(end for kind, end in ENDS.items() if isinstance(error, kind))
-        for line in str(error).splitlines():
+            yield
+    except BaseException as error:
+        found = plain(error)
+        if found is None or isinstance(error, SystemExit):
+            raise
+        if debug:
+            traceback.print_exc()
+        word, code = next(end for kind, end in ENDS.items() if isinstance(found, kind))
+        for line in without_passwords(str(found)).splitlines():
             print(f"{word}: {line}", file=sys.stderr)
         sys.exit(code)
-    sys.exit(0)
 
 
 def chosen(argv: Sequence[str]) -> tuple[str, str]:
@@ -143,7 +170,8 @@ def chosen(argv: Sequence[str]) -> tuple[str, str]:
     parser = argparse.ArgumentParser(
         prog="eliquare",
         description="Small, fast language models for one language out of large multilingual ones.",
-        epilog="`eliquare <room> <stage> --help` lists the options of a stage.",
+        epilog="`eliquare <room> <stage> --help` lists the options of a stage; with --debug, any "
+        "command shows the traceback of its error.",
     )
     parser.add_argument("--version", action="version", version=f"eliquare {__version__}")
     rooms = parser.add_subparsers(dest="room", metavar="<room>", required=True)

@@ -4,6 +4,7 @@ Also the three ways in which a stage ends without a result, which every room rai
 """
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -82,6 +83,20 @@ def existing(path: str | Path, what: str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such {what}")
     return path
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path, what: str, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file in UTF-8; InputError where it is missing, or what the block reads is not."""
+    with existing(path, what).open(encoding="utf-8", newline=newline) as file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it"
+            ) from None
+        except csv.Error as error:
+            raise InputError(f"{path}: not a table that can be read ({error})") from None
 
 
 @contextlib.contextmanager
@@ -243,12 +258,18 @@ def write_json(path: str | Path, value: Any) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; raise InputError naming file and line if it is not."""
+def read_json(path: str | Path, kind: type = dict) -> Any:
+    """Read JSON of a kind; raise InputError naming file and line if it is not."""
     try:
-        return json.loads(existing(path, "file").read_text(encoding="utf-8"))
+        found = json.loads(existing(path, "file").read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, endless digits or brackets
+        raise InputError(f"{path}: not JSON that can be read ({error})") from None
+    if not isinstance(found, kind):
+        expected = {dict: "an object", list: "a list"}[kind]
+        raise InputError(f"{path}: expected {expected} of JSON, found {type(found).__name__}")
+    return found
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:

@@ -165,6 +165,11 @@ class Paths:
         vocabulary = self.extended_from(self.vocabulary_of(student))
         return [self.teacher(corpus, name, vocabulary) for name in self.teachers_of(student)]
 
+    def first_model(self, student: str) -> Path:
+        """Return the model that all of a student's teachers come from, with its terms."""
+        own = self.teachers_of(self.original_of(student))[0]
+        return self.results / "teachers" / self.adapted_from(own)[-1] / "model"
+
     def original_of(self, student: str) -> str:
         """Return the student that was distilled: this one, or the one it is reduced from."""
         return self.settings.students[student].reduced_from or student

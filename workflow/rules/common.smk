@@ -10,7 +10,7 @@ from pathlib import Path
 
 import eliquare
 from eliquare import resources as job_resources
-from eliquare.cli import version
+from eliquare.cli import boundary, version
 from eliquare.config import checks, load, options
 from eliquare.config.model import (
     Benchmark,
@@ -40,16 +40,21 @@ STARTED = time.time()
 
 def read_settings():
     source = ", ".join(map(str, workflow.configfiles)) or "--config"
-    try:
+    # The user's to fix, so there is no traceback: one line for each mistake.
+    with boundary():
+        if set("{}") & set(f"{Path.cwd()}{workflow.basedir}"):
+            raise InputError(
+                f"{Path.cwd()}: Snakemake takes '{{' and '}}' in the path of a project for its own; "
+                "move the project"
+            )
+        if workflow.is_main_process:
+            for file in workflow.configfiles:
+                # Of a key that stands twice, Snakemake takes the last without a word.
+                load.read_yaml(file)
         settings = load.complete(config, source)
         checks.check_files(settings, source)
         if workflow.is_main_process:
             checks.check_shared(settings, source, Path("results"))
-    except InputError as error:
-        # The user's to fix, so there is no traceback: one line for each mistake.
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
     return settings
 
 
@@ -105,11 +110,20 @@ FIRST = 1
 # Memory and time of jobs
 
 # The most minutes that a job may ask for on this cluster; None on one machine.
-LONGEST_JOB = getattr(
-    (workflow.resource_settings.default_resources or {}).get("longest_job"),
-    "value",
-    None,
-)
+defaults = workflow.resource_settings.default_resources or {}
+LONGEST_JOB = getattr(defaults.get("longest_job"), "value", None)
+if (
+    workflow.is_main_process
+    and LONGEST_JOB is None
+    and (defaults.get("slurm_account") or defaults.get("slurm_partition"))
+):
+    # Snakemake takes them from the command line in place of the profile's, all of them.
+    print(
+        "warning: default-resources has no longest_job, so trainings do not save and stop before "
+        "their time is over; write account and partition into workflow/profiles/slurm/config.yaml, "
+        "not into --default-resources",
+        file=sys.stderr,
+    )
 memory = job_resources.memory
 minutes = partial(job_resources.minutes, longest=LONGEST_JOB)
 training_memory = job_resources.training_memory
@@ -126,10 +140,10 @@ def execution(training, resources):
 
     On a cluster it saves its state and ends by itself two minutes before its job's time is over.
     """
-    words = f"{options.execution(training)} --threads {training.threads}"
+    words = [*options.execution(training), "--threads", training.threads]
     # Before the inputs are there, the time is not known.
     if LONGEST_JOB and isinstance(resources.runtime, int):
-        words += f" --max-minutes {max(resources.runtime - 2, 1)}"
+        words += ["--max-minutes", max(resources.runtime - 2, 1)]
     return words
 
 
@@ -162,7 +176,7 @@ def filter_of(wildcards):
     """Return the options of the documents that are dropped."""
     corpus = corpus_of(wildcards)
     identify = {"identify": wildcards.corpus if corpus.identify else None}
-    return f"{options.words(corpus, DocumentFilter)} {options.words(identify)}".strip()
+    return options.words(corpus, DocumentFilter) + options.words(identify)
 
 
 def sampling_of(wildcards):
@@ -246,7 +260,7 @@ def source_of(entry):
 
 def teacher_source(wildcards):
     teacher = settings.teachers[wildcards.teacher]
-    return f"{source_of(teacher)} {options.sentence(teacher)}".strip()
+    return source_of(teacher) + options.sentence(teacher)
 
 
 def teacher_training(wildcards):

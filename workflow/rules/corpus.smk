@@ -17,7 +17,7 @@ if settings.demo:
         message:
             "Write the demo's invented languages"
         shell:
-            "python -m demo_languages {params.options} --output resources/demo > {log} 2>&1"
+            "python -m demo_languages {params.options:q} --output resources/demo > {log:q} 2>&1"
 
 
 rule download_dump:
@@ -44,8 +44,8 @@ rule download_dump:
     message:
         "Download the dump of {wildcards.wiki}"
     shell:
-        "python -m eliquare corpus dump --wiki {params.wiki} --date {params.date}"
-        " --mirror {params.mirror:q} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus dump --wiki {params.wiki:q} --date {params.date:q}"
+        " --mirror {params.mirror:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule extract_documents:
@@ -71,8 +71,8 @@ rule extract_documents:
     message:
         "Read the documents of the dump: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus documents --dump {input:q} {params.templates} {params.options}"
-        " --processes {threads} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus documents --dump {input:q} {params.templates:q} {params.options:q}"
+        " --processes {threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule read_text:
@@ -98,8 +98,8 @@ rule read_text:
     message:
         "Read the documents of the text files: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus text --files {input:q} --document {params.document}"
-        " {params.options} --processes {threads} --output {output} > {log} 2>&1"
+        "python -m eliquare corpus text --files {input:q} --document {params.document:q}"
+        " {params.options:q} --processes {threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule read_dataset:
@@ -124,8 +124,8 @@ rule read_dataset:
     message:
         "Read the documents of the dataset: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus dataset {params.dataset} {params.options} --output {output}"
-        " > {log} 2>&1"
+        "python -m eliquare corpus dataset {params.dataset:q} {params.options:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule mix:
@@ -150,8 +150,8 @@ rule mix:
     message:
         "Mix the documents of several languages: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus mixture --documents {input} {params.sampling}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare corpus mixture --documents {input:q} {params.sampling:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule sample_held_out:
@@ -176,9 +176,9 @@ rule sample_held_out:
     message:
         "Draw sentences and titles of the validation documents: {wildcards.corpus}"
     shell:
-        "python -m eliquare corpus sample --documents {input} --language {params.language}"
-        " --validation-fraction {params.fraction} --pairs {output.pairs} --output {output.text}"
-        " > {log} 2>&1"
+        "python -m eliquare corpus sample --documents {input:q} --language {params.language:q}"
+        " --validation-fraction {params.fraction:q} --pairs {output.pairs:q} --output {output.text:q}"
+        " > {log:q} 2>&1"
 
 
 rule tokenize:
@@ -205,13 +205,13 @@ rule tokenize:
         version=version("corpus", "tokenize"),
         room="corpus",
         options=sequences_options,
-        teacher="",
+        teacher=[],
     message:
         "Tokenize {wildcards.corpus} for {wildcards.teacher}, vocabulary {wildcards.vocabulary}"
     shell:
-        "python -m eliquare {params.room} tokenize --documents {input.documents}"
-        " --tokenizer {input.tokenizer} {params.teacher} {params.options} --threads {threads}"
-        " --output {output.sequences} --counts {output.counts} > {log} 2>&1"
+        "python -m eliquare {params.room:q} tokenize --documents {input.documents:q}"
+        " --tokenizer {input.tokenizer:q} {params.teacher:q} {params.options:q} --threads {threads:q}"
+        " --output {output.sequences:q} --counts {output.counts:q} > {log:q} 2>&1"
 
 
 # An extended vocabulary: the same text with the student's tokenizer and with its teacher's.
@@ -232,7 +232,7 @@ use rule tokenize as tokenize_extended with:
     params:
         version=version("extension", "tokenize"),
         room="extension",
-        teacher=lambda wc, input: f"--teacher-tokenizer {input.teacher}",
+        teacher=lambda wc, input: ["--teacher-tokenizer", input.teacher],
 
 
 rule fix_masks:
@@ -261,9 +261,9 @@ rule fix_masks:
     message:
         "Fix the masks of {wildcards.corpus} for {wildcards.teacher}, {wildcards.vocabulary}"
     shell:
-        "python -m eliquare {params.room} mask --sequences {input.sequences}"
-        " --counts {input.counts} --tokenizer {input.tokenizer} {params.options}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare {params.room:q} mask --sequences {input.sequences:q}"
+        " --counts {input.counts:q} --tokenizer {input.tokenizer:q} {params.options:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 use rule fix_masks as fix_masks_extended with:

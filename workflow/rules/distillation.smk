@@ -44,10 +44,10 @@ rule distill:
     message:
         "Distill {wildcards.student} on {wildcards.corpus}"
     shell:
-        "OMP_NUM_THREADS={params.threads} {params.launcher} {params.room} distill"
-        " --teachers {input.teachers} {params.start} --sequences {input.sequences}"
-        " --masking {input.masking} {params.options} {params.execution} --output {output}"
-        " > {log} 2>&1 {params.requeue}"
+        "OMP_NUM_THREADS={params.threads:q} {params.launcher:q} {params.room:q} distill"
+        " --teachers {input.teachers:q} {params.start:q} --sequences {input.sequences:q}"
+        " --masking {input.masking:q} {params.options:q} {params.execution:q} --output {output:q}"
+        " > {log:q} 2>&1 {params.requeue}"
 
 
 # A student with an extended vocabulary segments the text differently from its teacher.
@@ -104,5 +104,5 @@ rule verify_student:
     message:
         "Verify that reducing {wildcards.student} changed nothing for {wildcards.language}"
     shell:
-        "python -m eliquare vocabulary verify --model {input.model} --reduced {input.reduced}"
-        " --sample {input.documents} {params.tasks} --output {output} > {log} 2>&1"
+        "python -m eliquare vocabulary verify --model {input.model:q} --reduced {input.reduced:q}"
+        " --sample {input.documents:q} {params.tasks:q} --output {output:q} > {log:q} 2>&1"

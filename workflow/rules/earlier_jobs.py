@@ -86,7 +86,9 @@ def jobs_of(folder: Path) -> dict[str, str]:
         sys.exit(f"failed: squeue: {answer.stderr.strip()}")
     jobs = {}
     for line in answer.stdout.splitlines():
-        job, state, rest = line.split("|", 2)
+        # Comments of other jobs are any text, of several lines too.
+        job, _, rest = line.partition("|")
+        state, _, rest = rest.partition("|")
         if rest.startswith(COMMENT) and rest.endswith(f"|{folder}"):
             jobs[job] = state
     return jobs

@@ -19,12 +19,12 @@ rule fetch_task:
         version=version("evaluation", "fetch"),
         source=lambda wc: options.task_source(paths.fetched_tasks()[wc.task]),
         # Depends on resources, so that no other value fetches again: experiments share the data.
-        options=lambda wc, resources: "",
+        options=lambda wc, resources: [],
     message:
         "Fetch the task data {wildcards.task}"
     shell:
-        "python -m eliquare evaluation fetch {params.source} {params.options} --output {output}"
-        " > {log} 2>&1"
+        "python -m eliquare evaluation fetch {params.source:q} {params.options:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 # Where nothing is at the source, its folder says so, which no cache shall keep.
@@ -35,7 +35,7 @@ use rule fetch_task as fetch_optional_task with:
         task=one_of(tasks_to_fetch(optional=True)),
     cache: False
     params:
-        options=lambda wc, resources: "--allow-unavailable",
+        options=lambda wc, resources: ["--allow-unavailable"],
 
 
 rule finetune:
@@ -64,10 +64,10 @@ rule finetune:
         "Fine-tune {wildcards.system} on the tasks in {wildcards.language}"
     # A result there with the same settings and inputs is taken over: a new seed or task costs itself.
     shell:
-        "OMP_NUM_THREADS=1 python -m eliquare evaluation finetune --model {input.model}"
-        " --system {wildcards.system} --language {wildcards.language} {params.tasks}"
-        " --seeds {params.seeds} --store {params.store} --threads 1 --output {output}"
-        " > {log} 2>&1"
+        "OMP_NUM_THREADS=1 python -m eliquare evaluation finetune --model {input.model:q}"
+        " --system {wildcards.system:q} --language {wildcards.language:q} {params.tasks:q}"
+        " --seeds {params.seeds:q} --store {params.store:q} --threads 1 --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule benchmark:
@@ -94,8 +94,8 @@ rule benchmark:
     message:
         "Measure size and speed of {wildcards.system} for {wildcards.language}"
     shell:
-        "python -m eliquare evaluation benchmark --model {input} --language {wildcards.language}"
-        " --system {wildcards.system} {params.options} --output {output} > {log} 2>&1"
+        "python -m eliquare evaluation benchmark --model {input:q} --language {wildcards.language:q}"
+        " --system {wildcards.system:q} {params.options:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule evaluate_intrinsic:
@@ -124,6 +124,6 @@ rule evaluate_intrinsic:
     message:
         "Score {wildcards.system} without labels in {wildcards.language}"
     shell:
-        "python -m eliquare evaluation intrinsic --model {input.model} --text {input.text}"
-        " --retrieval {input.retrieval} --system {wildcards.system} --language {wildcards.language}"
-        " {params.tasks} --output {output} > {log} 2>&1"
+        "python -m eliquare evaluation intrinsic --model {input.model:q} --text {input.text:q}"
+        " --retrieval {input.retrieval:q} --system {wildcards.system:q} --language {wildcards.language:q}"
+        " {params.tasks:q} --output {output:q} > {log:q} 2>&1"

@@ -20,7 +20,7 @@ rule fetch_teacher:
     message:
         "Fetch {wildcards.teacher}"
     shell:
-        "python -m eliquare models fetch {params.source} --output {output} > {log} 2>&1"
+        "python -m eliquare models fetch {params.source:q} --output {output:q} > {log:q} 2>&1"
 
 
 use rule fetch_teacher as fetch_system with:
@@ -34,9 +34,11 @@ use rule fetch_teacher as fetch_system with:
         system=one_of(settings.systems),
     cache: False
     params:
-        source=lambda wc: (
-            f"{source_of(settings.systems[wc.system])} --any-model --allow-unavailable"
-        ),
+        source=lambda wc: [
+            *source_of(settings.systems[wc.system]),
+            "--any-model",
+            "--allow-unavailable",
+        ],
     message:
         "Fetch {wildcards.system}"
 
@@ -65,8 +67,8 @@ rule train_tokenizer:
     message:
         "Train the tokenizer of {wildcards.teacher}"
     shell:
-        "python -m eliquare models tokenizer --documents {input} --tokenizer {params.kind}"
-        " --vocab-size {params.vocab_size} --output {output} > {log} 2>&1"
+        "python -m eliquare models tokenizer --documents {input:q} --tokenizer {params.kind:q}"
+        " --vocab-size {params.vocab_size:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule pretrain_teacher:
@@ -95,7 +97,7 @@ rule pretrain_teacher:
         ),
     params:
         version=version("models", "pretrain"),
-        start=lambda wc, input: f"--tokenizer {input.tokenizer}",
+        start=lambda wc, input: ["--tokenizer", input.tokenizer],
         options=lambda wc: options.pretraining(settings.teachers[wc.teacher]),
         launcher=lambda wc: options.launcher(teacher_training(wc)),
         threads=lambda wc, resources: teacher_training(wc).threads,
@@ -104,9 +106,9 @@ rule pretrain_teacher:
     message:
         "Pre-train {wildcards.teacher}"
     shell:
-        "OMP_NUM_THREADS={params.threads} {params.launcher} models pretrain {params.start}"
-        " --sequences {input.sequences} --masking {input.masking} {params.options}"
-        " {params.execution} --output {output} > {log} 2>&1 {params.requeue}"
+        "OMP_NUM_THREADS={params.threads:q} {params.launcher:q} models pretrain {params.start:q}"
+        " --sequences {input.sequences:q} --masking {input.masking:q} {params.options:q}"
+        " {params.execution:q} --output {output:q} > {log:q} 2>&1 {params.requeue}"
 
 
 use rule pretrain_teacher as adapt_teacher with:
@@ -135,6 +137,6 @@ use rule pretrain_teacher as adapt_teacher with:
             [stored_parameters(input.model)],
         ),
     params:
-        start=lambda wc, input: f"--model {input.model}",
+        start=lambda wc, input: ["--model", input.model],
     message:
         "Adapt {wildcards.teacher} to {wildcards.corpus}"

@@ -40,8 +40,8 @@ rule tables:
     message:
         "Write the tables"
     shell:
-        "python -m eliquare reporting tables --settings {input.settings}"
-        " --results results --output {output} > {log} 2>&1"
+        "python -m eliquare reporting tables --settings {input.settings:q}"
+        " --results results --output {output:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -69,14 +69,15 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m eliquare reporting figures --settings {input.settings}"
-        " --results results --output {output} > {log} 2>&1"
+        "python -m eliquare reporting figures --settings {input.settings:q}"
+        " --results results --output {output:q} > {log:q} 2>&1"
 
 
 rule release:
     input:
         settings=paths.settings_file,
         model=lambda wc: paths.model(wc.student, wc.language),
+        terms=lambda wc: paths.first_model(wc.student),
         scores=lambda wc: [paths.scores(*pair) for pair in paths.evaluations([wc.language])],
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
@@ -93,9 +94,9 @@ rule release:
     message:
         "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
-        "python -m eliquare reporting release --settings {input.settings}"
-        " --results results --system {wildcards.student}"
-        " --language {wildcards.language} --model {input.model} --output {output} > {log} 2>&1"
+        "python -m eliquare reporting release --settings {input.settings:q}"
+        " --results results --system {wildcards.student:q}"
+        " --language {wildcards.language:q} --model {input.model:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -122,6 +123,6 @@ rule report:
     message:
         "Write the report"
     shell:
-        "python -m eliquare reporting report --settings {input.settings}"
-        " --results results --tables {input.tables} --figures {input.figures}"
-        " --output {output} > {log} 2>&1"
+        "python -m eliquare reporting report --settings {input.settings:q}"
+        " --results results --tables {input.tables:q} --figures {input.figures:q}"
+        " --output {output:q} > {log:q} 2>&1"

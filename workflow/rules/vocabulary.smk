@@ -37,8 +37,8 @@ rule select_vocabulary:
     message:
         "Select the tokens of {wildcards.teacher} for {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
-        "python -m eliquare vocabulary select --model {input.tokenizer} --counts {input.counts}"
-        " --characters {params.characters} {params.options} --output {output} > {log} 2>&1"
+        "python -m eliquare vocabulary select --model {input.tokenizer:q} --counts {input.counts:q}"
+        " --characters {params.characters:q} {params.options:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule reduce_teacher:
@@ -65,9 +65,9 @@ rule reduce_teacher:
     message:
         "Reduce {wildcards.teacher} to {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
-        "python -m eliquare vocabulary reduce --model {input.model}"
-        " --vocabulary {input.vocabulary} --sample {input.documents} --output {output}"
-        " > {log} 2>&1"
+        "python -m eliquare vocabulary reduce --model {input.model:q}"
+        " --vocabulary {input.vocabulary:q} --sample {input.documents:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule extend_teacher:
@@ -94,8 +94,8 @@ rule extend_teacher:
     message:
         "Extend {wildcards.teacher} with tokens of {wildcards.corpus}: {wildcards.vocabulary}"
     shell:
-        "python -m eliquare extension extend --model {input.model} --documents {input.documents}"
-        " {params.options} --output {output} > {log} 2>&1"
+        "python -m eliquare extension extend --model {input.model:q} --documents {input.documents:q}"
+        " {params.options:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule vocabulary_report:
@@ -125,9 +125,9 @@ rule vocabulary_report:
     message:
         "Report the reduced vocabulary: {wildcards.corpus}, {wildcards.teacher}"
     shell:
-        "python -m eliquare vocabulary report --model {input.teacher} --reduced {input.reduced}"
-        " --vocabulary {input.vocabulary} --counts {input.counts} --documents {input.documents}"
-        " {params.tasks} --output {output} > {log} 2>&1"
+        "python -m eliquare vocabulary report --model {input.teacher:q} --reduced {input.reduced:q}"
+        " --vocabulary {input.vocabulary:q} --counts {input.counts:q} --documents {input.documents:q}"
+        " {params.tasks:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule extension_report:
@@ -155,5 +155,5 @@ rule extension_report:
     message:
         "Report the extended vocabulary: {wildcards.corpus}, {wildcards.teacher}"
     shell:
-        "python -m eliquare extension report --model {input.teacher} --extended {input.extended}"
-        " --documents {input.documents} {params.tasks} --output {output} > {log} 2>&1"
+        "python -m eliquare extension report --model {input.teacher:q} --extended {input.extended:q}"
+        " --documents {input.documents:q} {params.tasks:q} --output {output:q} > {log:q} 2>&1"

@@ -1,7 +1,6 @@
 """Options of stages: made from the models, as the command line reads them."""
 
 import json
-import shlex
 
 import pytest
 
@@ -10,10 +9,10 @@ from eliquare.config import model, options, tasks
 from eliquare.config.load import complete
 
 
-def parsed(words: str) -> dict[str, list[str]]:
+def parsed(words: list[str]) -> dict[str, list[str]]:
     """Return the values of each option."""
     found: dict[str, list[str]] = {}
-    for word in shlex.split(words):
+    for word in words:
         if word.startswith("--"):
             found[word] = []
         else:
@@ -44,8 +43,8 @@ def test_words_are_sorted_quoted_and_leave_out_what_is_not_given():
         "f": {"z": 1, "k": "ä"},
     }
     words = options.words(values)
-    assert words == '--d \'x y\' 1 --no-e --f \'{"k": "ä", "z": 1}\' --to-b'
-    assert options.words({"b": 1, "a": 2}, without=["a"]) == "--b 1"
+    assert words == ["--d", "x y", "1", "--no-e", "--f", '{"k": "ä", "z": 1}', "--to-b"]
+    assert options.words({"b": 1, "a": 2}, without=["a"]) == ["--b", "1"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_options_come_from_the_models_and_are_read_back(of):
     assert set(parsed(words)) <= {
         name.replace("--", prefix, 1) for name in names_of(of) for prefix in ("--", "--no-")
     }
-    read = cli.parse(stage, "eliquare test", shlex.split(words))
+    read = cli.parse(stage, "eliquare test", words)
     assert read.model_dump(mode="json") == value.model_dump(mode="json")
 
 
@@ -132,8 +131,8 @@ def test_what_needs_no_finetuning_has_options_of_its_own(small):
     settings = complete(small)
     (task,) = map(json.loads, parsed(options.intrinsic(settings, "sw"))["--tasks"])
     assert task == {"name": "agreement", "text_column": "text", "label_column": "label", **pairs}
-    assert "agreement" not in options.tasks(settings, "sw")
-    assert options.intrinsic(settings, "sl") == ""
+    assert "agreement" not in "".join(options.tasks(settings, "sw"))
+    assert options.intrinsic(settings, "sl") == []
     smoke = parsed(options.intrinsic(complete(small | {"smoke": True}), "sw"))
     assert smoke["--max-pairs"] == ["40"]
 
@@ -147,5 +146,6 @@ def test_texts_with_labels_are_scored_without_finetuning_too(small):
 
 
 def test_several_gpus_are_several_processes():
-    assert options.launcher(model.Training()) == "python -m eliquare"
-    assert "--nproc-per-node 4 -m eliquare" in options.launcher(model.Training(gpus=4))
+    assert options.launcher(model.Training()) == ["python", "-m", "eliquare"]
+    several = options.launcher(model.Training(gpus=4))
+    assert several[-4:] == ["--nproc-per-node", "4", "-m", "eliquare"]

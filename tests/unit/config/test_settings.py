@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eliquare.config import checks
 from eliquare.config.derive import base_name
-from eliquare.config.load import complete, dump, load, restore
+from eliquare.config.load import complete, dump, load, read_yaml, restore
 from eliquare.io import InputError
 from eliquare.paths import Paths
 
@@ -39,6 +39,7 @@ def errors_of(config, source="mine.yaml") -> list[str]:
         complete(config, source)
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{source}: ") for line in lines)
+    assert "s3cr3t" not in str(caught.value)
     return [line.removeprefix(f"{source}: ") for line in lines]
 
 
@@ -133,6 +134,35 @@ MISTAKES = {
         {"hidden": {"layers": {1: 2}}},
         "students.full.objective.hidden.layers",
         '"1"',
+    ),
+    # what goes on into commands, results and pages
+    "two lines": ("title", "a\nb", "title", "text on one line"),
+    "a name with a line end": ("name", "small\n", "name", "small letters"),
+    "a blank label": ("students/full/label", "  ", "students.full.label", "text on one line"),
+    "half a character": ("students/full/label", "\ud800", "students.full.label", "unicode"),
+    "braces in a path": ("tasks/names/train", "a{b}.txt", "tasks.names.train", "without '{'"),
+    "a line end in a path": ("tasks/names/train", "a\n.txt", "tasks.names.train", "on one line"),
+    "an empty path": ("tasks/names/train", "", "tasks.names.train", "a path on one line"),
+    "another folder's dump": ("languages/sw/corpus/wiki", "../x", "languages.sw.corpus.wiki"),
+    "a branch of a dataset": (
+        "languages/sw/corpus",
+        {"source": "dataset", "dataset": "a/b", "revision": "main"},
+        "languages.sw.corpus.revision",
+        "a commit of 40",
+    ),
+    "a password": (
+        "languages/sw/corpus/mirror",
+        "https://me:s3cr3t@host.example/",
+        "languages.sw.corpus.mirror",
+        "~/.netrc",
+    ),
+    "no address": ("languages/sw/corpus/mirror", "http://[::1", "languages.sw.corpus.mirror"),
+    "a large seed": ("experiment/seeds", [2**33], "experiment.seeds", "at most 4294967295"),
+    "a large size": (
+        "students/full/training/max_steps",
+        2**70,
+        "students.full.training.max_steps",
+        "at most 4294967295",
     ),
     # names
     "no such language": ("tasks/names/language", "sk", "tasks.names.language", "'sk'"),
@@ -692,3 +722,53 @@ def test_names_that_are_one_folder_when_joined_are_refused(small, language, stud
     errors = errors_of(small)
     assert errors[0].startswith(f"students.{student}: {student} for s")
     assert "choose another name" in errors[0]
+
+
+# What stands in a file, and what is said of it after its name.
+NO_YAML = {
+    "nothing": (b"", ": expected keys and values at the top, found nothing"),
+    "a comment": (b"# x", ": expected keys and values at the top, found nothing"),
+    "a list": (b"- a", ": expected keys and values at the top, found list"),
+    "a text": (b"a", ": expected keys and values at the top, found str"),
+    "a tab": (b"a:\n\tb: 1", ", line 2: not YAML (found character '\\t'"),
+    "open": (b"a: [1", ", line 1: not YAML"),
+    "a key twice": (b"a: 1\nb: 2\na: 3", ", line 3: not YAML (the key 'a' stands here twice"),
+    "a key twice inside": (b"x: {b: 1, b: 2}", ", line 1: not YAML (the key 'b' stands here"),
+    "two documents": (b"a: 1\n---\nb: 2", ", line 2: not YAML"),
+    "a zero": (b"a: \x00", ": not YAML"),
+    "Latin-2": ("title: Žaba".encode("iso-8859-2"), ": not text in UTF-8 (byte 7)"),
+    "UTF-16": ("a: 1".encode("utf-16"), ": not text in UTF-8 (byte 0)"),
+    "no such month": (b"a: 2023-13-45", ": not YAML (month must be in 1..12)"),
+    "nested": (b"[" * 5000, ": not YAML that can be read (nested too deeply)"),
+    "code": (b"a: !!python/object/apply:os.getcwd []", ", line 1: not YAML"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_YAML)
+def test_a_file_that_is_no_configuration_is_one_line(kind, tmp_path):
+    content, said = NO_YAML[kind]
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}{said}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_merged_keys_are_no_keys_twice(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text('a: &x {b: 1}\nc: &y {d: 1}\ne: {<<: [*x, *y], b: 2}\n"1": 0\n1: 0\n')
+    assert read_yaml(path)["e"] == {"b": 2, "d": 1}
+
+
+def test_a_dataset_of_the_hub_needs_its_commit(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus = {"source": "dataset", "dataset": "a/b"}
+    settings = complete(changed(small, "languages/sw/corpus", corpus))
+    with pytest.raises(InputError, match=r"languages.sw.corpus.revision: missing.* a/b") as caught:
+        checks.check_files(settings, "mine.yaml")
+    (tmp_path / "a/b").mkdir(parents=True)
+    with pytest.raises(InputError) as now:
+        checks.check_files(settings, "mine.yaml")
+    assert "revision" in str(caught.value)
+    assert "revision" not in str(now.value)

@@ -365,3 +365,16 @@ def test_the_real_mirror(tmp_path):
     with Hosts(DATA / "mirror/dumps.wikimedia.org") as server:
         fetch(server.root, output, date="latest")
     assert sha1(output) == "0cc91ef3179d27c56c0bf41a6add04c7c727f0bb"
+
+
+def test_a_password_in_an_address_is_refused_and_not_printed(tmp_path, monkeypatch, capsys):
+    words = ["corpus", "dump", "--wiki", "qaawiki", "--output", str(tmp_path / "a.xml.bz2")]
+    address = "https://me:s3cr3t@host.example"
+    for more, variable in ((["--mirror", address], ""), ([], address)):
+        monkeypatch.setenv("ELIQUARE_DUMPS", variable)
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, *more])
+        assert ended.value.code == 2
+        printed = capsys.readouterr().err
+        assert "~/.netrc" in printed
+        assert "s3cr3t" not in printed

@@ -82,6 +82,7 @@ def test_every_scheme_becomes_iob2(tags, expected):
         "0\tAna\tB-PER\n1\tide\tO\n\n0\t1\tO\n1\tNil\tI-LOC\n",
         "1 Ana I-PER\n2 ide O\n\n1 1 O\n2 Nil E-LOC",
         "-DOCSTART- O\n\nAna\tNNP\tB-PER\nide\tVB\tO\n\n1\tCD\tO\nNil\tNNP\tB-LOC\n",
+        "-DOCSTART- O\nAna B-PER\nide O\n-DOCSTART- O\n1 O\nNil B-LOC\n",
         "-DOCSTART- -X- -X- O\n\nAna NNP NP B-PER\nide VB VP O\n\n1 CD NP O\nNil NNP NP B-LOC\n",
     ],
 )
@@ -384,3 +385,43 @@ def test_every_real_table_reads():
     for task, expected in found.items():
         assert expected == (1004 if task.endswith("topic") else ROWS[task]), task
     assert set(ROWS) < set(found)
+
+
+def test_a_quote_of_the_text_joins_no_rows_of_a_tsv(tmp_path):
+    """Files that were written without quoting: the quote of one row closes in another."""
+    rows = ['"Reka\tyes', "teče\tno", 'dol"\tyes', "mimo\tno"]
+    path = write(tmp_path, "a.tsv", "text\tlabel\n" + "\n".join(rows) + "\n")
+    with pytest.raises(InputError, match=r"a.tsv, line 2: a quote opens here that closes in an"):
+        readers.read("classification", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"text": "\\ud800", "label": "a"}', "is half of a character"),
+        ('{"text": ' + "9" * 5000 + ', "label": "a"}', "not JSON"),
+        ("[" * 5000, "not JSON"),
+    ],
+    ids=["half a character", "digits", "nested"],
+)
+def test_json_lines_that_python_cannot_hold(tmp_path, text, said):
+    path = write(tmp_path, "a.jsonl", '{"text": "a", "label": "b"}\n' + text + "\n")
+    for read in (lambda: readers.read("classification", path), lambda: [*readers.read_texts(path)]):
+        with pytest.raises(InputError, match=rf"a.jsonl, line 2: .*{said}"):
+            read()
+
+
+def test_a_field_of_any_length_is_read(tmp_path):
+    path = write(tmp_path, "a.csv", f"text,label\n{'ab ' * 100_000},x\n")
+    ((long,),) = [each.texts for each in readers.read("classification", path)]
+    assert len(long) == len(next(readers.read_texts(path))) == 300_000
+
+
+def test_a_split_without_entities_has_no_f1(tmp_path, caplog):
+    some = readers.read("ner", write(tmp_path, "some.txt", "Ana B-PER\nide O\n"))
+    none = readers.read("ner", write(tmp_path, "none.txt", "dan O\nje O\n"))
+    data.check_labels("ner", data.split("ner", some, none, some))
+    assert "none.txt: no entity in the validation split" in caplog.text
+    for parts, name in (((none, some, some), "train"), ((some, some, none), "test")):
+        with pytest.raises(InputError, match=rf"none.txt: no entity in the {name} split"):
+            data.check_labels("ner", data.split("ner", *parts))

@@ -1,5 +1,9 @@
 """Loading and fetching: what is checked, and what is refused in plain words."""
 
+import contextlib
+import io
+import os
+import pickle
 import shutil
 import sys
 
@@ -210,3 +214,74 @@ def test_a_saved_tokenizer_is_the_same_with_and_without_a_network(teacher, tmp_p
         saved.add((tmp_path / str(offline) / "tokenizer_config.json").read_text())
     assert len(saved) == 1
     assert "local_files_only" not in saved.pop()
+
+
+def test_code_in_a_model_folder_is_not_run(tmp_path, monkeypatch):
+    """Nor is anyone asked: a `y` that waits on a pipe is for something else."""
+    folder = make_teacher("bert", tmp_path / "teacher")
+    (folder / "code.py").write_text("from pathlib import Path\nPath('PWNED').touch()\n")
+    code = {"AutoConfig": "code.C", "AutoModelForMaskedLM": "code.M", "AutoTokenizer": ["code.T"]}
+    for file, type_of in (
+        ("config.json", {"model_type": "unheard-of"}),
+        ("tokenizer_config.json", {}),
+    ):
+        write_json(folder / file, read_json(folder / file) | {"auto_map": code} | type_of)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    for load in (loading.load_masked_lm, loading.load_config, loading.load_for_benchmark):
+        with pytest.raises(InputError):
+            load(folder)
+    with contextlib.suppress(InputError):
+        loading.load_fast_tokenizer(folder)
+    assert sys.stdin.tell() == 0
+    assert not (tmp_path / "PWNED").exists()
+
+
+class Touch:
+    """A pickle of it writes a file where it is read."""
+
+    def __reduce__(self):
+        return os.mkdir, ("PWNED",)
+
+
+@pytest.mark.parametrize("content", ["plain", "in torch's zip", "empty", "list"])
+def test_a_pickle_that_is_no_weights_is_refused(tmp_path, monkeypatch, content):
+    folder = make_teacher("bert", tmp_path / "teacher")
+    (folder / "model.safetensors").unlink()
+    weights = folder / "pytorch_model.bin"
+    if content == "plain":
+        weights.write_bytes(pickle.dumps({"a": Touch()}))
+    elif content == "empty":
+        weights.touch()
+    else:
+        torch.save([torch.ones(2)] if content == "list" else {"a": Touch()}, weights)
+    monkeypatch.chdir(tmp_path)
+    for load in (loading.load_masked_lm, loading.map_weights):
+        with pytest.raises(InputError, match="teacher"):
+            load(folder)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_link_out_of_a_model_folder_is_refused(tmp_path):
+    folder = make_teacher("bert", tmp_path / "teacher")
+    (tmp_path / "secret").write_text("secret")
+    (folder / "LICENSE").symlink_to(tmp_path / "secret")
+    (folder / "README.md").symlink_to("LICENSE.txt")
+    (folder / "LICENSE.txt").write_text("terms")
+    for any_model in (False, True):
+        with pytest.raises(InputError, match=r"LICENSE: a link to .*secret, outside") as caught:
+            fetch(FetchOptions(model=str(folder), any_model=any_model, output=tmp_path / "out"))
+        assert "README" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_hubs_cache_is_what_the_hub_says(hub, tmp_path):
+    fetch_any(tmp_path / "out", "lab/small")
+    (blob,) = {
+        path.resolve() for path in (tmp_path / "cache").rglob("config.json") if path.is_symlink()
+    }
+    blob.chmod(0o644)
+    blob.write_text(blob.read_text().replace("bert", "Bert", 1))
+    with pytest.raises(InputError, match=rf"config.json: damaged or changed.*delete {blob}"):
+        fetch_any(tmp_path / "again", "lab/small")
+    assert not (tmp_path / "again").exists()

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from matplotlib import rc_context
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -22,7 +23,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (6, "d7d8db3ffb9faca8a5614c58237d4a6bb16b66274fcfb0a0a678b8d229070dd3")
+TABLES = (6, "f79f7e0d858e0885cda06642a744e428c9a601055acfc3cedcfc2c767345f9e8")
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +369,58 @@ def test_latex_and_markdown_escape_their_signs(tmp_path):
     assert r"| System | x\|y |" in (tmp_path / "t.md").read_text()
 
 
+HOSTILE = "<script>x</script> [a](javascript:b) `c` $\\frac$ \\input{d} | * =e"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A tree whose labels are what each format could take for its own."""
+    root = tmp_path_factory.mktemp("hostile")
+    changes = {
+        "title": HOSTILE,
+        "languages": {"sl": {"name": HOSTILE}},
+        "students": {"pre": {"label": f"[{HOSTILE}"}},
+        "tasks": {"sl-ner": {"label": HOSTILE}},
+    }
+    settings = results_tree.make(root, changes)
+    make_tables(root, settings)
+    return root, settings
+
+
+def test_labels_are_escaped_in_markdown_and_the_card(hostile):
+    root, settings = hostile
+    pages = [*(path.read_text() for path in (root / "tables").glob("*.md"))]
+    pages.append(card.card(read(root, settings), "pre", "sl"))
+    for written in pages:
+        assert "<script" not in written
+        assert not re.search(r"(?<!\\)\](?=\()", written)
+        assert not re.search(r"(?<!\\)`c", written)
+    assert "&lt;script&gt;" in "".join(pages)
+    rows = [line for line in pages[0].splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_labels_are_escaped_in_latex(hostile):
+    written = "".join(path.read_text() for path in (hostile[0] / "tables").glob("*.tex"))
+    assert r"\input" not in written
+    assert r"\frac" not in written
+    assert r"\textbackslash{}input\{d\}" in written
+    assert not re.search(r"^ *[\[*]", written, re.MULTILINE)
+
+
+def test_a_label_is_no_mathematics_in_a_figure(hostile, tmp_path):
+    with rc_context(fname=str(figures.STYLE)):
+        figures.task_scores(read(*hostile), "sl-ner").savefig(tmp_path / "a.svg")
+    assert r"$\frac$" in (tmp_path / "a.svg").read_text()
+
+
+def test_text_is_no_formula_in_csv(tmp_path):
+    records = [{"a": text, "b": -1.5} for text in ("=1+1", "@x", "-", "+1", "x=1")]
+    formats.write(Table("t", "A", ["a"], [[Cell("x")]] * 5, records), tmp_path)
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows == ["a,b", "'=1+1,-1.5", "'@x,-1.5", "'-,-1.5", "'+1,-1.5", "x=1,-1.5"]
+
+
 def test_each_reduced_model_has_its_verification(tmp_path):
     experiment = read(tmp_path, results_tree.make(tmp_path))
     rows = [[cell.text for cell in row] for row in sections.verifications(experiment).rows]
@@ -506,6 +559,27 @@ def test_a_release_loads_alone_and_shares_its_files(tree, model, tmp_path):
     assert not (model / "README.md").exists()
     made = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert made["release"] == {"experiment": "small", "system": "pre", "language": "sl"}
+
+
+def test_a_release_records_the_terms_of_its_teacher(model, tmp_path):
+    root = tmp_path / "results"
+    settings = results_tree.make(root)
+    teacher = root / "teachers/mbert/model"
+    teacher.mkdir(parents=True)
+    (teacher / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# mBERT\n")
+    (teacher / "LICENSE.txt").write_text("terms")
+    release((root, settings), model, tmp_path / "out")
+    written = (tmp_path / "out/README.md").read_text()
+    assert yaml.safe_load(written.split("---")[1])["license"] == "cc-by-4.0"
+    assert "licence of the teacher (cc-by-4.0)" in written
+    assert (tmp_path / "out/LICENSE.txt").read_text() == "terms"
+
+
+def test_what_a_model_links_to_elsewhere_is_not_released(tree, model, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (model / "LICENSE").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="a link to"):
+        release(tree, model, tmp_path / "out")
 
 
 def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):

@@ -261,7 +261,7 @@ def test_a_vocabulary_size_that_the_weights_do_not_have(tmp_path):
 
 def test_a_tokenizer_without_a_fast_version(tmp_path, monkeypatch):
     folder = make_teacher("bert", tmp_path / "teacher")
-    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda folder: object())
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda folder, **_: object())
     with pytest.raises(InputError, match="not a fast one"):
         reduced(folder, range(700), tmp_path / "new")
 

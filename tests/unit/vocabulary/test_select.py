@@ -238,3 +238,15 @@ def test_vocabulary_files_that_cannot_be_used(tmp_path, text, message):
     (tmp_path / "vocabulary.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         selection.read_vocabulary(tmp_path / "vocabulary.csv", ["[PAD]", "NA"])
+
+
+def test_a_gap_in_the_ids_is_named(tmp_path):
+    description = {
+        "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "a": 1, "c": 3}},
+        "added_tokens": [],
+    }
+    with pytest.raises(InputError, match=r"model: no token has the id 2;.*\[unused2\]"):
+        tokenizer_json.list_tokens(description, "model")
+    description["model"]["vocab"] |= {"b": 2, "again": 2}
+    with pytest.raises(InputError, match=r"model: '(b|again)' is not alone at the id 2"):
+        tokenizer_json.list_tokens(description, "model")

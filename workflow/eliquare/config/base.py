@@ -1,7 +1,8 @@
 """What all settings are made of: their base, and the kinds of names in them."""
 
 from collections.abc import Hashable, Iterator
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -38,8 +39,36 @@ CorpusName = Annotated[
 ExperimentName = Annotated[
     str, matching(r"^[a-z0-9][a-z0-9_-]*$", "a name of small letters, digits, '_' and '-'")
 ]
+# Control characters and line ends of all kinds.
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_LINE = rf"[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*"
+Line = Annotated[str, matching(f"^{_LINE}$", "text on one line")]
+Label = Annotated[str, matching(f"^({_LINE})?$", "text on one line, or nothing")]
+Text = Annotated[str, matching(r"^[^\x00-\x08\x0b-\x1f\x7f]*$", "text")]
+# Snakemake takes "{" in a path for a wildcard.
+FilePath = Annotated[
+    str, matching(rf"^[^{_CONTROL}{{}}]+$", "a path on one line, without '{' and '}'")
+]
+WikiName = Annotated[str, matching(r"^[a-z0-9_]+$", "a database, as cywiki")]
 Commit = Annotated[str, matching(r"^[0-9a-f]{40}$", "a commit of 40 hexadecimal digits")]
 Date = Annotated[str, matching(DATE, 'latest, or a date in quotes as "20260501"')]
+
+
+def without_password(address: str) -> str:
+    """Return an address; raise ValueError, which does not show it, if a password is in it."""
+    try:
+        found = urlsplit(address).password
+    except ValueError as error:
+        raise ValueError(f"expected an address ({error})") from None
+    if found is not None:
+        raise ValueError(
+            "a password in an address would be written into results and logs; take it out, and "
+            "put it into ~/.netrc"
+        )
+    return address
+
+
+WebAddress = Annotated[Line, AfterValidator(without_password)]
 
 
 def _each_once(values: list[T]) -> list[T]:
@@ -52,11 +81,21 @@ def _each_once(values: list[T]) -> list[T]:
 Once = Annotated[
     list[T], AfterValidator(_each_once), Field(json_schema_extra={"uniqueItems": True})
 ]
+# The largest seed of numpy, and more than any size that a tensor can have.
+LARGEST = 2**32 - 1
 Seed = Annotated[int, Field(ge=0)]
 
 
 # The keys that lead to a mistake, and what is said of it.
 Problem = tuple[tuple[int | str, ...], str]
+
+
+def too_large(settings: BaseModel) -> Iterator[Problem]:
+    """Yield the whole numbers, also in lists, that are larger than any seed or size."""
+    for key, value in settings:
+        numbers: list[Any] = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and number > LARGEST for number in numbers):
+            yield (key,), f"expected at most {LARGEST}, found {value!r:.40}"
 
 
 class Settings(BaseModel):
@@ -78,7 +117,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if found := list(self.problems()):
+        if found := [*too_large(self), *self.problems()]:
             said = "; ".join(message for _, message in found)
             raise PydanticCustomError("problems", said, {"found": found})
         return self

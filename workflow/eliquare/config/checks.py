@@ -263,17 +263,35 @@ def check_files(settings: Configuration, source: str) -> None:
         for key, file in files
         if file.exists() and file.stat().st_mtime > latest
     ]
+    lines += [
+        f"{source}: languages.{code}.corpus.revision: missing; there is no folder {name}, and of a "
+        "data set on the hub give the commit (40 hexadecimal digits, in the history of its files)"
+        for code, name in unpinned_datasets(settings)
+    ]
     if any(": tasks." in line for line in lines):
         lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
     if lines:
         raise InputError("\n".join(lines))
 
 
-def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (path of keys, file) of every file that the experiment reads."""
+def unpinned_datasets(settings: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield (language, data set) of every corpus from the hub without a commit."""
+    for code in corpora_of(settings):
+        corpus = settings.languages[code].corpus
+        if corpus.dataset and not corpus.revision and not Path(corpus.dataset).exists():
+            yield code, corpus.dataset
+
+
+def corpora_of(settings: Configuration) -> list[str]:
+    """Return the languages whose text the experiment reads."""
     trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
     corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
-    for code in sorted({code for name in corpora for code in settings.members(name)}):
+    return sorted({code for name in corpora for code in settings.members(name)})
+
+
+def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield (path of keys, file) of every file that the experiment reads."""
+    for code in corpora_of(settings):
         corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
         if corpus.file is not None:
             yield (*path, "file"), corpus.file

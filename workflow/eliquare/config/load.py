@@ -5,7 +5,7 @@
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,6 +18,7 @@ from eliquare.config.base import Problem
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import explain, mistakes
 from eliquare.config.model import Configuration
+from eliquare.faults import first_line
 from eliquare.io import InputError
 
 
@@ -120,20 +121,44 @@ def inherited(
 # Files
 
 
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that stands twice instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping; raise ConstructorError at the second of two equal keys."""
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            # "<<" merges another mapping, and may stand more than once.
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if (key.tag, key.value) in seen:
+                    message = f"the key {key.value!r} stands here twice; remove one"
+                    raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file; raise InputError with the file and the line."""
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"{path}: no such configuration file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text in UTF-8 (byte {error.start})") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise InputError(f"{path}, line {line}: not YAML ({error.problem})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not YAML ({first_line(error)})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not YAML that can be read (nested too deeply)") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values at the top")
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path}: expected keys and values at the top, found {found}")
     return content
 
 

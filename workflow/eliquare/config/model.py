@@ -17,6 +17,9 @@ from eliquare.config.base import (
     CorpusName,
     Date,
     ExperimentName,
+    FilePath,
+    Label,
+    Line,
     Name,
     Once,
     Problem,
@@ -24,6 +27,9 @@ from eliquare.config.base import (
     Settings,
     Sourced,
     StudentName,
+    Text,
+    WebAddress,
+    WikiName,
 )
 from eliquare.config.objective import EXTENSION_TERMS, Objective
 from eliquare.config.tasks import Finetuning, Task
@@ -61,27 +67,28 @@ class Corpus(DocumentFilter, Sourced):
     `wikimedia/wikipedia`."""
     identify: bool = False
     """Drop documents that are identified as another language, by py3langid, which must know it."""
-    wiki: str | None = Field(None, description="dump: its database; by default `<code>wiki`.")
+    wiki: WikiName | None = Field(None, description="dump: its database; by default `<code>wiki`.")
     date: Date = "latest"
     """dump: a date as `"20260501"` (in quotes), or `latest`, recorded at the first download."""
-    mirror: str | None = None
+    mirror: WebAddress | None = None
     """dump: another host with the same paths, or a folder with them; by default the environment
     variable ELIQUARE_DUMPS, or https://dumps.wikimedia.org."""
-    file: str | None = Field(None, description="dump: a dump on disk instead of a download.")
+    file: FilePath | None = Field(None, description="dump: a dump on disk instead of a download.")
     expand_templates: bool = Field(False, description="dump: expand templates, which takes days.")
-    files: list[str] = Field([], description="text: files, also .gz, .zst, .bz2, .xz.")
+    files: list[FilePath] = Field([], description="text: files, also .gz, .zst, .bz2, .xz.")
     document: Literal["line", "file"] = Field("line", description="text: a line or a file.")
-    dataset: str | None = Field(None, description="dataset: id on the hub, or a folder.")
-    configuration: str | None = Field(None, description="dataset: its configuration.")
-    split: str = Field("train", description="dataset: its split.")
-    column: str = Field("text", description="dataset: its text column.")
-    revision: str | None = Field(None, description="dataset: the commit to take.")
+    dataset: Line | None = Field(None, description="dataset: id on the hub, or a folder.")
+    configuration: Line | None = Field(None, description="dataset: its configuration.")
+    split: Line = Field("train", description="dataset: its split.")
+    column: Line = Field("text", description="dataset: its text column.")
+    revision: Commit | None = None
+    """dataset: on the hub, its commit, 40 hexadecimal digits."""
 
 
 class Language(Settings):
     """One language."""
 
-    name: str = Field("", description="Name of the language in the report.")
+    name: Label = Field("", description="Name of the language in the report.")
     corpus: Corpus = Field(description="Where its text comes from.")
 
 
@@ -180,7 +187,7 @@ class Training(Settings):
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")
     num_evals: int = Field(10, ge=1, description="Validations; the best one's weights are kept.")
     seed: int = Field(1, ge=0, description="Seed of the order, the masks and dropout.")
-    report_to: list[str] = Field([])
+    report_to: list[Name] = Field([])
     """Trackers that follow the training: tensorboard, trackio, wandb, mlflow. Changes no result."""
     checkpoint_minutes: float = Field(15, gt=0)
     """Minutes between checkpoints. Changes no result."""
@@ -230,8 +237,8 @@ HEADS = "{} is no multiple of {} attention heads"
 class Compared(Settings):
     """How a system that is compared is named."""
 
-    label: str = Field("", description="Name in tables.")
-    published_as: str | None = Field(None, description="The papers' name of this system.")
+    label: Label = Field("", description="Name in tables.")
+    published_as: Line | None = Field(None, description="The papers' name of this system.")
 
 
 class Teacher(Compared, Shape, Sourced):
@@ -247,14 +254,14 @@ class Teacher(Compared, Shape, Sourced):
     """`hub`: a model id with a pinned revision; `folder`: a model on disk; `pretrain`: trained here
     from nothing; `adapt`: another teacher with continued pre-training on the language (cruz2024:
     conditioned)."""
-    model: str | None = Field(None, description="hub: id; folder: path.")
+    model: FilePath | None = Field(None, description="hub: id; folder: path.")
     revision: Commit | None = Field(None, description="hub: the commit, 40 hexadecimal digits.")
     pooling: Pooling | None = None
     """hub, folder: for a sentence encoder, which has no MLM head: how it makes one embedding of a
     text. Students for the terms `cosine`, `hidden`, `attention`, `relations` and those on
     embeddings are sentence encoders too."""
     normalize: bool = Field(True, description="hub, folder: embeddings have the length 1.")
-    prompts: dict[str, str] = Field({})
+    prompts: dict[Line, Text] = Field({})
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
     "passage: "}`. Training texts have the last one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
@@ -296,9 +303,11 @@ class SelectionRule(Settings):
     coverage: float | None = Field(None, gt=0, le=1)
     """Keep the most frequent tokens that cover this share of text."""
     min_count: int | None = Field(None, ge=1, description="Keep tokens at least so frequent.")
-    tokens: str | None = Field(None, description="Keep the tokens of this file, one per line.")
-    always_keep: str | None = Field(None, description="Besides: tokens of this file, one per line.")
-    scripts: Once[str] = Field([])
+    tokens: FilePath | None = Field(None, description="Keep the tokens of this file, one per line.")
+    always_keep: FilePath | None = Field(
+        None, description="Besides: tokens of this file, one per line."
+    )
+    scripts: Once[Line] = Field([])
     """Besides: every single character of these scripts (Latin, …), found in the corpus or not."""
     multiple_of: int | None = Field(None, ge=1)
     """The most frequent tokens left are added until the number is a multiple of this; 64, which
@@ -339,7 +348,7 @@ class ExtensionRule(Settings):
     """New embeddings and biases: `mean` of the old tokens of the same characters; `weighted`, a
     mean with weights a / (a + frequency), a = 0.001 (Arora et al. 2017); `similar`, a sparsemax
     mean of tokens near in an auxiliary space (FOCUS, Dobler and de Melo 2023)."""
-    vectors: str | None = None
+    vectors: FilePath | None = None
     """similar: auxiliary vectors in word2vec's text format; by default learnt from the corpus."""
 
     def problems(self) -> Iterator[Problem]:
@@ -432,7 +441,7 @@ class Student(Compared, StudentShape):
 class System(Compared):
     """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
 
-    model: str | None = Field(None, description="Hub id or folder.")
+    model: FilePath | None = Field(None, description="Hub id or folder.")
     revision: Commit | None = None
     """For a hub id: the commit. Without it the newest is taken at the fetch, and recorded."""
     teacher: Name | None = None
@@ -462,20 +471,20 @@ class PublishedTable(Settings):
     """One published table."""
 
     paper: Literal["coling2022", "electronics2023", "cruz2024"] = Field(description="The paper.")
-    table: str = Field(description="Number of its table.")
+    table: Line = Field(description="Number of its table.")
 
 
 class Experiment(Settings):
     """Systems that are compared, and what they are compared on."""
 
     languages: Once[CorpusName] = Field([], description="The experiment's languages; all if empty.")
-    systems: Once[str] = Field(min_length=1)
+    systems: Once[Line] = Field(min_length=1)
     """Names of students, teachers and systems, in the order of the tables' rows."""
-    tasks: Once[str] | None = None
+    tasks: Once[Line] | None = None
     """Names of tasks; all tasks of the experiment's languages by default."""
     seeds: Once[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of fine-tuning.")
-    baseline: str | None = Field(None, description="The system that others are compared with.")
-    release: Once[str] = Field([])
+    baseline: Line | None = Field(None, description="The system that others are compared with.")
+    release: Once[Line] = Field([])
     """Students to put into `results/<name>/models/` with a model card; all compared if empty."""
     papers: list[PublishedTable] = Field([], description="Published tables beside ours.")
 
@@ -493,11 +502,11 @@ def _with_automatic_tasks(schema: dict[str, Any]) -> None:
 class Configuration(Settings):
     """One file says which languages, teachers, students, tasks and seeds an experiment has."""
 
-    extends: str | None = None
+    extends: FilePath | None = None
     """Another configuration, by its path. This file adds to it and overrides it, key by key."""
     name: ExperimentName
     """Name of the experiment; its tables, figures, models and report go to `results/<name>/`."""
-    title: str = Field("", description="Title of the report.")
+    title: Label = Field("", description="Title of the report.")
     smoke: bool = False
     """Run the same rules with few steps and documents, in `results/smoke/`. Do this first."""
     demo: Demo | None = Field(None, description="Write the demo's invented languages first.")

@@ -1,11 +1,11 @@
 """Options of the stages' commands, from the settings.
 
 What decides a result is in its options, sorted by name, so that the order of keys means nothing and
-a rule can compare them; how a training runs (``execution``) is apart.
+a rule can compare them; how a training runs (``execution``) is apart. All are lists of words, which
+a rule quotes as it does every value: ``{params.options:q}``.
 """
 
 import json
-import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -29,8 +29,8 @@ def words(
     of: type[BaseModel] | None = None,
     *,
     without: Collection[str] = (),
-) -> str:
-    """Return options as words of a shell.
+) -> list[str]:
+    """Return options as the words of a command.
 
     Args:
         value: Settings, or a mapping.
@@ -48,30 +48,30 @@ def words(
         if isinstance(given, bool):
             found.append(f"--{name}" if given else f"--no-{name}")
         elif given is not None and given != []:
-            found += [f"--{name}", *map(quoted, given if isinstance(given, list) else [given])]
-    return " ".join(found)
+            found += [f"--{name}", *map(word, given if isinstance(given, list) else [given])]
+    return found
 
 
-def quoted(value: Any) -> str:
-    """Return a value as one word of a shell."""
+def word(value: Any) -> str:
+    """Return a value as one word of a command."""
     if isinstance(value, Mapping):
-        value = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return shlex.quote(str(value))
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return str(value)
 
 
-def sentence(teacher: Teacher) -> str:
+def sentence(teacher: Teacher) -> list[str]:
     """Return how a sentence encoder makes the embedding of a text; nothing for other teachers."""
     keys = {"pooling", "normalize", "prompts"}
-    return words(teacher.model_dump(include=keys)) if teacher.pooling else ""
+    return words(teacher.model_dump(include=keys)) if teacher.pooling else []
 
 
-def pretraining(teacher: Teacher) -> str:
+def pretraining(teacher: Teacher) -> list[str]:
     """Return how a teacher is pre-trained, or adapted to a language."""
-    shape = words(teacher, Shape) if teacher.source == "pretrain" else ""
-    return f"{shape} {budget(teacher.training)}".strip()
+    shape = words(teacher, Shape) if teacher.source == "pretrain" else []
+    return shape + budget(teacher.training)
 
 
-def distillation(settings: Configuration, name: str) -> str:
+def distillation(settings: Configuration, name: str) -> list[str]:
     """Return the shape of a student, what it starts from and how it is distilled."""
     recipe = settings.students[name]
     weights = [recipe.teachers.get(each) for each in Paths(settings).teachers_of(name)]
@@ -81,28 +81,29 @@ def distillation(settings: Configuration, name: str) -> str:
         "data_fraction": recipe.data_fraction,
         "teacher_weights": weights if recipe.teachers else None,
     }
-    return f"{words(recipe, StudentShape)} {words(values)} {budget(recipe.training)}"
+    return words(recipe, StudentShape) + words(values) + budget(recipe.training)
 
 
-def budget(training: Training) -> str:
+def budget(training: Training) -> list[str]:
     """Return what decides the result of a training."""
     return words(training, Training, without=EXECUTION_KEYS)
 
 
-def execution(training: Training) -> str:
+def execution(training: Training) -> list[str]:
     """Return how a training runs, which changes no result; threads are the rule's."""
     keys = EXECUTION_KEYS - {"threads"}
     return words(training.model_dump(mode="json", include={*keys}))
 
 
-def launcher(training: Training) -> str:
+def launcher(training: Training) -> list[str]:
     """Return the command that runs a stage of training: one process, or one for each GPU."""
     if training.gpus == 1:
-        return "python -m eliquare"
-    return f"torchrun --standalone --nproc-per-node {training.gpus} -m eliquare"
+        return ["python", "-m", "eliquare"]
+    processes = ["--nproc-per-node", str(training.gpus)]
+    return ["torchrun", "--standalone", *processes, "-m", "eliquare"]
 
 
-def task_source(task: Task) -> str:
+def task_source(task: Task) -> list[str]:
     """Return the source of a task, and how its data are stored."""
     read = task.model_dump(mode="json", include={"kind", *HUB_COLUMNS}, exclude_none=True)
     given = {key: source for key in SOURCES if (source := getattr(task, key)) is not None}
@@ -112,7 +113,7 @@ def task_source(task: Task) -> str:
     return words({**read, **values})
 
 
-def tasks(settings: Configuration, language: str) -> str:
+def tasks(settings: Configuration, language: str) -> list[str]:
     """Return the experiment's tasks in a language, each with how systems are fine-tuned on it."""
     found = []
     for name in Paths(settings).tasks([language]):
@@ -121,7 +122,7 @@ def tasks(settings: Configuration, language: str) -> str:
     return words({"tasks": found})
 
 
-def intrinsic(settings: Configuration, language: str) -> str:
+def intrinsic(settings: Configuration, language: str) -> list[str]:
     """Return the tasks in a language that need no fine-tuning; of a smoke run, a few pairs."""
     paths = Paths(settings)
     pairs = [task_data(settings, name) for name in paths.minimal_pairs([language])]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from eliquare.config.base import Problem, Settings, matching
+from eliquare.config.base import Line, Problem, Settings, WebAddress, matching
 
 # The folder of all fetched tasks; two configurations that name one source share what was fetched.
 FETCHED = "resources/tasks"
@@ -37,7 +37,7 @@ REPOSITORY = re.compile(
     r"https://(?:raw\.githubusercontent\.com|github\.com|huggingface\.co/datasets)/[^/]+/([^/]+)/"
 )
 # A split in several files is a list of them.
-Files = str | list[str]
+Files = WebAddress | list[WebAddress]
 
 
 class Treebank(Settings):
@@ -57,13 +57,13 @@ class Treebank(Settings):
 class Columns(Settings):
     """Columns of a data set on the hub."""
 
-    tokens: str = Field("tokens", description="upos, ner: the words.")
-    tags: str | None = None
+    tokens: Line = Field("tokens", description="upos, ner: the words.")
+    tags: Line | None = None
     """upos, ner: a tag per word; by default `upos` and `ner_tags`."""
-    text: str = Field("text", description="Tables: the text, or the right sentence.")
-    text_pair: str = "text_pair"
+    text: Line = Field("text", description="Tables: the text, or the right sentence.")
+    text_pair: Line = "text_pair"
     """pair, minimal_pairs: the second text, or the wrong sentence."""
-    label: str = Field("label", description="classification, pair: the label.")
+    label: Line = Field("label", description="classification, pair: the label.")
 
 
 class Hub(Settings):
@@ -71,32 +71,32 @@ class Hub(Settings):
 
     dataset: DatasetId
     """Its id, as `unimelb-nlp/wikiann`."""
-    configuration: str | None = Field(None, description="Its configuration, often a language.")
-    revision: str | None = None
+    configuration: Line | None = Field(None, description="Its configuration, often a language.")
+    revision: Line | None = None
     """A commit, or a branch as `refs/convert/parquet`, which holds script data sets as parquet. A
     branch is resolved once, and its commit recorded."""
-    train: str = Field("train", description="Name of the split to train on.")
-    validation: str | None = Field("validation", description="Name of this split; null if none.")
-    test: str | None = Field("test", description="Name of this split; null if none.")
+    train: Line = Field("train", description="Name of the split to train on.")
+    validation: Line | None = Field("validation", description="Name of this split; null if none.")
+    test: Line | None = Field("test", description="Name of this split; null if none.")
     columns: Columns = Field(Columns(), description="Names of its columns.")
-    labels: list[str] = Field([])
+    labels: list[Line] = Field([])
     """Names of the labels 0, 1, …, where the data set has bare numbers."""
-    licence: str | None = Field(None, description="Its terms; by default what its card says.")
+    licence: Line | None = Field(None, description="Its terms; by default what its card says.")
 
 
 class Address(Settings):
     """Files at addresses, or in an archive at one: CoNLL-U, IOB, csv, tsv, JSON lines, .review."""
 
-    archive: str | None = None
+    archive: WebAddress | None = None
     """Address of a .zip or .tar.gz; the files below are then paths in it."""
     train: Files | None = Field(None, description="Address of the file to train on, or several.")
     validation: Files | None = Field(None, description="Address of this split, if there is one.")
     test: Files | None = Field(None, description="Address of this split, if there is one.")
-    header: list[str] = Field([])
+    header: list[Line] = Field([])
     """Columns of a table that has no line with their names, as `[label, text]`."""
     sha256: dict[Literal["archive", "train", "validation", "test"], Sha256] = Field({})
     """Checksums; by default those of the first download, which are recorded."""
-    licence: str | None = Field(None, description="Its terms.")
+    licence: Line | None = Field(None, description="Its terms.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is no address, and checksums of what is not fetched."""

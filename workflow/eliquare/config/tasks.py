@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from eliquare.config import sources
-from eliquare.config.base import CorpusName, Problem, Settings, Sourced
+from eliquare.config.base import CorpusName, FilePath, Label, Line, Problem, Settings, Sourced
 from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
 
 TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
@@ -40,8 +40,8 @@ class Finetuning(Settings):
 class PublishedTask(Settings):
     """Where the papers print a task."""
 
-    language: str | None = Field(None, description="The papers' code of the language.")
-    task: str = Field(description="The papers' name of the task: 1 or 2 (Singh), or a data set.")
+    language: Line | None = Field(None, description="The papers' code of the language.")
+    task: Line = Field(description="The papers' name of the task: 1 or 2 (Singh), or a data set.")
 
 
 class TaskData(Sourced):
@@ -59,13 +59,15 @@ class TaskData(Sourced):
     """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
     `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
     language: CorpusName = Field(description="Code of the language.")
-    train: str | None = Field(None, description="File to train on. Alone, it is split 80-10-10.")
-    validation: str | None = Field(None, description="File to choose the epoch on.")
-    test: str | None = Field(None, description="File that is scored, once.")
-    text_column: str = Field("text", description="Tables: column of the text, or right sentence.")
-    text_pair_column: str | None = None
+    train: FilePath | None = Field(
+        None, description="File to train on. Alone, it is split 80-10-10."
+    )
+    validation: FilePath | None = Field(None, description="File to choose the epoch on.")
+    test: FilePath | None = Field(None, description="File that is scored, once.")
+    text_column: Line = Field("text", description="Tables: column of the text, or right sentence.")
+    text_pair_column: Line | None = None
     """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
-    label_column: str = Field("label", description="classification, pair: column of the label.")
+    label_column: Line = Field("label", description="classification, pair: column of the label.")
 
 
 class Task(TaskData):
@@ -80,7 +82,7 @@ class Task(TaskData):
     optional: bool = False
     """Where the source has nothing, the tables say why instead of scores, and the run goes on.
     Automatic tasks are optional."""
-    label: str = Field("", description="Name in tables.")
+    label: Label = Field("", description="Name in tables.")
     published_as: PublishedTask | None = Field(None, description="Where papers print this task.")
     finetuning: Finetuning = Field(Finetuning(), description="What differs from `finetuning`.")
 

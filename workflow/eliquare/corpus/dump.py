@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.base import Date
+from eliquare.config.base import Date, WebAddress, WikiName
 from eliquare.config.derive import dumps_host
 from eliquare.download import Checksum, Host
 from eliquare.io import InputError, atomic_write, read_json, write_json
@@ -29,10 +29,11 @@ class DownloadOptions(Options):
     # What stands at the output may be the dump itself: see `download`.
     outputs: ClassVar = ()
 
-    wiki: str = Field(description="Database name of the wiki, as ukwiki.")
+    wiki: WikiName = Field(description="Database name of the wiki, as ukwiki.")
     date: Date = Field("latest", description="Date of the dump, YYYYMMDD, or latest.")
-    mirror: str = Field(
+    mirror: WebAddress = Field(
         default_factory=dumps_host,
+        validate_default=True,
         description="Address of the host or of a mirror, or a folder with the same paths.",
     )
     move_latest: bool = Field(

@@ -12,7 +12,7 @@ import xxhash
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.base import Problem
+from eliquare.config.base import Commit, Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
 from eliquare.io import InputError, atomic_dir, existing, progress, read_json, remove
@@ -78,14 +78,19 @@ class DatasetOptions(CorpusOptions):
     )
     split: str = Field("train", description="Split to read.")
     column: str = Field("text", description="Column that holds the text.")
-    revision: str | None = Field(
-        None, description="Commit, tag or branch on the hub; the newest by default."
+    revision: Commit | None = Field(
+        None, description="For a data set on the hub: the commit, 40 hexadecimal digits."
     )
 
 
 def read_dataset(options: DatasetOptions) -> None:
     """Write the documents folder of a dataset, which is streamed."""
     name = options.dataset
+    if not options.revision and not Path(name).exists():
+        raise InputError(
+            f"--dataset {name}: no such folder or file; of a data set on the hub, give the commit "
+            "as --revision (40 hexadecimal digits), so that the same text is read next year"
+        )
     report = Report(source=Path(name).name if Path(name).exists() else name)
     documents.write(options, progress(of_rows(options), "documents"), report)
 
@@ -137,9 +142,9 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
         if "scripts are no longer supported" not in str(error):
             raise
         raise InputError(
-            f"--dataset {name}: it is made by a script, which `datasets` no longer runs; give the "
-            "revision refs/convert/parquet if the hub has converted it, another dataset with the "
-            "same text, or its files as source: text"
+            f"--dataset {name}: it is made by a script, which `datasets` no longer runs; give "
+            "the commit of its branch refs/convert/parquet if the hub has converted it, another "
+            "dataset with the same text, or its files as source: text"
         ) from None
     except (ValueError, OSError) as error:
         # datasets and the hub's client raise these for what they cannot find, reach or read.

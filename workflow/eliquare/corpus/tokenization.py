@@ -5,6 +5,7 @@ tokens are those of the full text.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import sentencex
 from tokenizers import Tokenizer
 
+from eliquare.faults import refused
 from eliquare.io import InputError, existing, read_json
 
 
@@ -77,12 +79,15 @@ class CorpusTokenizer:
         folder = existing(folder, "model folder with a tokenizer")
         path = folder / "tokenizer_config.json"
         config = read_json(path) if path.exists() else {}
+        with refused(f"{folder}: no tokenizer that can be used"):
+            return cls.described(folder, config)
+
+    @classmethod
+    def described(cls, folder: Path, config: Mapping[str, Any]) -> "CorpusTokenizer":
+        """Load the tokenizer of a folder, whose tokenizer_config.json says ``config``."""
         file = folder / "tokenizer.json"
         if config.get("backend") == "tokenizers" and "auto_map" not in config and file.exists():
-            try:
-                backend = Tokenizer.from_file(str(file))
-            except Exception as error:  # the library has no narrower class
-                raise InputError(f"{file}: not a tokenizer ({error})") from None
+            backend = Tokenizer.from_file(str(file))
             named = (config.get("mask_token"), config.get("unk_token"))
             mask, unk = (each["content"] if isinstance(each, dict) else each for each in named)
             max_length = int(config.get("model_max_length", 1e30))

@@ -119,6 +119,8 @@ def check_labels(kind: str, splits: Splits) -> None:
             f"{splits.train[0].file}: every training example has the label {splits.labels[0]!r}; "
             f"expected at least two labels"
         )
+    if kind == "ner":
+        check_entities(splits)
     for examples in (splits.validation, splits.test):
         unseen = unseen_labels(kind, splits.labels, examples)
         for label, places in unseen.items():
@@ -131,6 +133,19 @@ def check_labels(kind: str, splits: Splits) -> None:
                 f"{next(iter(unseen.values()))[0]}: no label of this split occurs in the training "
                 f"data; expected some of {', '.join(splits.labels)}, found {', '.join(unseen)}"
             )
+
+
+def check_entities(splits: Splits) -> None:
+    """Raise InputError where no entity can be learned or found; log where none can be chosen by."""
+    for name, examples in (("train", splits.train), ("test", splits.test)):
+        if not any(set(example.labels) - {"O"} for example in examples):
+            raise InputError(
+                f"{examples[0].file}: no entity in the {name} split, so there is no F1; give other "
+                f"data as {name}"
+            )
+    if not any(set(example.labels) - {"O"} for example in splits.validation):
+        line = "%s: no entity in the validation split, so that every epoch has an F1 of 0"
+        logger.warning(line, splits.validation[0].file)
 
 
 def unseen_labels(

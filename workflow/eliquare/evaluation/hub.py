@@ -29,7 +29,7 @@ from eliquare.evaluation.sources import (
     words_with_tags,
 )
 from eliquare.io import InputError
-from eliquare.models.hub import plain_errors
+from eliquare.models.hub import check_cached, plain_errors
 
 CARD = "README.md"
 DATA = re.compile(r"\.(parquet|(jsonl|ndjson|json|csv|tsv)(\.(gz|bz2|xz|zst))?)$")
@@ -103,11 +103,13 @@ class Repository:
         from huggingface_hub import hf_hub_download
 
         with self.plain_errors():
-            return Path(
+            file = Path(
                 hf_hub_download(
                     self.source.dataset, name, repo_type="dataset", revision=self.commit
                 )
             )
+        check_cached(file)
+        return file
 
     def plain_errors(self) -> contextlib.AbstractContextManager[None]:
         """Raise InputError for what is not on the hub, and Failure for a fault of the moment."""
@@ -121,7 +123,7 @@ def card_data(path: Path) -> dict[str, Any]:
     head = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
     try:
         found = yaml.safe_load(head[1]) if head else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

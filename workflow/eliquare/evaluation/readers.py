@@ -138,7 +138,7 @@ def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
 
 def conllu_sentences(path: str | Path, report: Report) -> Iterator[list[Row]]:
     """Yield the rows of each sentence, those of multiword tokens and empty nodes too."""
-    for lines in line_groups(path, comment="#"):
+    for lines in line_groups(path, "#"):
         rows = [(line, text.split("\t")) for line, text in lines]
         wrong = [(line, len(columns)) for line, columns in rows if len(columns) != 10]
         for line, number in wrong:
@@ -172,12 +172,12 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
 
     Tags of IOB, IOB2 and BIOES (also called BILOU) become IOB2 (Tjong Kim Sang and Veenstra 1999,
     "Representing Text Chunks"). Columns are separated by tabs, or by spaces where there is no tab;
-    an empty line ends a sentence; -DOCSTART- lines are skipped. Where every word of the file begins
+    an empty line ends a sentence, and so does -DOCSTART-. Where every word of the file begins
     with one language code, as in PAN-X ("sl:Ljubljana"), it is removed.
     """
     sentences = [
         [(line, re.split("\t" if "\t" in text else " +", text.strip(" "))) for line, text in lines]
-        for lines in line_groups(path, comment="-DOCSTART-")
+        for lines in line_groups(path, "-DOCSTART-", ends=True)
     ]
     widths = (len(columns) for rows in sentences for _, columns in rows)
     width = next((width for width in widths if width > 1), 2)
@@ -302,13 +302,18 @@ def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
         if not text.strip():
             continue
         row: Any = None
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(text)
         if not isinstance(row, dict):
             report(line, "not JSON with one object per line")
             continue
         texts = ("" if value is None else value for value in row.values())
         cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
+        try:
+            "".join([*row, *cells]).encode()
+        except UnicodeEncodeError as error:
+            report(line, f"{error.object[error.start]!a} is half of a character; remove it")
+            continue
         yield line, list(row), cells
 
 
@@ -326,6 +331,8 @@ def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator
             if not header:
                 header = row
                 yield line, header, None
+            elif delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in row):
+                report(line, "a quote opens here that closes in another row; double it, or use csv")
             elif len(row) == len(header):
                 yield line, header, row
             else:
@@ -364,11 +371,20 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         yield number, line.rstrip("\r\n")
 
 
-def line_groups(path: str | Path, comment: str) -> Iterator[list[tuple[int, str]]]:
-    """Yield the numbered lines between empty lines, without those that begin as a comment."""
-    for empty, lines in groupby(numbered_lines(path), lambda line: not line[1].strip()):
+def line_groups(
+    path: str | Path, comment: str, ends: bool = False
+) -> Iterator[list[tuple[int, str]]]:
+    """Yield the numbered lines between empty lines, without those that begin as a comment.
+
+    ``ends`` says that a comment ends a group, as an empty line does.
+    """
+
+    def is_between(line: tuple[int, str]) -> bool:
+        return not line[1].strip() or (ends and line[1].startswith(comment))
+
+    for between, lines in groupby(numbered_lines(path), is_between):
         kept = [line for line in lines if not line[1].startswith(comment)]
-        if kept and not empty:
+        if kept and not between:
             yield kept
 
 

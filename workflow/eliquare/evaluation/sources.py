@@ -204,8 +204,8 @@ def one_line(word: str) -> str:
 
 
 def table_line(cells: Sequence[str], delimiter: str = "\t") -> str:
-    r"""Return a line of a table by RFC 4180; line breaks inside are ``\n``."""
+    r"""Return a line of a table by RFC 4180; line breaks inside are ``\n``, tabs a space."""
     line = io.StringIO()
-    plain = [cell.replace("\r\n", "\n").replace("\r", "\n") for cell in cells]
+    plain = [cell.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ") for cell in cells]
     csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(plain)
     return line.getvalue()

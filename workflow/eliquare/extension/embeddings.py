@@ -17,7 +17,7 @@ from scipy.sparse.linalg import svds
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from eliquare.io import InputError, existing
+from eliquare.io import InputError, open_text
 from eliquare.models.loading import vocabulary_tensors
 from eliquare.vocabulary.reduce import check_positions, renumbered
 
@@ -89,7 +89,7 @@ def read_vectors(path: str | Path) -> dict[str, Array]:
     """
     vectors: dict[str, Array] = {}
     width = 0
-    with existing(path, "file of vectors").open(encoding="utf-8") as file:
+    with open_text(path, "file of vectors") as file:
         for number, line in enumerate(file, start=1):
             token, *values = line.rstrip().split(" ")
             if number == 1 and len(values) == 1:

@@ -8,6 +8,7 @@ a revision the newest commit is taken, and recorded in ``provenance.json``.
 """
 
 import contextlib
+import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -75,6 +76,7 @@ def fetch_available(options: FetchOptions) -> None:
             f"{options.revision!r}"
         )
     source = local_folder(options.model, options.revision)
+    refuse_links_outside(source)
     settings = {
         # The path of a folder means nothing on another machine; its content is in the checksum.
         "model": Path(options.model).resolve().name if is_folder else options.model,
@@ -117,7 +119,50 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     with plain_errors(str(model), "model", revision, "put its files into a folder of this name"):
-        return Path(snapshot_download(str(model), revision=revision, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(str(model), revision=revision, allow_patterns=list(FILES)))
+    for file in sorted(folder.rglob("*")):
+        check_cached(file)
+    return folder
+
+
+def check_cached(file: Path) -> None:
+    """Raise InputError for a file of the hub's cache that is not what the commit's checksum says.
+
+    The cache calls each file by its checksum at the hub: a large one by its SHA-256, any other by
+    its SHA-1 as git takes it. A cache without links does not know them.
+    """
+    blob = file.resolve()
+    if not file.is_symlink() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        return
+    with blob.open("rb") as content:
+        if len(blob.name) == 64:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        else:
+            digest = hashlib.sha1(b"blob %d\0" % blob.stat().st_size, usedforsecurity=False)
+            while block := content.read(1 << 20):
+                digest.update(block)
+            found = digest.hexdigest()
+    if found != blob.name:
+        raise InputError(
+            f"{file}: damaged or changed (checksum {found[:12]}…, the hub says {blob.name[:12]}…); "
+            f"delete {blob} and run the same command again"
+        )
+
+
+def refuse_links_outside(folder: Path) -> None:
+    """Raise InputError for links in a model folder to files elsewhere: they would be copied.
+
+    Those of the hub's own cache, to its blobs, are in order.
+    """
+    inside = folder.resolve()
+    allowed = (inside, inside.parent.parent / "blobs")
+    lines = [
+        f"{file}: a link to {file.resolve()}, outside of the folder; put the file itself there"
+        for file in sorted(folder.rglob("[!.]*"))
+        if not any(file.resolve().is_relative_to(place) for place in allowed)
+    ]
+    if lines:
+        raise InputError("\n".join(lines))
 
 
 @contextlib.contextmanager

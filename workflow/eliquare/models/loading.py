@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,11 +23,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from eliquare.faults import refused
 from eliquare.io import InputError, existing, read_json
 from eliquare.models.hub import local_folder
 
 # Published DeBERTa-v3 models store their MLM head under this name.
 DEBERTA_V3_HEAD = "lm_predictions."
+# To make a module for each of a million layers takes hours.
+MOST_LAYERS = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +41,15 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def from_pretrained(kind: Any, what: str, folder: str | Path, **options: Any) -> Any:
-    """Return what a class of transformers loads from a folder; InputError where that fails."""
-    try:
-        # A model takes its weights from the folder or as an option, not both.
-        return kind.from_pretrained(None if "state_dict" in options else folder, **options)
-    except Exception as error:  # A foreign folder breaks in any way; each is the user's to fix.
-        raise InputError(f"{folder}: no {what} loads from it ({first_line(error)})") from None
+    """Return what a class of transformers loads from a folder; InputError where that fails.
+
+    Code in the folder is never run, and nobody is asked whether it may be.
+    """
+    # A model takes its weights from the folder or as an option, not both.
+    source = None if "state_dict" in options else folder
+    with refused(f"{folder}: no {what} loads from it"):
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
 
 
 def load_config(folder: str | Path) -> PreTrainedConfig:
@@ -63,7 +63,10 @@ def load_config(folder: str | Path) -> PreTrainedConfig:
     """
     if not (Path(folder) / "config.json").exists():
         raise InputError(f"{folder}: no model here (config.json is missing)")
-    read_json(Path(folder) / "config.json")
+    found = read_json(Path(folder) / "config.json")
+    layers = found.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        raise InputError(f"{folder}/config.json: num_hidden_layers {layers}; no model has so many")
     config: PreTrainedConfig = from_pretrained(AutoConfig, "model configuration", folder)
     if getattr(config, "vocab_size", None) is None:
         raise InputError(f"{folder}/config.json: has no vocab_size; this is no language model")
@@ -93,33 +96,33 @@ def map_weights(folder: str | Path) -> MappedWeights:
     """
     weights = MappedWeights({}, [])
     for file in sorted(Path(folder).glob("model*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as opened, file.open("rb") as content:
-                mapped = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
-                weights.maps.append(mapped)
-                # The format has no gaps: the last tensor ends with the file.
-                offset = len(mapped)
-                for name in reversed(opened.offset_keys()):
-                    tensor = opened.get_tensor(name)
-                    offset -= tensor.nbytes
-                    if tensor.numel():
-                        values = torch.frombuffer(
-                            mapped, dtype=tensor.dtype, count=tensor.numel(), offset=offset
-                        )
-                        tensor = values.view(tensor.shape)
-                    weights.tensors[name] = tensor
-        except SafetensorError as error:
-            raise InputError(f"{file}: damaged or cut short ({first_line(error)})") from None
+        with (
+            refused(f"{file}: damaged or cut short"),
+            safe_open(file, framework="pt") as opened,
+            file.open("rb") as content,
+        ):
+            mapped = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
+            weights.maps.append(mapped)
+            # The format has no gaps: the last tensor ends with the file.
+            offset = len(mapped)
+            for name in reversed(opened.offset_keys()):
+                tensor = opened.get_tensor(name)
+                offset -= tensor.nbytes
+                if tensor.numel():
+                    values = torch.frombuffer(
+                        mapped, dtype=tensor.dtype, count=tensor.numel(), offset=offset
+                    )
+                    tensor = values.view(tensor.shape)
+                weights.tensors[name] = tensor
     if weights.tensors:
         return weights
     seen: set[int] = set()
     for file in sorted(Path(folder).glob("pytorch_model*.bin")):
-        try:
+        with refused(f"{file}: does not load", "; save it as safetensors"):
+            # Of a pickle, only tensors are read: anything else in it could run as code.
             state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise InputError(
-                f"{file}: does not load ({first_line(error)}); save it as safetensors"
-            ) from None
+        if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+            raise InputError(f"{file}: expected tensors by name; save it as safetensors")
         for name, tensor in state.items():
             # Tied tensors share their memory; a model ties them again when it loads.
             if tensor.data_ptr() not in seen:
@@ -145,6 +148,11 @@ def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise InputError(
             f"{folder}: its tokenizer is not a fast one; expected a tokenizer.json, or a "
             "tokenizer that transformers can convert to one"
+        )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        found = tokenizer.model_max_length
+        raise InputError(
+            f"{folder}/tokenizer_config.json: model_max_length: expected a number, found {found!r}"
         )
     # Whether HF_HUB_OFFLINE was set, which a saved tokenizer would tell: the bytes are the same.
     tokenizer.init_kwargs.pop("local_files_only", None)
@@ -313,7 +321,9 @@ def empty_model(config: PreTrainedConfig, vocab_size: int | None = None) -> PreT
     config = copy.deepcopy(config)
     config.vocab_size = vocab_size or config.vocab_size
     with torch.device("meta"):
-        model: PreTrainedModel = automatic_class(config).from_config(config)
+        model: PreTrainedModel = automatic_class(config).from_config(
+            config, trust_remote_code=False
+        )
     return model
 
 

@@ -126,7 +126,7 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMod
             "attention_probs_dropout_prob": shape.dropout,
         }
     config = AutoConfig.for_model(shape.model_type, **settings)
-    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
+    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
     return model
 
 

@@ -79,7 +79,9 @@ def read_sentence(folder: str | Path) -> Sentence | None:
     folder = Path(folder)
     if not (folder / MODULES).exists():
         return None
-    kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / MODULES)}
+    kinds = {
+        each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / MODULES, list)
+    }
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
         raise InputError(
             f"{folder / MODULES}: the module {unknown[0]} comes after the pooling, and a student "
@@ -114,7 +116,7 @@ def copy_sentence_files(source: Path, target: Path) -> None:
     for name in (MODULES, PROMPTS, LENGTH):
         if (source / name).exists() and not (target / name).exists():
             shutil.copyfile(source / name, target / name)
-    for module in read_json(source / MODULES):
+    for module in read_json(source / MODULES, list):
         path = str(module["path"])
         if path and Path(path).name == path and (source / path).is_dir():
             shutil.copytree(source / path, target / path)

@@ -22,7 +22,7 @@ def new_student(teacher: PreTrainedModel, shape: StudentShape, seed: int) -> Pre
     """
     config = student_config(teacher.config, shape)
     transformers.set_seed(seed)
-    student: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
+    student: PreTrainedModel = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
     copy_weights(student, teacher, shape.initialization)
     return student
 

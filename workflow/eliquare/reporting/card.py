@@ -4,12 +4,14 @@ The files are hard links where the file system allows it, so that a release take
 """
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from eliquare.config.derive import base_name
+from eliquare.evaluation.hub import card_data
 from eliquare.io import (
     InputError,
     atomic_dir,
@@ -19,6 +21,7 @@ from eliquare.io import (
     read_json,
     write_json,
 )
+from eliquare.models.hub import refuse_links_outside
 from eliquare.models.sentence import MODULES, copy_sentence_files
 from eliquare.reporting import results
 from eliquare.reporting.formats import render
@@ -26,6 +29,7 @@ from eliquare.reporting.results import Experiment, OutputOptions
 from eliquare.reporting.sections import recipe
 from eliquare.reporting.tables import embeddings, intrinsic, scores, sizes, speed
 
+LICENCES = "LICENSE*"
 WRITTEN_HERE = ("README.md", "provenance.json")
 # Wikipedia codes that are no ISO 639 code, or that of another language.
 ISO = {
@@ -59,6 +63,7 @@ def release(options: ReleaseOptions) -> None:
     experiment = results.read(options)
     written = card(experiment, options.system, options.language)
     model = existing(options.model, "model folder")
+    refuse_links_outside(model)
     check_loads(model)
     origin = model / "provenance.json"
     made = read_json(origin) if origin.exists() else provenance({}, {})
@@ -69,6 +74,8 @@ def release(options: ReleaseOptions) -> None:
             if file.is_file() and not file.name.startswith(".") and file.name not in WRITTEN_HERE:
                 link_or_copy(file.resolve(), folder / file.name)
         copy_sentence_files(model, folder)
+        for file in sorted(experiment.paths.first_model(options.system).glob(LICENCES)):
+            shutil.copyfile(file, folder / file.name)
         (folder / "README.md").write_text(written, encoding="utf-8")
         write_json(folder / "provenance.json", {"release": named, **made})
 
@@ -85,7 +92,7 @@ def check_loads(folder: Path) -> None:
     logging.disable_progress_bar()
     what: Any = "feature-extraction" if (folder / MODULES).exists() else "fill-mask"
     try:
-        pipe: Any = pipeline(what, model=str(folder), device="cpu")
+        pipe: Any = pipeline(what, model=str(folder), device="cpu", trust_remote_code=False)
         pipe(pipe.tokenizer.mask_token)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -112,6 +119,7 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         language=language,
         teacher=teacher,
         iso=iso,
+        licence=licence_of(paths.first_model(student)),
         base_model=root.model if root.source == "hub" else None,
         encodes=experiment.settings.teachers[teacher].pooling is not None,
         prompts=experiment.settings.teachers[teacher].prompts,
@@ -123,6 +131,13 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         tokens=max((row.get("tokens", 0) for row in history), default=None),
         recipe=recipe(experiment, name),
     )
+
+
+def licence_of(model: Path) -> str:
+    """Return the licence that the card of a model names; empty where it names none."""
+    own = model / "README.md"
+    said = card_data(own).get("license") if own.exists() else None
+    return said if isinstance(said, str) else ""
 
 
 def iso(code: str) -> str | None:

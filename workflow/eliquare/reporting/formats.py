@@ -14,8 +14,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from eliquare.reporting.results import STEADY, Experiment, metric_label
 
 ABSENT = "–"
+LINE_ENDS = dict.fromkeys("\n\r\t\x0b\x0c\x85\u2028\u2029", " ")
+# Of text in a line or a cell; what a language would take for its own is written out.
+MARKDOWN = str.maketrans(
+    {sign: f"\\{sign}" for sign in "\\`*_~[]|"}
+    | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+    | LINE_ENDS
+)
 LATEX = str.maketrans(
     {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    # After the end of a row, these would be its options.
+    | {sign: f"{{{sign}}}" for sign in "[]*"}
+    | LINE_ENDS
     | {
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
@@ -28,6 +38,8 @@ LATEX = str.maketrans(
         "→": r"$\to$",
     }
 )
+# How text begins that a spreadsheet computes.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -104,10 +116,16 @@ def tabulate(
     )
 
 
+def no_formula(value: Any) -> Any:
+    """Return the value of a CSV cell; an apostrophe keeps a spreadsheet from computing text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
 def write(table: Table, folder: Path) -> None:
     """Write NAME.csv, NAME.md and NAME.tex, which needs the LaTeX package booktabs."""
+    records = [{key: no_formula(value) for key, value in row.items()} for row in table.records]
     # dtype=object: a column of whole numbers stays one where a value is missing.
-    pd.DataFrame(table.records, dtype=object).to_csv(folder / f"{table.name}.csv", index=False)
+    pd.DataFrame(records, dtype=object).to_csv(folder / f"{table.name}.csv", index=False)
     for suffix in ("md", "tex"):
         written = render(f"table.{suffix}.j2", table=table)
         (folder / f"{table.name}.{suffix}").write_text(written, encoding="utf-8")
@@ -123,7 +141,8 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["latex"] = lambda words: words.translate(LATEX)
+    environment.filters["latex"] = lambda words: str(words).translate(LATEX)
+    environment.filters["markdown"] = lambda words: str(words).translate(MARKDOWN)
     return environment.get_template(template).render(**values)
 
 

@@ -24,7 +24,7 @@ class ReportOptions(ExperimentOptions):
 def write_report(options: ReportOptions) -> None:
     """Write the report of an experiment."""
     experiment = results.read(options)
-    made = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json"))
+    made = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json", list))
     own = (
         sections.corpora(experiment),
         sections.vocabularies(experiment),
@@ -70,7 +70,7 @@ def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
     kinds: dict[str, list[dict[str, str]]] = {
         kind: [] for kind in ("size", "scores", "curves", "vocabulary")
     }
-    for figure in read_json(folder / "figures.json"):
+    for figure in read_json(folder / "figures.json", list):
         picture = existing(folder / f"{figure['name']}.png", "figure").read_bytes()
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
         kinds[figure["kind"]].append({**figure, "address": address})

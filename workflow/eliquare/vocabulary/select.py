@@ -28,7 +28,7 @@ from eliquare.config.model import SELECTION_KEYS, SelectionRule
 from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.documents import read_lines
 from eliquare.corpus.tokenization import CorpusTokenizer, encode
-from eliquare.io import InputError, atomic_write, existing, read_json
+from eliquare.io import InputError, atomic_write, open_text, read_json
 from eliquare.models.hub import local_folder
 from eliquare.vocabulary import tokenizer as tokenizer_json
 
@@ -64,7 +64,7 @@ class Corpus(NamedTuple):
 def select(options: SelectOptions) -> None:
     """Write the vocabulary file."""
     folder = local_folder(options.model)
-    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder))
+    tokens = tokenizer_json.list_tokens(tokenizer_json.read_description(folder), folder)
     selected = select_tokens(folder, read_corpora(options, folder, tokens), options)
     write_vocabulary(options.output, selected, tokens)
     numbers, reasons = (f"{len(each):,}" for each in (selected, tokens)), selected.values()
@@ -260,7 +260,7 @@ def read_vocabulary(path: str | Path, tokens: Sequence[str]) -> dict[int, str]:
     ids = {token: index for index, token in enumerate(tokens)}
     selected: dict[int, str] = {}
     # Only "\n" ends a line: a token may hold "\r".
-    with existing(path, "vocabulary file").open(encoding="utf-8", newline="\n") as file:
+    with open_text(path, "vocabulary file", newline="\n") as file:
         is_table = file.readline().rstrip("\r\n") == ",".join(COLUMNS)
         if not is_table:
             file.seek(0)

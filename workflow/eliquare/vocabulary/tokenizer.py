@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders
 
+from eliquare.faults import refused
 from eliquare.io import InputError, read_json, write_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def read_description(folder: str | Path) -> Description:
         from eliquare.models.loading import load_fast_tokenizer
 
         return describe(load_fast_tokenizer(folder))
-    return require_reducible(read_json(path), path)
+    description = read_json(path)
+    with refused(f"{path}: not a tokenizer"):
+        backend_of(description)
+    return require_reducible(description, path)
 
 
 def describe(tokenizer: "PreTrainedTokenizerFast") -> Description:
@@ -134,13 +138,22 @@ def model_vocabulary(description: Description) -> dict[str, int]:
     return {token: index for index, (token, _) in enumerate(vocabulary)}
 
 
-def list_tokens(description: Description) -> list[str]:
-    """Return all tokens by id, added ones too; raise InputError where ids have gaps."""
+def list_tokens(description: Description, source: str | Path = "tokenizer.json") -> list[str]:
+    """Return all tokens by id, added ones too; raise InputError where ids have gaps.
+
+    ``source`` is named in the error.
+    """
     ids = dict(model_vocabulary(description))
     ids.update((token["content"], token["id"]) for token in description["added_tokens"])
     tokens = sorted(ids, key=lambda token: ids[token])
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise InputError("the tokenizer's ids do not run from 0 without gaps or repetitions")
+    for expected, token in enumerate(tokens):
+        if ids[token] != expected:
+            wrong = "no token has" if ids[token] > expected else f"{token!r} is not alone at"
+            at = max(0, min(ids[token], expected))
+            raise InputError(
+                f"{source}: {wrong} the id {at}; ids run from 0 without gaps. Give the id a token "
+                f"of its own in tokenizer.json, as [unused{at}], and fetch the model again"
+            )
     return tokens
 
 
@@ -181,13 +194,9 @@ def special_ids(folder: str | Path, description: Description) -> set[int]:
     specials = protected_ids(description)
     if not (Path(folder) / "config.json").exists():
         return specials
-    from transformers import AutoConfig
+    from eliquare.models.loading import load_config
 
-    try:
-        config = AutoConfig.from_pretrained(folder).to_dict()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder}: no model configuration loads from it ({reason})") from None
+    config = load_config(folder).to_dict()
     named = {index for ids in configured_ids(config).values() for index in ids}
     return specials | named & set(range(len(list_tokens(description))))
 
