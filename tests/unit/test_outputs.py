@@ -232,7 +232,8 @@ def test_a_signal_ends_a_stage_in_one_line(here, monkeypatch, capfd, number, swa
     assert read_text("out") == 128 + number
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].startswith(f"interrupted: {number.name}")
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert said[0].startswith(f"interrupted: by {name}; nothing half-made is left")
     assert content(here / "a/b") == {}
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

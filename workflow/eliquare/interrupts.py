@@ -51,15 +51,18 @@ def in_one_line() -> Iterator[None]:
     try:
         with handled(stop):
             yield
-    except BaseException:
+    except BaseException as error:
         # Whatever it became: some libraries make errors of their own out of it.
+        if isinstance(error, KeyboardInterrupt) and not received:
+            received.append(signal.SIGINT)
         if not received:
             raise
-        name = signal.Signals(received[0]).name
+        number = signal.Signals(received[0])
+        name = "Ctrl-C" if number == signal.SIGINT else number.name
         with contextlib.suppress(OSError):  # the terminal may be gone
             print(
-                f"interrupted: {name}; nothing half-made is left, and the same command goes on",
+                f"interrupted: by {name}; nothing half-made is left, and the same command goes on",
                 file=sys.stderr,
                 flush=True,
             )
-        sys.exit(EXIT_BY_SIGNAL + received[0])
+        sys.exit(EXIT_BY_SIGNAL + number)
