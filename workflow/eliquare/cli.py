@@ -8,7 +8,7 @@ is the table of all stages; it is read without importing any of them (or torch).
 
 Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
 used; 75 interrupted with the state saved; 128 and the number of a signal that ended it (130 for
-Ctrl-C). Any other exception is a bug and shows its traceback; ``--debug`` shows that of every error.
+Ctrl-C). Any other exception is a bug and shows its traceback; ``--debug`` shows that of any error.
 """
 
 import argparse
