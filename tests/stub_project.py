@@ -17,8 +17,8 @@ words = sys.argv[1:]
 print(*words, flush=True)
 if Path("slow").exists():
     time.sleep(600)
-names = ["--output", "--counts"] if "tokenize" in words else ["--output"]
-for name in names:
+second = {"tokenize": ["--counts"], "sample": ["--pairs"]}
+for name in ["--output", *second.get(words[1], [])]:
     output = Path(words[words.index(name) + 1])
     file = output if output.suffix else output / "made"
     file.parent.mkdir(parents=True, exist_ok=True)

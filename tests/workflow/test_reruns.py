@@ -3,6 +3,9 @@
 import copy
 import os
 import re
+import shutil
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -32,6 +35,31 @@ def test_nothing_is_made_again_without_a_reason(made):
     next(made.folder.glob("results/costs/distill/*.tsv")).unlink()
     other = ("--set-resources", "distill:slurm_partition=other", "finetune:mem_mb=1")
     assert made.planned(made.path, *other) == {}
+
+
+def test_a_copy_and_a_clock_that_jumps_make_nothing_again(made, tmp_path):
+    """`cp -r`, rsync and archives give new times, in an order of their own."""
+    copied = Path(shutil.copytree(made.folder, tmp_path / "copied", symlinks=True))
+    for seconds, file in enumerate(sorted(copied.rglob("*"), reverse=True)):
+        os.utime(file, (1.7e9 + seconds, 1.7e9 + seconds), follow_symlinks=False)
+    copy_of = copy.copy(made)
+    copy_of.folder, copy_of.path = copied, copied / made.path.relative_to(made.folder)
+    assert copy_of.planned(copy_of.path) == {}
+
+    # A change still makes again all that follows from it.
+    def change(config):
+        config["languages"]["qab"]["corpus"]["date"] = "20260201"
+
+    assert copy_of.changed(change) == ALL_READ | OF_ONE_LANGUAGE
+
+    # What follows from a new task file is made although the clock was wrong by a year before.
+    ahead = time.time() + 365 * 24 * 3600
+    for file in copied.glob("res*/**/*"):
+        os.utime(file, (ahead, ahead), follow_symlinks=False)
+    assert copy_of.planned(copy_of.path) == {}
+    (copied / "tasks/qab.txt").write_text("other words")
+    copy_of.make(copy_of.path)
+    assert copy_of.planned(copy_of.path) == {}
 
 
 def test_words_and_threads_are_nothing_to_the_models(made):

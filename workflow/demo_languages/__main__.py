@@ -1,6 +1,8 @@
 """Run the generator as ``python -m demo_languages``."""
 
 from demo_languages.world import parser, run
+from eliquare.cli import boundary
 
 if __name__ == "__main__":
-    run(parser().parse_args())
+    with boundary():
+        run(parser().parse_args())

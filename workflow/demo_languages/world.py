@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eliquare.io import atomic_dir
+from eliquare.outputs import claimed
 
 VERSION = 2
 CODES = ("qaa", "qab", "qac")
@@ -131,7 +132,8 @@ def write_language(code: str, seed: int, articles: int, folder: Path) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write all languages."""
-    with atomic_dir(arguments.output) as folder:
+    output = Path(arguments.output)
+    with claimed("demo_languages", {"output": output}), atomic_dir(output) as folder:
         for code in CODES:
             write_language(code, arguments.seed, arguments.articles, folder)
             print(f"{code}: {arguments.articles} articles and {len(SIZES)} tasks written")

@@ -7,8 +7,8 @@ is the table of all stages; it is read without importing any of them (or torch).
 ``eliquare new <language>`` prints a configuration and is no stage: nothing is made of it.
 
 Exit codes: 0 done; 1 failed through no mistake of the user; 2 input or settings that cannot be
-used; 75 interrupted with the state saved; 130 interrupted by Ctrl-C with nothing saved. Any other
-exception is a bug and shows its traceback; ``--debug`` shows that of every error.
+used; 75 interrupted with the state saved; 128 and the number of a signal that ended it (130 for
+Ctrl-C). Any other exception is a bug and shows its traceback; ``--debug`` shows that of any error.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -33,9 +33,11 @@ from eliquare import __version__
 from eliquare.config.base import Settings
 from eliquare.config.errors import explain
 from eliquare.faults import plain, without_passwords
+from eliquare.interrupts import in_one_line
 from eliquare.io import Failure, InputError, Interrupted
+from eliquare.outputs import claimed, inputs_of, outputs_of
 
-EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_CTRL_C = 1, 2, 75, 130
+EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 75
 DEBUG = "--debug"
 # How a stage ends without a result: the word before the message, and the exit code.
 ENDS: dict[type[Exception], tuple[str, int]] = {
@@ -47,6 +49,9 @@ ENDS: dict[type[Exception], tuple[str, int]] = {
 
 class Options(Settings):
     """Options of a stage; each field is one ``--option``."""
+
+    # The options that are outputs.
+    outputs: ClassVar[tuple[str, ...]] = ("output",)
 
 
 class Stage(NamedTuple):
@@ -136,7 +141,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         room, stage = chosen(argv)
         function = load(STAGES[room][stage])
         options = parse(function, f"eliquare {room} {stage}", argv[2:])
-        function(options)
+        names = options.outputs
+        with claimed(f"{room} {stage}", outputs_of(options, names), inputs_of(options, names)):
+            function(options)
     sys.exit(0)
 
 
@@ -144,12 +151,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def boundary(debug: bool = False) -> Iterator[None]:
     """Turn every known error into one plain line each and the exit code of its kind."""
     try:
-        yield
-    except KeyboardInterrupt:
-        if debug:
-            traceback.print_exc()
-        print("interrupted: by Ctrl-C; the same command starts this stage again", file=sys.stderr)
-        sys.exit(EXIT_CTRL_C)
+        with in_one_line():
+            yield
     except BaseException as error:
         found = plain(error)
         if found is None or isinstance(error, SystemExit):
@@ -212,10 +215,10 @@ def load(stage: Stage) -> Callable[[Any], None]:
     return function
 
 
-def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> BaseModel:
+def parse(function: Callable[[Any], None], command: str, argv: Sequence[str]) -> Options:
     """Read a stage's options; raise InputError with one line for each that cannot be used."""
     hints = typing.get_type_hints(function)
-    model: type[BaseModel] = next(hints[name] for name in hints if name != "return")
+    model: type[Options] = next(hints[name] for name in hints if name != "return")
     parser = argparse.ArgumentParser(
         prog=command, description=(function.__doc__ or "").strip().splitlines()[0]
     )

@@ -5,6 +5,7 @@ Also the three ways in which a stage ends without a result, which every room rai
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -46,6 +48,10 @@ class Failure(Exception):
 
 
 UNAVAILABLE = "unavailable.json"
+# The stage at work, which `cli.main` names; it is written into each folder that the stage makes.
+MADE_BY: ContextVar[str] = ContextVar("made_by", default="")
+MARK = ".eliquare.json"
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
 @contextlib.contextmanager
@@ -95,37 +101,78 @@ def open_text(path: str | Path, what: str, newline: str | None = None) -> Iterat
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, synced and renamed to it if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside ``path``, published as it if the block succeeds.
+
+    What is there already stays until the new is complete and on the disk. Of a symbolic link, the
+    target is replaced. Raises Failure where the disk is full or refuses what the block writes.
+    """
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.partial")
-    remove(partial)
-    try:
-        yield partial
-        make_readable(partial)
-        for file in [*partial.rglob("*"), partial]:
-            fsync(file)
-        if partial.is_dir():
-            remove(path)
-        os.replace(partial, path)
-        fsync(path.parent)
-    finally:
+    with disk_faults(path):
+        make_folder(path.parent)
+        restore(path)
         remove(partial)
+        try:
+            yield partial
+            if partial.is_dir() and MADE_BY.get():
+                write_json(partial / MARK, {"stage": MADE_BY.get()})
+            publish(partial, path)
+        finally:
+            remove(partial)
 
 
 @contextlib.contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path``, synced and renamed to it if the block succeeds."""
+    """Yield an empty folder beside ``path``, published as it if the block succeeds."""
     with atomic_write(path) as partial:
         partial.mkdir()
         yield partial
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    """Remove a file, a folder or a link, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give what is complete its name: it is on the disk before that, and the old one goes after."""
+    make_readable(partial)
+    sync(partial)
+    if partial.is_dir() and path.exists():
+        os.replace(path, former(path))
+    os.replace(partial, path)
+    fsync(path.parent)
+    remove(former(path))
+
+
+def restore(path: Path) -> None:
+    """Undo what a kill left between the old and the new bearer of a name."""
+    if former(path).exists() and not path.exists():
+        os.replace(former(path), path)
+    remove(former(path))
+
+
+def former(path: Path) -> Path:
+    """Return where a folder is while another takes its name."""
+    return path.with_name(f".{path.name}.former")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and wait until their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        fsync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    for inside in path.rglob("*"):
+        if not inside.is_symlink():
+            fsync(inside)
+    fsync(path)
 
 
 def fsync(path: Path) -> None:
@@ -135,6 +182,35 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_faults(path: str | Path, advice: str = "") -> Iterator[None]:
+    """Turn a full disk, and one that refuses to be written, into a Failure that names ``path``."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        if not (reason := disk_fault(error)):
+            raise
+        advice = advice or "nothing was left half-made. Make room, or name another place"
+        raise Failure(f"{path}: cannot be written ({reason}); {advice}") from error
+
+
+def disk_fault(error: BaseException) -> str:
+    """Return what a disk refused, in words; empty if it is another error.
+
+    torch, safetensors, tokenizers and WikiExtractor raise their own errors, which name the system's
+    error in their text only.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\b(?:os error|Errno) (\d+)\b", str(error))):
+        number = int(found[1])
+    if number not in DISK_FAULTS:
+        return ""
+    where = getattr(error, "filename", None)
+    return f"{os.strerror(number)}: {where}" if where else os.strerror(number)
 
 
 def make_readable(folder: Path) -> None:
@@ -153,6 +229,11 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
+def lock_of(path: Path) -> Path:
+    """Return the file whose lock whoever makes an output holds."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def locked(path: str | Path, what: str) -> Iterator[None]:
     """Hold the lock of ``path`` (``.<name>.lock`` beside it); log once if another process has it.
@@ -160,8 +241,8 @@ def locked(path: str | Path, what: str) -> Iterator[None]:
     The operating system releases the lock when the process ends, however it ends.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    make_folder(path.parent)
+    lock = FileLock(lock_of(path))
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
@@ -234,8 +315,13 @@ def checksum(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
-    """Return the origin of a result: settings, checksums of inputs, versions, hardware."""
+def provenance(
+    settings: Mapping[str, Any], inputs: Mapping[str, str | Path], threads: int | None = None
+) -> dict[str, Any]:
+    """Return the origin of a result: settings, checksums of inputs, versions, hardware.
+
+    ``threads``, where their number changes the last digits: sums are rounded otherwise.
+    """
     return {
         "settings": dict(settings),
         "inputs": {name: checksum(path) for name, path in inputs.items()},
@@ -246,7 +332,7 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, str | Path]) ->
             "processor": processor_name(),
             **gpu_name(),
         },
-    }
+    } | ({"threads": threads} if threads else {})
 
 
 def gpu_name() -> dict[str, str]:

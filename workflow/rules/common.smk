@@ -77,11 +77,26 @@ onstart:
     begin(not workflow.local_exec, workflow.overwrite_workdir)
 
 
+onsuccess:
+    from stamps import record
+
+    record()
+
+
 onerror:
     # All that could not be fetched, in one list, below whatever else was printed.
     from not_fetched import print_missing
+    from stamps import record
 
     print_missing(STARTED)
+    record()
+
+
+if workflow.is_main_process:
+    # Before Snakemake looks at them; where no project was copied, nothing is changed.
+    from stamps import settle
+
+    settle()
 
 
 def one_of(*names):

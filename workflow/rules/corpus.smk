@@ -39,7 +39,8 @@ rule download_dump:
         # An output cache tells results apart by parameters and inputs, not by wildcards.
         wiki=lambda wc: wc.wiki,
         date=lambda wc: wc.date,
-        mirror=mirror_of,
+        # Depends on resources, so that another mirror downloads nothing again: the checksum decides.
+        mirror=lambda wc, resources: mirror_of(wc),
     message:
         "Download the dump of {wildcards.wiki}"
     shell:

@@ -126,4 +126,4 @@ rule evaluate_intrinsic:
     shell:
         "python -m eliquare evaluation intrinsic --model {input.model:q} --text {input.text:q}"
         " --retrieval {input.retrieval:q} --system {wildcards.system:q} --language {wildcards.language:q}"
-        " {params.tasks:q} --threads {threads:q} --output {output:q} > {log:q} 2>&1"
+        " {params.tasks:q} --output {output:q} > {log:q} 2>&1"

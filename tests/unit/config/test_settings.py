@@ -1,6 +1,8 @@
 """The configuration: what is filled in, and one line with file, key and fix for each mistake."""
 
 import copy
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -682,6 +684,9 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     for name in ("sl.txt", "sw.csv", "tokens.txt"):
         Path(name).touch()
     checks.check_files(settings, "mine.yaml")
+    os.utime("tokens.txt", (time.time() + 3600, time.time() + 3600))
+    with pytest.raises(InputError, match=r"^mine.yaml: vocabularies.listed.tokens: .* future"):
+        checks.check_files(settings, "mine.yaml")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -700,6 +705,25 @@ def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
         shares = [entry.training.warmup_ratio for entry in trained]
         shares += [task.finetuning.warmup_ratio for task in settings.tasks.values()]
         assert all(0 < share <= 0.1 for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("language", "student", "refused"),
+    [
+        ("zh-sw", "pre-zh", True),  # models/pre-zh-sw
+        ("zh-sw", "prezh", False),
+        ("sl-x", "x-full", True),  # logs of sl-x-full
+    ],
+)
+def test_names_that_are_one_folder_when_joined_are_refused(small, language, student, refused):
+    changed(small, f"languages/{language}", {"corpus": {"source": "dump"}})
+    changed(small, f"students/{student}", {"extends": "full"})
+    if not refused:
+        complete(small, "mine.yaml")
+        return
+    errors = errors_of(small)
+    assert errors[0].startswith(f"students.{student}: {student} for s")
+    assert "choose another name" in errors[0]
 
 
 # What stands in a file, and what is said of it after its name.

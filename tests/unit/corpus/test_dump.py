@@ -1,16 +1,20 @@
 """Dumps are downloaded from a real HTTP server, complete or not at all."""
 
+import contextlib
+import gzip
 import hashlib
+import http.server
 import json
+import re
+import resource
 import shutil
-import subprocess
-import sys
+import threading
 
 import pytest
 
 from eliquare import cli, download
 from eliquare.corpus import dump
-from eliquare.io import InputError
+from eliquare.io import Failure, InputError
 from hosts import Hosts
 from real_data import DATA, needs_data
 
@@ -61,7 +65,8 @@ def fetch(mirror, output, wiki="ukwiki", date=DATE, **options):
 
 
 def left(output):
-    return sorted(path.name for path in output.parent.iterdir())
+    names = (path.name for path in output.parent.iterdir())
+    return sorted(name for name in names if not name.endswith(".lock"))
 
 
 @pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
@@ -85,7 +90,7 @@ def test_an_interrupted_download_is_kept_and_resumed(server, tmp_path, knows_ran
     caplog.set_level("INFO")
     output = tmp_path / "dumps" / NAME
     server.cut, server.knows_range = len(CONTENT) - 100_000, False
-    with pytest.raises(InputError, match=r"interrupted download: 2,949,120 of 3,072,000 bytes"):
+    with pytest.raises(Failure, match=r"interrupted download: 2,949,120 of 3,072,000 bytes"):
         fetch(server.root, output, retries=1)
     assert left(output) == [partial_of(output, CONTENT).name]
 
@@ -123,7 +128,7 @@ def test_a_kept_beginning_of_another_file_is_downloaded_from_its_start(server, t
 def test_a_dump_that_changed_meanwhile_is_not_resumed(server, folder, tmp_path):
     output = tmp_path / "dumps" / NAME
     server.cut, server.knows_range = 1_500_000, False
-    with pytest.raises(InputError, match="interrupted"):
+    with pytest.raises(Failure, match="interrupted"):
         fetch(server.root, output, retries=0)
     put(folder, CONTENT[::-1])
     server.cut, server.knows_range = 0, True
@@ -173,7 +178,7 @@ def test_latest_stays_until_asked_to_move(server, folder, tmp_path):
 def test_latest_means_the_same_when_an_interrupted_download_goes_on(server, folder, tmp_path):
     output = tmp_path / "dumps" / "ukwiki-latest-pages-articles.xml.bz2"
     server.cut, server.knows_range = 1_500_000, False
-    with pytest.raises(InputError, match="interrupted"):
+    with pytest.raises(Failure, match="interrupted"):
         fetch(server.root, output, retries=0, date="latest")
     put(folder, b"newer", date="20230601")
     server.cut, server.knows_range = 0, True
@@ -206,22 +211,150 @@ def test_the_error_of_another_date_lists_the_dates(server, folder, tmp_path, web
 
 
 def test_a_host_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="cannot be reached; check the connection and --mirror"):
+    with pytest.raises(Failure, match="cannot be reached; check the connection and --mirror"):
         fetch("http://127.0.0.1:9", tmp_path / "x.xml.bz2", retries=1)
     with pytest.raises(InputError, match="--mirror file:///tmp: expected"):
         fetch("file:///tmp", tmp_path / "x.xml.bz2")
 
 
-def test_on_the_command_line_an_interrupted_download_is_one_line_and_exit_code_2(server, tmp_path):
+def test_on_the_command_line_a_fault_of_the_moment_is_one_line_and_exit_code_1(
+    server, tmp_path, capsys
+):
     server.cut, server.knows_range = 1_500_000, False
     output = tmp_path / "dumps" / NAME
-    command = [sys.executable, "-m", "eliquare", "corpus", "dump"]
-    command += ["--wiki", "ukwiki", "--date", DATE]
-    command += ["--mirror", server.root, "--output", str(output), "--retries", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
+    command = ["corpus", "dump", "--wiki", "ukwiki", "--date", DATE, "--retries", "0"]
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command, "--mirror", server.root, "--output", str(output)])
+    assert end.value.code == cli.EXIT_FAILED
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("failed: ") for line in said) == 1
     assert not output.exists()
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    """Answers for a file in an odd way, the server's ``way``; for the list of it as is right."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        is_list = not self.path.endswith("bz2")
+        content = self.list() if is_list else CONTENT
+        way = self.server.way if is_list == self.server.of_list else ""
+        asked = re.search(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        begin, end = int(asked[1]) if asked else 0, len(content)
+        self.server.calls += way != ""
+        status, body, headers = 206 if begin else 200, content[begin:], {}
+        if begin:
+            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{end}"
+        if way == "another range" and begin:
+            body, headers["Content-Range"] = content[5:], f"bytes 5-{end - 1}/{end}"
+        elif way == "no range in the answer" and begin:
+            headers = {}
+        elif way == "a part of what was asked in full":
+            status, headers["Content-Range"] = 206, f"bytes 5-9/{end}"
+        elif way in ("compressed", "a bomb"):
+            body = gzip.compress(content if way == "compressed" else bytes(50 << 20))
+            status, headers = 200, {"Content-Encoding": "gzip"}
+        elif way.startswith("to "):
+            status, body, headers = 302, b"", {"Location": way.removeprefix("to ")}
+        lengths = {"no length": None, "²": "²", "9…": "9" * 5000, "1, 2": "1, 2"}
+        if length := lengths.get(way, str(len(body))):
+            headers["Content-Length"] = length
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value.encode("utf-8").decode("latin-1"))
+        self.end_headers()
+        is_slow = way == "slow" and self.server.calls < 3
+        with contextlib.suppress(ConnectionError):
+            for byte in range(100 if is_slow else 0):
+                self.wfile.write(body[byte : byte + 1])
+                threading.Event().wait(0.01)
+            self.wfile.write(body if not is_slow else b"")
+
+    def list(self):
+        return f"{hashlib.sha1(CONTENT).hexdigest()}  {NAME}\n".encode()
+
+
+@pytest.fixture
+def odd():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        server.way, server.calls, server.of_list = "", 0, False
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "way", ["another range", "no range in the answer", "compressed", "no length", "²", "9…"]
+)
+def test_odd_answers_are_taken_or_begun_anew(odd, tmp_path, way):
+    odd.way = way
+    for kept in (b"", CONTENT[:1_500_000]):
+        output = tmp_path / f"{len(kept)}" / NAME
+        output.parent.mkdir()
+        partial_of(output, CONTENT).write_bytes(kept)
+        fetch(f"http://127.0.0.1:{odd.server_address[1]}", output, retries=2)
+        assert output.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("a part of what was asked in full", "cannot be reached"),
+        ("1, 2", "Content-Length"),
+        ("to file:///etc/passwd", "file:///etc/passwd"),
+        ("to ftp://127.0.0.1/x", "ftp://"),
+        ("to http://[::1", "Invalid IPv6 URL"),
+        ("to http://127.0.0.1:99999/", "99999|range"),
+        ("to ?", "redirects"),
+    ],
+)
+def test_answers_of_no_use_are_one_line(odd, tmp_path, way, said):
+    odd.way = way
+    with pytest.raises((InputError, Failure), match=said):
+        fetch(f"http://127.0.0.1:{odd.server_address[1]}", tmp_path / NAME, retries=1)
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("address", ["http://", "http:///x", "http://a b/", "http://.x"])
+def test_addresses_of_no_use_are_one_line(tmp_path, address):
+    with pytest.raises((InputError, Failure)):
+        fetch(address, tmp_path / NAME, retries=0)
+
+
+def test_a_slow_connection_is_a_broken_one(odd, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(download, "SECONDS_WITHOUT_DATA", 0.2)
+    monkeypatch.setattr(download, "LEAST_BYTES_PER_SECOND", 1_000)
+    odd.way = "slow"
+    fetch(f"http://127.0.0.1:{odd.server_address[1]}", tmp_path / NAME, retries=2)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert caplog.text.count("trying again") == 2
+    assert odd.calls == 3
+
+
+def test_a_list_without_end_is_refused(odd, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LONGEST_TEXT", 1 << 20)
+    odd.way, odd.of_list = "a bomb", True
+    with pytest.raises(InputError, match="more than 1,048,576 bytes"):
+        fetch(f"http://127.0.0.1:{odd.server_address[1]}", tmp_path / NAME, retries=0)
+
+
+def test_a_full_disk_keeps_what_came_and_goes_on(server, tmp_path):
+    output = tmp_path / "dumps" / NAME
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(Failure, match=r"File too large.*Make room"):
+            fetch(server.root, output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert left(output) == [partial_of(output, CONTENT).name]
+    server.asked.clear()
+    fetch(server.root, output)
+    assert output.read_bytes() == CONTENT
+    assert [given for path, given in server.asked if path.endswith(".bz2")] == ["bytes=1000000-"]
 
 
 @needs_data

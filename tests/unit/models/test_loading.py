@@ -205,6 +205,17 @@ def test_an_empty_model_has_the_shapes_of_a_vocabulary():
     assert config.vocab_size == 50
 
 
+def test_a_saved_tokenizer_is_the_same_with_and_without_a_network(teacher, tmp_path, monkeypatch):
+    """On a compute node HF_HUB_OFFLINE is set, and the checksum of a model enters the next one."""
+    saved = set()
+    for offline in (False, True):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        loading.load_tokenizer(teacher).save_pretrained(tmp_path / str(offline))
+        saved.add((tmp_path / str(offline) / "tokenizer_config.json").read_text())
+    assert len(saved) == 1
+    assert "local_files_only" not in saved.pop()
+
+
 def test_code_in_a_model_folder_is_not_run(tmp_path, monkeypatch):
     """Nor is anyone asked: a `y` that waits on a pipe is for something else."""
     folder = make_teacher("bert", tmp_path / "teacher")

@@ -53,6 +53,7 @@ def test_two_cold_runs_give_the_same_bytes(world, trained, tmp_path):
     for name in ("model.safetensors", "provenance.json", "config.json", "README.md"):
         assert (again / name).read_bytes() == (trained / name).read_bytes()
     assert str(world.folder) not in (again / "provenance.json").read_text()
+    assert provenance_of(again)["threads"] == world.options(again).threads
     other = world.distill(tmp_path / "other", seed=2)
     assert weights_of(other) != weights_of(trained)
 
@@ -104,15 +105,23 @@ def test_killed_again_and_again_it_gives_the_same_bytes(world, trained, tmp_path
     assert untimed(output) == untimed(trained)
 
 
-def test_sigterm_saves_and_stops(world, trained, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_and_stops(world, trained, tmp_path, number, capfd):
+    """SIGTERM is tried where clusters send it, in tests/slurm, and with the others below."""
     output = tmp_path / "out"
     process = in_a_process(world.options(output))
     assert wait_for(lambda: steps_logged(output) >= 2, process)
+    os.kill(process.pid, number)
+    # As Snakemake does after a Ctrl-C that went to both.
     os.kill(process.pid, signal.SIGTERM)
     process.join(120)
     assert process.exitcode == cli.EXIT_INTERRUPTED
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == f"interrupted: the state is saved in {state_of(output)}; " + (
+        "the same command resumes"
+    )
     assert not output.exists()
-    assert steps_logged(output) == last_step(output), "SIGTERM loses no step"
+    assert steps_logged(output) == last_step(output), "a signal loses no step"
     assert weights_of(world.distill(output)) == weights_of(trained)
 
 
@@ -155,22 +164,80 @@ def test_time_is_reserved_for_saving(monkeypatch):
     assert not clock(None).is_over()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no manifest", "no weights"])
-def test_a_damaged_checkpoint_is_not_loaded(world, tmp_path, damage):
+def test_a_damaged_checkpoint_is_not_loaded(world, tmp_path, caplog, monkeypatch):
     straight = world.distill(tmp_path / "straight", **SHORT)
     output = tmp_path / "out"
     for _ in range(2):
         interrupt(world, output, **SHORT)
-    last = state_of(output) / "checkpoint-2"
-    if damage == "truncated":
-        (last / "optimizer.pt").write_bytes((last / "optimizer.pt").read_bytes()[:100])
-    else:
-        (
-            last / {"no manifest": "manifest.json", "no weights": "model.safetensors"}[damage]
-        ).unlink()
-    found = checkpoint.open_folder(state_of(output), provenance_of(straight))
-    assert found == state_of(output) / "checkpoint-1"
+    flip(state_of(output) / "checkpoint-2/model.safetensors")
+    shutil.copytree(state_of(output) / "checkpoint-2", state_of(output) / "checkpoint-5.bak")
+    # As a power cut of older versions left it.
+    (state_of(output) / "settings.json").write_bytes(b"")
+    caplog.clear()
+    caplog.set_level("INFO")
     assert weights_of(world.distill(output, **SHORT)) == weights_of(straight)
+    assert "checkpoint-2: damaged (model.safetensors)" in caplog.text
+    assert f"resuming from {state_of(output)}/checkpoint-1" in caplog.text
+    assert "checkpoint-5.bak: not a checkpoint" in caplog.text
+
+    # A workflow deletes its outputs before it makes them again.
+    def never(*arguments, **keywords):
+        raise Failure("trained again")
+
+    monkeypatch.setattr(MaskedTrainer, "train", never)
+    shutil.rmtree(output)
+    assert weights_of(world.distill(output, **SHORT)) == weights_of(straight)
+    shutil.rmtree(output)
+    with pytest.raises(Failure, match="trained again"):
+        world.distill(output, **SHORT, seed=2)
+    assert weights_of(world.distill(output, **SHORT)) == weights_of(straight)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", ["zeros", "a flipped bit", "cut", "gone", "no manifest", "empty manifest", "no sums"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, caplog, damage):
+    provenance = {"settings": {"seed": 1}, "inputs": {"teacher": "0"}}
+    assert checkpoint.open_folder(tmp_path, provenance) is None
+    for step in (5, 10):
+        with checkpoint.writing(tmp_path, step, checkpoint.digest_of(provenance)) as hidden:
+            (hidden / f"checkpoint-{step}/best").mkdir(parents=True)
+            for name in ("model.safetensors", "optimizer.pt", "best/model.safetensors"):
+                (hidden / f"checkpoint-{step}" / name).write_bytes(os.urandom(1000))
+    assert checkpoint.open_folder(tmp_path, provenance) == tmp_path / "checkpoint-10"
+    (tmp_path / "checkpoint-11").write_text("a file")
+    (tmp_path / "checkpoint-12 (copy)").mkdir()
+    (tmp_path / ".checkpoint-15.partial/checkpoint-15").mkdir(parents=True)
+    last = tmp_path / "checkpoint-10"
+    what, manifest = last / "optimizer.pt", last / "manifest.json"
+    if damage == "zeros":
+        what.write_bytes(bytes(1000))
+    elif damage == "a flipped bit":
+        flip(last / "best/model.safetensors")
+    elif damage == "cut":
+        what.write_bytes(what.read_bytes()[:100])
+    elif damage == "no sums":
+        manifest.write_text('{"files": []}')
+    elif damage == "empty manifest":
+        manifest.write_text("")
+    else:
+        (what if damage == "gone" else manifest).unlink()
+    assert checkpoint.open_folder(tmp_path, provenance) == tmp_path / "checkpoint-5"
+    assert "checkpoint-10: damaged" in caplog.text
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"settings.json", "checkpoint-5", "checkpoint-11", "checkpoint-12 (copy)"}
+    # Of another training none is taken, with or without what says so first.
+    for settings in ("", None):
+        if settings is not None:
+            (tmp_path / "settings.json").write_text(settings)
+        assert checkpoint.open_folder(tmp_path, provenance | {"inputs": {}}) is None
+        assert not (tmp_path / "checkpoint-5").exists()
 
 
 @pytest.mark.parametrize("what", ["objective", "learning_rate", "teacher", "start_from", "masking"])

@@ -3,6 +3,7 @@
 Checks yield problems, (path of keys, message), so that all of them are reported at once.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
@@ -55,6 +56,8 @@ NAMESPACES = (
     (("languages", "mixtures"), ""),
 )
 DEMO_FOLDER = "resources/demo/"
+# How far the clock of another machine may be ahead.
+SECONDS_AHEAD = 60
 # Keys of named entries that are files or folders.
 FILE_KEYS = (
     ("teachers", "model"),
@@ -102,9 +105,29 @@ def taken_names(settings: Configuration) -> Iterator[Problem]:
                 if name in taken:
                     yield (section, name), f"this name is taken by {taken[name]}; choose another"
                 taken[name] = f"{section}.{name}"
+    yield from names_that_join(settings)
     for name in settings.students:
         if "@" in name:
             yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
+
+
+def names_that_join(settings: Configuration) -> Iterator[Problem]:
+    """Yield a problem where two names of models, joined with a corpus, are one folder or log.
+
+    Student `pre` for `zh-yue` and student `pre-zh` for `yue` are both `models/pre-zh-yue`.
+    """
+    corpora = [*settings.languages, *settings.mixtures]
+    models = [(section, name) for section in SYSTEMS for name in getattr(settings, section)]
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    for (section, name), corpus in product(models, corpora):
+        for first, joined in (("model", f"{name}-{corpus}"), ("corpus", f"{corpus}-{name}")):
+            other, of_other = known.setdefault((first, joined), (name, corpus))
+            if other != name and of_other != corpus:
+                yield (
+                    (section, name),
+                    f"{name} for {corpus} and {other} for {of_other} are both {joined!r} in names "
+                    "of files; choose another name",
+                )
 
 
 # Entries
@@ -222,11 +245,23 @@ def reduction_problems(student: Student, settings: Configuration) -> Iterator[Pr
 
 
 def check_files(settings: Configuration, source: str) -> None:
-    """Raise InputError with one line for each file of the experiment that is not there."""
-    lines = [
-        f"{source}: {'.'.join(path)}: there is no file {file}; put it there"
+    """Raise InputError with one line for each file of the experiment that cannot be used."""
+    files = [
+        (".".join(path), Path(file))
         for path, file in files_of(settings)
-        if not (settings.demo and file.startswith(DEMO_FOLDER)) and not Path(file).exists()
+        if not (settings.demo and file.startswith(DEMO_FOLDER))
+    ]
+    lines = [
+        f"{source}: {key}: there is no file {file}; put it there"
+        for key, file in files
+        if not file.exists()
+    ]
+    latest = time.time() + SECONDS_AHEAD
+    lines += [
+        f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
+        f"is older than its input; `touch {file}`"
+        for key, file in files
+        if file.exists() and file.stat().st_mtime > latest
     ]
     lines += [
         f"{source}: languages.{code}.corpus.revision: missing; there is no folder {name}, and of a "

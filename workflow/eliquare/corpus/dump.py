@@ -7,7 +7,7 @@ written beside the output and stays until ``--move-latest``.
 import logging
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from eliquare.config.base import Date, WebAddress, WikiName
 from eliquare.config.derive import dumps_host
 from eliquare.download import Checksum, Host
 from eliquare.io import InputError, atomic_write, read_json, write_json
+from eliquare.outputs import claimed
 
 PAGES = "pages-articles.xml.bz2"
 
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 class DownloadOptions(Options):
     """Options of ``corpus dump``."""
+
+    # What stands at the output may be the dump itself: see `download`.
+    outputs: ClassVar = ()
 
     wiki: WikiName = Field(description="Database name of the wiki, as ukwiki.")
     date: Date = Field("latest", description="Date of the dump, YYYYMMDD, or latest.")
@@ -57,16 +61,27 @@ def download(options: DownloadOptions) -> None:
     dump = chosen_dump(options, mirror)
     advice = "removed; fetch it again, or try another mirror"
     listed = Checksum("sha1", dump.sha1, "the host lists", advice)
-    if output.exists() and listed.of(output) == dump.sha1:
-        logger.info("%s: already there, checksum right", output)
+    if is_there(output, listed):
         return
     path = path_of(dump.wiki, dump.date, PAGES)
-    if not mirror.download(path, output, listed):
-        raise InputError(
-            f"{mirror.root}/{path}: not on the mirror any more; use another date, or "
-            "--move-latest, which asks again what latest means"
-        )
+    with claimed("corpus dump", {"output": output}):
+        # By whoever this one has waited for.
+        if is_there(output, listed):
+            return
+        if not mirror.download(path, output, listed):
+            raise InputError(
+                f"{mirror.root}/{path}: not on the mirror any more; use another date, or "
+                "--move-latest, which asks again what latest means"
+            )
     logger.info("%s: %s bytes, checksum right", output, f"{output.stat().st_size:,}")
+
+
+def is_there(output: Path, listed: Checksum) -> bool:
+    """Return whether the dump is there already."""
+    if not output.is_file() or listed.of(output) != listed.value:
+        return False
+    logger.info("%s: already there, checksum right", output)
+    return True
 
 
 def path_of(wiki: str, date: str, rest: str) -> str:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 class SampleOptions(Options):
     """Options of ``corpus sample``."""
+
+    outputs: ClassVar = ("output", "pairs")
 
     documents: Path = Field(description="Documents folder.")
     language: str = Field("en", description="Wikipedia code whose rules end sentences.")

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,7 @@ logger = logging.getLogger(__name__)
 class TokenizeOptions(Options, Sequences):
     """Options of ``corpus tokenize``."""
 
+    outputs: ClassVar = ("output", "counts")
     documents: Path = Field(description="Documents folder.")
     tokenizer: Path = Field(description="Model folder whose tokenizer is used.")
     language: str = Field(

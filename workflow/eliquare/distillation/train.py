@@ -33,7 +33,7 @@ from eliquare.models.loading import load_masked_lm, load_tokenizer, load_with_he
 from eliquare.models.sentence import Sentence, read_sentence
 from eliquare.models.student import new_student
 from eliquare.training.data import load_data
-from eliquare.training.options import TrainingOptions, begin, locked_output
+from eliquare.training.options import TrainingOptions, begin
 from eliquare.training.trainer import MaskedTrainer
 
 # Library and task of a masked language model, for its card.
@@ -87,18 +87,17 @@ def distill(options: DistillOptions) -> None:
     objective = Distillation(student, teachers, options.objective, sentence)
     freeze(student, options.freeze)
 
-    with locked_output(options):
-        trainer = MaskedTrainer(student, objective, data, options)
-        for teacher in objective.teachers:
-            warn_of_sameness(teacher, trainer.first_validation_batch(), sentence)
-        if trainer.fit(origin):
-            trainer.load_best()
-            remove_projections(student)
-            # The head of an encoder's student is worth something if it was trained.
-            bare = sentence is not None and "mlm" not in objective.terms
-            saved: Any = student.base_model if bare else student
-            text = card(options, trainer.state.global_step, bare)
-            trainer.save(tokenizer, origin, text, saved, sentence)
+    trainer = MaskedTrainer(student, objective, data, options)
+    for teacher in objective.teachers:
+        warn_of_sameness(teacher, trainer.first_validation_batch(), sentence)
+    if trainer.fit(origin):
+        trainer.load_best()
+        remove_projections(student)
+        # The head of an encoder's student is worth something if it was trained.
+        bare = sentence is not None and "mlm" not in objective.terms
+        saved: Any = student.base_model if bare else student
+        text = card(options, trainer.state.global_step, bare)
+        trainer.save(tokenizer, origin, text, saved, sentence)
 
 
 def load_teachers(options: DistillOptions, sentence: Sentence | None) -> list[Teacher]:

@@ -38,7 +38,7 @@ from eliquare.evaluation.hub import of_hub
 from eliquare.evaluation.readers import Example
 from eliquare.evaluation.sources import RawFiles, table_line
 from eliquare.evaluation.treebank import of_treebank
-from eliquare.io import InputError, atomic_dir, locked, or_unavailable, write_json
+from eliquare.io import InputError, atomic_dir, or_unavailable, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,6 @@ def fetch(options: FetchOptions) -> None:
     source = source_of(options)
     assert source is not None
     with (
-        locked(options.output, "task"),
         or_unavailable(options.output, options.allow_unavailable),
         RawFiles(options.output, options.retries) as raw,
     ):

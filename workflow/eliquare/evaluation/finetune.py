@@ -79,7 +79,7 @@ class FinetuneOptions(cli.Options):
         min_length=1, description="Seeds of the new head, the order of the data and the dropout."
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
-    threads: int | None = Field(None, ge=1, description="Threads of the processor.")
+    threads: int = Field(1, ge=1, description="Threads of the processor.")
     store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
     output: Path = Field(description="JSON file with the scores to write.")
 
@@ -157,7 +157,7 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
             "formats": {name: readers.format_suffix(path) for name, path in given.items()},
             "precision": options.precision,
         }
-        made_of = provenance(settings, given)
+        made_of = provenance(settings, given, options.threads)
         made_of["inputs"]["model"] = model
         for seed in dict.fromkeys(options.seeds):
             origin = made_of | {"settings": settings | {"seed": seed}}

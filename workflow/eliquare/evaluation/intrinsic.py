@@ -87,7 +87,7 @@ class IntrinsicOptions(cli.Options):
         [], description="Tasks of kind minimal_pairs or classification, each as JSON."
     )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
-    threads: int | None = Field(None, ge=1, description="Threads of the processor.")
+    threads: int = Field(2, ge=1, description="Threads of the processor.")
     output: Path = Field(description="JSON file to write.")
 
 
@@ -134,8 +134,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     tokenizer = load_fast_tokenizer(options.model)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()

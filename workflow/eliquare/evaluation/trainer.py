@@ -46,11 +46,10 @@ class Result(NamedTuple):
 class System:
     """A system to fine-tune: its folder, its tokenizer, the longest input that it takes."""
 
-    def __init__(self, folder: Path, precision: str = "float32", threads: int | None = None):
+    def __init__(self, folder: Path, precision: str = "float32", threads: int = 1):
         self.folder = folder
         self.precision = precision
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
         self.tokenizer = loading.load_fast_tokenizer(folder)
         if self.tokenizer.pad_token_id is None:
             raise InputError(f"{folder}: its tokenizer has no padding token; add one")

@@ -97,7 +97,7 @@ def licence_of(readme: str) -> str | None:
     root, _, name = mirrored(readme).rpartition("/")
     try:
         text = Host(root, 0, "").text(name)
-    except Unreachable:
+    except (Unreachable, InputError):
         return None
     found = re.search(r"^License:\s*(.+?)\s*$", text, re.MULTILINE)
     return found[1] if found else None

@@ -38,7 +38,7 @@ from eliquare.extension.data import load_data
 from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_tokenizer
 from eliquare.models.student import new_student
-from eliquare.training.options import begin, locked_output
+from eliquare.training.options import begin
 from eliquare.training.outputs import Batch, outputs_at, projection_of, unwrapped
 from eliquare.training.trainer import Losses, MaskedTrainer
 
@@ -64,13 +64,12 @@ def distill(options: DistillOptions) -> None:
     objective = AlignedDistillation(student, teacher, options.objective, to_teacher)
     freeze(student, options.freeze)
 
-    with locked_output(options):
-        trainer = MaskedTrainer(student, objective, data, options)
-        warn_of_collapse(teacher, teacher_side(trainer.first_validation_batch()))
-        if trainer.fit(origin):
-            trainer.load_best()
-            remove_projections(student)
-            trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
+    trainer = MaskedTrainer(student, objective, data, options)
+    warn_of_collapse(teacher, teacher_side(trainer.first_validation_batch()))
+    if trainer.fit(origin):
+        trainer.load_best()
+        remove_projections(student)
+        trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
 
 
 class AlignedDistillation:

@@ -154,6 +154,8 @@ def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise InputError(
             f"{folder}/tokenizer_config.json: model_max_length: expected a number, found {found!r}"
         )
+    # Whether HF_HUB_OFFLINE was set, which a saved tokenizer would tell: the bytes are the same.
+    tokenizer.init_kwargs.pop("local_files_only", None)
     return tokenizer
 
 

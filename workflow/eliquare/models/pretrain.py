@@ -24,7 +24,7 @@ from eliquare.config.model import HEADS, Shape
 from eliquare.config.objective import Weight
 from eliquare.models.loading import load_tokenizer, load_with_head
 from eliquare.training.data import load_data
-from eliquare.training.options import TrainingOptions, begin, locked_output
+from eliquare.training.options import TrainingOptions, begin
 from eliquare.training.outputs import Batch, outputs_at, positions_of, projection_of, unwrapped
 from eliquare.training.trainer import Losses, MaskedTrainer
 
@@ -90,11 +90,10 @@ def pretrain(options: PretrainOptions) -> None:
             tokenizer.model_input_names = ["input_ids", "attention_mask"]
     data = load_data(options, model, tokenizer)
 
-    with locked_output(options):
-        trainer = MaskedTrainer(model, MaskedLanguageModelling(), data, options)
-        if trainer.fit(origin):
-            trainer.load_best()
-            trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
+    trainer = MaskedTrainer(model, MaskedLanguageModelling(), data, options)
+    if trainer.fit(origin):
+        trainer.load_best()
+        trainer.save(tokenizer, origin, card(options, trainer.state.global_step))
 
 
 def new_model(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

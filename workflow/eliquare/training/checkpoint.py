@@ -3,14 +3,18 @@
 The state of a training lies beside its output in ``.<output>.checkpoints``: not an output, so that
 no workflow deletes it. There ``settings.json`` says what decides the result, ``history.jsonl`` is
 what was logged so far, and each ``checkpoint-<step>`` is a checkpoint of transformers' Trainer plus
-what `MaskedTrainer` adds, with ``manifest.json``, the sizes of all files, written last.
+what `MaskedTrainer` adds, with ``manifest.json``, written last: the checksums of all files, and the
+digest of what decides the result.
+
+A trained model is linked into ``.<output>.kept`` as well: a workflow deletes its outputs before it
+makes them again, and here the model outlives that until its successor is complete.
 """
 
 import contextlib
 import hashlib
 import json
 import logging
-import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +22,17 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from eliquare.io import Failure, atomic_write, fsync, link_or_copy, make_readable, write_json
+from eliquare.io import (
+    Failure,
+    atomic_dir,
+    atomic_write,
+    checksum,
+    link_or_copy,
+    make_folder,
+    publish,
+    remove,
+    write_json,
+)
 
 SETTINGS = "settings.json"
 MANIFEST = "manifest.json"
@@ -43,23 +57,39 @@ def open_folder(folder: Path, provenance: Mapping[str, Any]) -> Path | None:
         folder: the folder of the checkpoints.
         provenance: ``settings`` and ``inputs`` decide whether a training is the same.
     """
-    decisive = {name: provenance[name] for name in ("settings", "inputs")}
-    text = json.dumps(decisive, sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    mark = folder / SETTINGS
-    if mark.exists() or any(folder.glob("checkpoint-*")):
-        left = _read(mark)
-        if left.get("digest") != digest:
-            changed = ", ".join(changes(left, decisive)) or "settings or inputs"
-            logger.info("%s: left by a training with other %s; starting clean", folder, changed)
-            shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not mark.exists():
-        with atomic_write(mark) as partial:
-            write_json(partial, {"digest": digest, **json.loads(text)})
+    decisive = decisive_of(provenance)
+    digest = digest_of(provenance)
+    for stray in folder.glob("checkpoint-*"):
+        if not is_checkpoint(stray):
+            logger.warning("%s: not a checkpoint of this training; ignored", stray)
+    intact = next((each for each in reversed(checkpoints_in(folder)) if is_intact(each)), None)
+    left = _read(folder / SETTINGS)
+    of = _read(intact / MANIFEST).get("training") if intact else left.get("digest", digest)
+    if of != digest:
+        changed = ", ".join(changes(left, decisive)) or "settings or inputs"
+        logger.info("%s: left by a training with other %s; starting clean", folder, changed)
+        shutil.rmtree(folder)
+        intact = None
+    make_folder(folder)
+    if left.get("digest") != digest:
+        with atomic_write(folder / SETTINGS) as partial:
+            write_json(partial, {"digest": digest, **decisive})
     for remains in folder.glob(".checkpoint-*"):
-        shutil.rmtree(remains)
-    return next((each for each in reversed(checkpoints_in(folder)) if is_intact(each)), None)
+        remove(remains)
+    return intact
+
+
+def digest_of(provenance: Mapping[str, Any]) -> str:
+    """Return the digest of what decides the result of a training."""
+    text = json.dumps(decisive_of(provenance), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def decisive_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a provenance that decides the result, as JSON has it."""
+    decisive = {name: provenance[name] for name in ("settings", "inputs")}
+    plain: dict[str, Any] = json.loads(json.dumps(decisive, default=str))
+    return plain
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -77,9 +107,41 @@ def is_made(output: Path, provenance: Mapping[str, Any]) -> bool:
     return bool(made) and not changes(made, provenance)
 
 
+def keep(output: Path) -> None:
+    """Keep a model beside its output, a second name for the same bytes where there are links."""
+    _link(output, kept_of(output))
+
+
+def take_back(output: Path, provenance: Mapping[str, Any]) -> bool:
+    """Put a model that was kept in its place again, if it was made with these settings."""
+    if not is_made(kept_of(output), provenance):
+        return False
+    _link(kept_of(output), output)
+    return True
+
+
+def kept_of(output: Path) -> Path:
+    """Return where a model is kept when its output is deleted."""
+    return output.with_name(f".{output.name}.kept")
+
+
+def _link(source: Path, target: Path) -> None:
+    with atomic_dir(target) as folder:
+        for file in (path for path in source.rglob("*") if path.is_file()):
+            if not file.name.startswith("."):
+                place = folder / file.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, place)
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, the oldest first."""
-    return sorted(folder.glob("checkpoint-*"), key=step_of)
+    return sorted(filter(is_checkpoint, folder.glob("checkpoint-*")), key=step_of)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is that of a checkpoint, and not of a copy that somebody made."""
+    return path.is_dir() and re.fullmatch(r"checkpoint-[0-9]+", path.name) is not None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -88,16 +150,20 @@ def step_of(checkpoint: Path) -> int:
 
 
 def is_intact(checkpoint: Path) -> bool:
-    """Return whether every file of a checkpoint is there in full; remove it if not."""
-    sizes = _read(checkpoint / MANIFEST)
-    files = {name: checkpoint / name for name in sizes}
-    if sizes and all(
-        file.is_file() and file.stat().st_size == sizes[name] for name, file in files.items()
-    ):
+    """Return whether every file of a checkpoint is as it was written; remove it if not."""
+    files = _read(checkpoint / MANIFEST).get("files")
+    sums = files if isinstance(files, dict) else {}
+    damaged = [name for name in sums if not _is_as_written(checkpoint / name, sums[name])]
+    if sums and not damaged:
         return True
-    logger.warning("%s: not intact; going back to the one before", checkpoint)
+    what = ", ".join(damaged) or MANIFEST
+    logger.warning("%s: damaged (%s); going back to the one before", checkpoint, what)
     shutil.rmtree(checkpoint)
     return False
+
+
+def _is_as_written(file: Path, sha256: str) -> bool:
+    return file.is_file() and checksum(file) == sha256
 
 
 def hidden_folder(folder: Path, step: int) -> Path:
@@ -106,30 +172,29 @@ def hidden_folder(folder: Path, step: int) -> Path:
 
 
 @contextlib.contextmanager
-def writing(folder: Path, step: int) -> Iterator[Path]:
+def writing(folder: Path, step: int, training: str) -> Iterator[Path]:
     """Yield a hidden folder, whose ``checkpoint-<step>`` is published when the block succeeds.
 
     A checkpoint is on the disk in full before it has its name; only then are older ones removed,
     all but one.
+
+    Args:
+        folder: the folder of the checkpoints.
+        step: the steps done.
+        training: the digest of what decides the result.
     """
     hidden = hidden_folder(folder, step)
-    shutil.rmtree(hidden, ignore_errors=True)
+    remove(hidden)
     hidden.mkdir(parents=True)
     try:
         yield hidden
-        made, checkpoint = hidden / f"checkpoint-{step}", folder / f"checkpoint-{step}"
+        made = hidden / f"checkpoint-{step}"
         files = sorted(file for file in made.rglob("*") if file.is_file())
-        write_json(
-            made / MANIFEST, {str(file.relative_to(made)): file.stat().st_size for file in files}
-        )
-        make_readable(made)
-        for path in [*made.rglob("*"), made]:
-            fsync(path)
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        os.replace(made, checkpoint)
-        fsync(folder)
+        sums = {str(file.relative_to(made)): checksum(file) for file in files}
+        write_json(made / MANIFEST, {"training": training, "files": sums})
+        publish(made, folder / made.name)
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        remove(hidden)
     for old in checkpoints_in(folder)[:-KEPT]:
         shutil.rmtree(old)
 

@@ -4,7 +4,6 @@ The names, defaults and bounds of budget and optimizer are those of the configur
 (`eliquare.config.model.Training`), which has them from transformers' `TrainingArguments`.
 """
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from eliquare.cli import Options
 from eliquare.config.base import Problem
 from eliquare.config.model import EXECUTION_KEYS, Training
 from eliquare.config.objective import Objective
-from eliquare.io import InputError, locked, provenance, read_json
+from eliquare.io import InputError, provenance, read_json
 from eliquare.models.loading import quiet
 
 LOGS = 100
@@ -100,7 +99,7 @@ class TrainingOptions(Options, Training):
         objective = getattr(self, "objective", None)
         if isinstance(objective, Objective):
             settings["objective"] = objective.written_out()  # alike for all ways to write it
-        origin = provenance(settings | {"version": version}, inputs)
+        origin = provenance(settings | {"version": version}, inputs, self.threads)
         warnings = self.warnings()
         return origin | ({"warnings": warnings} if warnings else {})
 
@@ -130,14 +129,6 @@ def begin(options: TrainingOptions) -> None:
 def processes() -> int:
     """Return how many processes train together, as torchrun says."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-@contextlib.contextmanager
-def locked_output(options: TrainingOptions) -> Iterator[None]:
-    """Wait until no other process makes this output; the first of several waits for all."""
-    main = os.environ.get("RANK", "0") == "0"
-    with locked(options.output, "model") if main else contextlib.nullcontext():
-        yield
 
 
 def training_arguments(

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+from eliquare.interrupts import handled
 from eliquare.training.options import TrainingOptions
 
 # Kept free before a deadline, besides the time that a step and a checkpoint have taken.
@@ -156,7 +158,7 @@ class StepSums:
 class Clock(TrainerCallback):  # type: ignore[misc]
     """Says after each step whether to save, or to save and stop.
 
-    A checkpoint is due every few minutes; the end, after SIGTERM or so long before the deadline
+    A checkpoint is due every few minutes; the end, after a signal or so long before the deadline
     that another step (with its evaluation) and two checkpoints still fit in, at least a minute, or
     a tenth of the time if that is less. All processes agree.
     """
@@ -205,13 +207,17 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Take SIGTERM as the wish to save and stop."""
+        """Take Ctrl-C, SIGTERM and SIGHUP as the wish to save and stop; a second Ctrl-C aborts."""
+        interrupted = False
 
-        def terminate(*_: Any) -> None:
+        def stop(number: int) -> None:
+            nonlocal interrupted
+            if interrupted and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            interrupted |= number == signal.SIGINT
             self.terminated = True
+            with contextlib.suppress(OSError):  # not through a file that may be in the midst of it
+                os.write(2, f"{signal.Signals(number).name}: saving after this step\n".encode())
 
-        before = signal.signal(signal.SIGTERM, terminate)
-        try:
+        with handled(stop):
             yield
-        finally:
-            signal.signal(signal.SIGTERM, before)

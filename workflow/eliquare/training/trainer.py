@@ -105,6 +105,7 @@ class MaskedTrainer(transformers.Trainer):
         self.data = data
         self.options = options
         self.folder = checkpoint.folder_of(options.output)
+        self.digest = ""  # of what decides the result, once `fit` knows it
         config = dict(vars(model.config))
         self.steps = options.steps(data.train.per_epoch / options.step_size)
         super().__init__(
@@ -328,7 +329,7 @@ class MaskedTrainer(transformers.Trainer):
             if self.group.is_main:
                 what = f"{self.folder}/checkpoint-{step}"
                 writing.enter_context(checkpoint.disk_full_is_a_failure(what))
-                writing.enter_context(checkpoint.writing(self.folder, step))
+                writing.enter_context(checkpoint.writing(self.folder, step, self.digest))
             self.group.wait()
             super()._save_checkpoint(model, trial)
             self.group.wait()
@@ -364,12 +365,14 @@ class MaskedTrainer(transformers.Trainer):
             the same model while this one waited for it.
 
         Raises:
-            Interrupted: SIGTERM or the deadline came before the end; the state is saved.
+            Interrupted: a signal or the deadline came before the end; the state is saved.
             Failure: the loss is not a number, or the disk is full.
         """
         made, last = False, None
+        self.digest = checkpoint.digest_of(origin)
         if self.group.is_main:
             made = checkpoint.is_made(self.options.output, origin)
+            made = made or checkpoint.take_back(self.options.output, origin)
             last = None if made else checkpoint.open_folder(self.folder, origin)
             logger.info("%s", self._plan(made, last))
         made, last = self.group.from_main((made, last))
@@ -427,4 +430,6 @@ class MaskedTrainer(transformers.Trainer):
             checkpoint.write_history(folder, self.state.log_history)
             write_json(folder / "provenance.json", origin)
             (folder / "README.md").write_text(card, encoding="utf-8")
+        with checkpoint.disk_full_is_a_failure(str(checkpoint.kept_of(output))):
+            checkpoint.keep(output)
         shutil.rmtree(self.folder)
