@@ -11,14 +11,20 @@ import json
 import logging
 import lzma
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -32,7 +38,7 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.model import DocumentFilter
 from eliquare.corpus import identify
-from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
+from eliquare.io import Failure, InputError, atomic_dir, existing, read_json, write_json
 
 FILE = "documents.jsonl.zst"
 OTHER_LANGUAGE = "other_language"
@@ -43,9 +49,11 @@ CHUNK = 32  # documents that a worker prepares at a time
 # A line of running text is at least this long, counted in letters; a letter of a script without
 # spaces stands for about two.
 LINE_LETTERS = 40
+SENTENCE_WORDS = 4  # of a shorter line that ends as sentences do
+FULL_STOPS = (".", "!", "?", "…", "。", "।", "॥", "؟", "۔", "።", "։", "၊", "။", "។")
 LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
-BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|", "!")
+BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|")
 CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
 SURROGATES = regex.compile(r"\p{Cs}")
 ZstdError: type[Exception] = xopen.zstd.ZstdError  # type: ignore[attr-defined]
@@ -84,6 +92,20 @@ class Document(NamedTuple):
     text: str
 
 
+class Dropped(NamedTuple):
+    """A document that is not to be had: the reason, and a warning that names it."""
+
+    reason: str
+    warning: str
+
+
+class Read(NamedTuple):
+    """What was read of one item of a source, and how many parts of it were left out, by kind."""
+
+    document: Document | Dropped
+    dropped_parts: Mapping[str, int]
+
+
 @dataclass
 class Report:
     """What became of a corpus: the contents of ``report.json``."""
@@ -92,6 +114,8 @@ class Report:
     pages: int = 0
     documents: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    # Parts of the pages that were read, kept or not: list items, tables, templates, ...
+    dropped_parts: dict[str, int] = field(default_factory=dict)
     characters: int = 0
     warnings: list[str] = field(default_factory=list)
 
@@ -177,17 +201,16 @@ def write(
     options: CorpusOptions,
     items: Iterable[Any],
     report: Report,
-    to_document: Callable[[Any], Document] | None = None,
+    read_item: Callable[[Any], Read] | None = None,
     drop_lists: bool = False,
 ) -> None:
     """Filter documents and write them as a documents folder, complete or not at all.
 
     Args:
         options: What is dropped, and where to write.
-        items: Documents, or anything that ``to_document`` (a function of a module, called in the
-            workers) turns into one.
+        items: Documents, or anything that ``read_item`` (called in the workers) reads one of.
         report: Takes the counts; those that ``items`` itself adds are kept.
-        to_document: See items.
+        read_item: See items.
         drop_lists: Whether texts that are lists are dropped.
 
     Raises:
@@ -198,7 +221,7 @@ def write(
         report.dropped[OTHER_LANGUAGE] = 0
     characters = np.zeros(0x110000, dtype=np.int64)
     known = [KeySet() for _ in range(1 + BANDS)]
-    judge = partial(prepare, options, drop_lists, to_document)
+    judge = partial(prepare, options, drop_lists, read_item)
     with atomic_dir(options.output) as folder:
         with (
             open_for_writing(folder) as file,
@@ -206,6 +229,10 @@ def write(
         ):
             for document in documents:
                 report.pages += 1
+                if document.warning:
+                    report.warn(document.warning)
+                for part, number in document.dropped_parts.items():
+                    report.dropped_parts[part] = report.dropped_parts.get(part, 0) + number
                 if reason := document.reason or duplicate(known, document.keys):
                     report.dropped[reason] += 1
                     continue
@@ -236,7 +263,10 @@ def finish(folder: Path, report: Report, characters: Mapping[str, int]) -> None:
     report.characters = sum(characters.values())
     ordered = sorted(characters.items(), key=lambda pair: (-pair[1], pair[0]))
     write_json(folder / "characters.json", dict(ordered))
-    write_json(folder / "report.json", asdict(report))
+    rows = asdict(report)
+    if not report.dropped_parts:
+        del rows["dropped_parts"]
+    write_json(folder / "report.json", rows)
     logger.info("%s: %s", report.source, report.summary())
 
 
@@ -257,6 +287,8 @@ class Prepared(NamedTuple):
     characters: npt.NDArray[np.int64] = NONE
     character_counts: npt.NDArray[np.int64] = NONE
     keys: tuple[int, ...] = ()
+    warning: str = ""
+    dropped_parts: Mapping[str, int] = MappingProxyType({})
 
 
 def in_order(
@@ -269,7 +301,10 @@ def in_order(
     items = iter(items)
     # A forked child of a process with threads may hang; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with (
+        ProcessPoolExecutor(processes, context, initializer=end_with_parent) as pool,
+        killed_is_failure(),
+    ):
         waiting: deque[Iterator[Prepared]] = deque()
         while chunk := list(itertools.islice(items, CHUNK)):
             waiting.append(pool.map(judge, chunk, chunksize=CHUNK))
@@ -278,27 +313,56 @@ def in_order(
         yield from itertools.chain.from_iterable(waiting)
 
 
+def end_with_parent() -> None:
+    """End this worker when its parent ends, which a killed one does without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, interrupted too, ends its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def killed_is_failure() -> Iterator[None]:
+    """Raise Failure where a worker was killed."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise Failure(
+            "a worker process was killed, as it happens where memory runs out; give the job more "
+            "memory or fewer --processes"
+        ) from None
+
+
 def prepare(
     options: CorpusOptions,
     drop_lists: bool,
-    to_document: Callable[[Any], Document] | None,
+    read_item: Callable[[Any], Read] | None,
     item: Any,
 ) -> Prepared:
     """Judge one document by itself, and make its line and its keys."""
-    document: Document = to_document(item) if to_document else item
+    document, parts = read_item(item) if read_item else Read(item, {})
+    if isinstance(document, Dropped):
+        return Prepared(document.reason, warning=document.warning)
     text = writable(document.text).strip()
     if len(text) < options.min_characters:
-        return Prepared("short")
+        return Prepared("short", dropped_parts=parts)
     if drop_lists and is_list(text):
-        return Prepared("list")
+        return Prepared("list", dropped_parts=parts)
     if options.identify and identify.is_another_language(text, options.identify):
-        return Prepared(OTHER_LANGUAGE)
+        return Prepared(OTHER_LANGUAGE, dropped_parts=parts)
     row = {"id": document.id, "title": writable(document.title), "text": text}
     counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
     characters = np.flatnonzero(counts)
     bands = band_keys(text) if options.near_duplicates else ()
     line = TO_JSON(row).encode() + b"\n"
-    return Prepared(None, line, characters, counts[characters], (text_key(text), *bands))
+    keys = (text_key(text), *bands)
+    return Prepared(None, line, characters, counts[characters], keys, dropped_parts=parts)
 
 
 def writable(text: str) -> str:
@@ -324,14 +388,16 @@ def is_list(text: str) -> bool:
 
 
 def is_running_text(line: str) -> bool:
-    """Return whether a line is long enough, mostly letters, and no entry of a list."""
+    """Return whether a line is mostly letters and long, or a sentence, and no entry of a list."""
     start = line[:200].strip()
     if start.startswith(BULLETS):
         return False
     letters = len("".join(LETTERS.findall(start)))
-    return 2 * letters >= len(start) - start.count(" ") and (
-        letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS
-    )
+    if 2 * letters < len(start) - start.count(" "):
+        return False
+    if letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS:
+        return True
+    return line.rstrip().endswith(FULL_STOPS) and len(start.split()) >= SENTENCE_WORDS
 
 
 # Duplicates, exact and nearly so.
