@@ -19,7 +19,7 @@ import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -201,16 +201,16 @@ def write(
     options: CorpusOptions,
     items: Iterable[Any],
     report: Report,
-    read_item: Callable[[Any], Read] | None = None,
+    read_items: Callable[[Iterable[Any]], Iterator[Read]] | None = None,
     drop_lists: bool = False,
 ) -> None:
     """Filter documents and write them as a documents folder, complete or not at all.
 
     Args:
         options: What is dropped, and where to write.
-        items: Documents, or anything that ``read_item`` (called in the workers) reads one of.
+        items: Documents, or what ``read_items`` (called in the workers) reads them in, in order.
         report: Takes the counts; those that ``items`` itself adds are kept.
-        read_item: See items.
+        read_items: See items.
         drop_lists: Whether texts that are lists are dropped.
 
     Raises:
@@ -221,7 +221,7 @@ def write(
         report.dropped[OTHER_LANGUAGE] = 0
     characters = np.zeros(0x110000, dtype=np.int64)
     known = [KeySet() for _ in range(1 + BANDS)]
-    judge = partial(prepare, options, drop_lists, read_item)
+    judge = partial(prepare, options, drop_lists, read_items)
     with atomic_dir(options.output) as folder:
         with (
             open_for_writing(folder) as file,
@@ -291,26 +291,30 @@ class Prepared(NamedTuple):
     dropped_parts: Mapping[str, int] = MappingProxyType({})
 
 
-def in_order(
-    judge: Callable[[Any], Prepared], items: Iterable[Any], processes: int
-) -> Generator[Prepared, None, None]:
+Judge = Callable[[Iterable[Any]], Iterator[Prepared]]
+
+
+def in_order(judge: Judge, items: Iterable[Any], processes: int) -> Generator[Prepared, None, None]:
     """Judge items in worker processes, in order, with a bounded number of chunks under way."""
     if processes < 2:
-        yield from map(judge, items)
+        yield from judge(items)
         return
     items = iter(items)
-    # A forked child of a process with threads may hang; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
+    # A forked child of a process with threads may hang; one forked from a server starts clean, and
+    # has this room imported.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eliquare.corpus.wikipedia"])
     with (
         ProcessPoolExecutor(processes, context, initializer=end_with_parent) as pool,
         killed_is_failure(),
     ):
-        waiting: deque[Iterator[Prepared]] = deque()
+        waiting: deque[Future[list[Prepared]]] = deque()
         while chunk := list(itertools.islice(items, CHUNK)):
-            waiting.append(pool.map(judge, chunk, chunksize=CHUNK))
+            waiting.append(pool.submit(prepare_list, judge, chunk))
             if len(waiting) > 3 * processes:
-                yield from waiting.popleft()
-        yield from itertools.chain.from_iterable(waiting)
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
 
 
 def end_with_parent() -> None:
@@ -342,11 +346,26 @@ def killed_is_failure() -> Iterator[None]:
 def prepare(
     options: CorpusOptions,
     drop_lists: bool,
-    read_item: Callable[[Any], Read] | None,
-    item: Any,
+    read_items: Callable[[Iterable[Any]], Iterator[Read]] | None,
+    items: Iterable[Any],
+) -> Iterator[Prepared]:
+    """Judge documents one by one, and make their lines and keys."""
+    for read in read_items(items) if read_items else (Read(item, {}) for item in items):
+        yield prepare_one(options, drop_lists, *read)
+
+
+def prepare_list(judge: Judge, items: list[Any]) -> list[Prepared]:
+    """Judge a chunk of items."""
+    return list(judge(items))
+
+
+def prepare_one(
+    options: CorpusOptions,
+    drop_lists: bool,
+    document: Document | Dropped,
+    parts: Mapping[str, int],
 ) -> Prepared:
     """Judge one document by itself, and make its line and its keys."""
-    document, parts = read_item(item) if read_item else Read(item, {})
     if isinstance(document, Dropped):
         return Prepared(document.reason, warning=document.warning)
     text = writable(document.text).strip()
@@ -390,14 +409,15 @@ def is_list(text: str) -> bool:
 def is_running_text(line: str) -> bool:
     """Return whether a line is mostly letters and long, or a sentence, and no entry of a list."""
     start = line[:200].strip()
-    if start.startswith(BULLETS):
+    is_sentence = line.rstrip().endswith(FULL_STOPS)
+    if (2 * len(start) < LINE_LETTERS and not is_sentence) or start.startswith(BULLETS):
         return False
     letters = len("".join(LETTERS.findall(start)))
     if 2 * letters < len(start) - start.count(" "):
         return False
     if letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS:
         return True
-    return line.rstrip().endswith(FULL_STOPS) and len(start.split()) >= SENTENCE_WORDS
+    return is_sentence and len(start.split()) >= SENTENCE_WORDS
 
 
 # Duplicates, exact and nearly so.

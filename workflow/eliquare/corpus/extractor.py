@@ -15,8 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from types import TracebackType
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import psutil
 
@@ -25,6 +25,7 @@ from eliquare.io import Failure
 PROGRAM = [sys.executable, "-m", "wikiextractor.WikiExtractor"]
 OPTIONS = ["/dev/stdin", "--json", "-q", "-o", "-", "--processes", "1"]
 PAGE_SECONDS = 60  # a page takes milliseconds
+AHEAD = 8  # it takes ten pages before it waits for its output to be read
 LOOK_EVERY_SECONDS = 1
 # A shell whose input ends when this process does kills the group of the program.
 WATCH = ["sh", "-c", 'read _; kill -9 -- "-$1"', "watch"]
@@ -67,29 +68,36 @@ class Extractor:
     def __init__(self, templates: str, options: Sequence[str]):
         self.templates = templates
         self.options = options
-        self.pages = 0
+        self._pages = 0
         self._program: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "Extractor":
-        return self
+    def texts(self, pages: Iterable[tuple[str, str]]) -> Iterator[str | PageError]:
+        """Yield the text of each page (title, wikitext), with <, > and & as entities.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        In place of a text stands the PageError of a page that WikiExtractor cannot read. Pages go
+        in before the text of those before them comes out, so that both programs have work.
 
-    def text(self, title: str, wikitext: str) -> str:
-        """Return the text of a page, with <, > and & as entities.
-
-        Raises PageError or TooSlow for the page, Failure if WikiExtractor does not run at all or
-        one of its processes was killed.
+        Raises Failure if WikiExtractor does not run at all or one of its processes was killed.
         """
-        if self._program is None:
-            self._start()
-        return self._ask(title, wikitext, PAGE_SECONDS)
+        waiting: deque[tuple[str, str]] = deque()
+        for page in pages:
+            self._send(*page)
+            waiting.append(page)
+            if len(waiting) > AHEAD:
+                yield self._receive(waiting)
+        while waiting:
+            yield self._receive(waiting)
+
+    def _receive(self, waiting: deque[tuple[str, str]]) -> str | PageError:
+        """Return the text of the first page that waits, which waits no longer."""
+        waiting.popleft()
+        try:
+            return self._text(PAGE_SECONDS)
+        except PageError as error:
+            self.close()
+            for page in waiting:
+                self._send(*page)
+            return error
 
     def _start(self) -> None:
         self._program = subprocess.Popen(
@@ -111,30 +119,31 @@ class Extractor:
         for name in ("stdout", "stderr"):
             self._selector.register(getattr(self._program, name), selectors.EVENT_READ, name)
         try:
-            # It reads templates first, which may take minutes.
-            with contextlib.suppress(BrokenPipeError):
-                self._write(HEADER.format(html.escape(self.templates, quote=False)))
-            self._ask("-", "-", None)
+            self._write(HEADER.format(html.escape(self.templates, quote=False)))
+            self._send("-", "-")
+            self._text(None)  # it reads templates first, which may take minutes
         except PageError as error:
+            self.close()
             raise Failure(f"WikiExtractor failed: {error}") from None
+
+    def _send(self, title: str, wikitext: str) -> None:
+        """Give a page to the program, which is started if it does not run."""
+        if self._program is None:
+            self._start()
+        self._pages += 1
+        title, wikitext = (html.escape(each, quote=False) for each in (title, wikitext))
+        self._write(PAGE.format(title, self._pages, wikitext))
 
     def _write(self, text: str) -> None:
         assert self._program is not None
         assert self._program.stdin is not None
-        self._program.stdin.write(text.encode())
-        self._program.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: who reads its output says why
+            self._program.stdin.write(text.encode())
+            self._program.stdin.flush()
 
-    def _ask(self, title: str, wikitext: str, seconds: float | None) -> str:
-        """Give a page to the program and return its text."""
-        self.pages += 1
-        escaped = (html.escape(each, quote=False) for each in (title, wikitext))
-        try:
-            with contextlib.suppress(BrokenPipeError):  # the program ended: its message says why
-                self._write(PAGE.format(next(escaped), self.pages, next(escaped)))
-            text: str = json.loads(self._line(seconds))["text"]
-        except BaseException:
-            self.close()
-            raise
+    def _text(self, seconds: float | None) -> str:
+        """Return the text of the next page."""
+        text: str = json.loads(self._line(seconds))["text"]
         return text
 
     def _line(self, seconds: float | None) -> bytes:

@@ -8,10 +8,12 @@ constant.
 import codecs
 import html
 import re
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from xml.sax import saxutils
 
 from pydantic import Field
 
@@ -80,7 +82,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the document in a page; called in worker processes.
+    """Reads the documents in pages; called in worker processes.
 
     Attributes:
         site: The wiki.
@@ -90,21 +92,36 @@ class Reader:
     site: Site
     templates: Path | None
 
-    def __call__(self, page: Page) -> Read:
-        """Return the document, or why there is none."""
-        expand = self.templates is not None
-        simple, dropped = wikitext.simplify(page.text, self.site, page.title, expand)
-        # WikiExtractor takes a page for a template if its title begins so.
-        title = page.title if expand else "-"
-        if title.startswith(self.site.templates):
-            title = wikitext.ITEM + title
-        try:
-            text = wikitext.clean(extractor(self).text(title, simple), dropped) if simple else ""
-        except (TooSlow, TimeoutError):
-            return dropped_page(page, TIME_LIMIT, "took too long")
-        except PageError as error:
-            return dropped_page(page, FAILED, f"WikiExtractor failed: {error}")
-        return Read(Document(page.id, page.title, text), dropped)
+    def __call__(self, pages: Iterable[Page]) -> Iterator[Read]:
+        """Yield the document of each page, or why there is none."""
+        waiting: deque[tuple[Page, Counter[str]]] = deque()
+
+        def simple() -> Iterator[tuple[str, str]]:
+            for page in pages:
+                expand = self.templates is not None
+                text, dropped = wikitext.simplify(page.text, self.site, page.title, expand)
+                waiting.append((page, dropped))
+                # WikiExtractor takes a page for a template if its title begins so.
+                title = page.title if expand else "-"
+                yield f"{wikitext.ITEM * title.startswith(self.site.templates)}{title}", text
+
+        for extracted in extractor(self).texts(simple()):
+            page, dropped = waiting.popleft()
+            if isinstance(extracted, TooSlow):
+                yield dropped_page(page, TIME_LIMIT, f"WikiExtractor {extracted}")
+            elif isinstance(extracted, PageError):
+                yield dropped_page(page, FAILED, f"WikiExtractor failed: {extracted}")
+            else:
+                yield cleaned(page, extracted, dropped)
+
+
+def cleaned(page: Page, extracted: str, dropped: Counter[str]) -> Read:
+    """Return the document of WikiExtractor's text."""
+    try:
+        text = wikitext.clean(extracted, dropped)
+    except TimeoutError:
+        return dropped_page(page, TIME_LIMIT, "it took too long to clean")
+    return Read(Document(page.id, page.title, text), dropped)
 
 
 def dropped_page(page: Page, reason: str, words: str) -> Read:
@@ -233,8 +250,8 @@ class Pages:
         text = TEXT.search(raw)
         return Page(
             self._decoded(page_id[1]) if page_id else str(number),
-            html.unescape(self._decoded(title[1])) if title else "",
-            html.unescape(self._decoded(text[1])) if text else "",
+            unescape(self._decoded(title[1])) if title else "",
+            unescape(self._decoded(text[1])) if text else "",
             namespace[1].decode(),
             b"<redirect" in head,
         )
@@ -246,6 +263,11 @@ class Pages:
             raise InputError(
                 f"{self.path}: is not UTF-8 throughout, as dumps are; fetch it again"
             ) from None
+
+
+def unescape(xml: str) -> str:
+    """Return text without XML's entities; those of HTML stay."""
+    return saxutils.unescape(xml, {"&quot;": '"', "&apos;": "'", "&#039;": "'"})
 
 
 def save_templates(pages: Pages, path: Path) -> None:

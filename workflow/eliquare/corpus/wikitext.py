@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import regex
 
@@ -31,10 +30,11 @@ LIST_ITEM, TABLE, TEMPLATE, REFERENCE, FORMULA, OTHER = PARTS = (
 )
 CLEAN_SECONDS = 60  # of one rule of ``clean`` on one page; usual is a thousandth
 
-# Characters for private use: markup that is text, the begin of a list item, and of a heading of
-# level 1 to 6. Pages have none of them (U+F0000 is in no font).
+# Characters for private use: markup that is text, the begin of a list item, a dropped part, and
+# the begin of a heading of level 1 to 6. Pages have none of them (U+F0000 is in no font).
 GUARDS = 0xF0000
 ITEM = chr(GUARDS + 0x100)
+HOLE = chr(GUARDS + 0x110)
 HEADING = tuple(chr(GUARDS + 0x100 + level) for level in range(1, 7))
 PRIVATE = re.compile(f"[{chr(GUARDS)}-{chr(GUARDS + 0x1FF)}]")
 TO_GUARDS = {code: GUARDS + code for code in b"!#&'()*+-:;<=>[]_{|}~"}
@@ -87,7 +87,9 @@ SAME_NAME = {
 NOT_HERE = (-1, -1)
 BRACES = re.compile(r"\{{2,}|\}{2,}")
 # Parser functions that WikiExtractor computes.
-FUNCTION = re.compile(r"\{\{\s*(?:formatnum|lc|uc|lcfirst|ucfirst|#\w+)\s*:", re.IGNORECASE)
+FUNCTIONS = r"\s*(?i:formatnum|lc|uc|lcfirst|ucfirst|#\w+)\s*:"
+FUNCTION = re.compile(rf"\{{\{{{FUNCTIONS}")
+INNERMOST = re.compile(rf"(?<!\{{)\{{\{{(?!\{{|{FUNCTIONS})[^{{}}]*\}}\}}(?!\}})")
 PAGE_NAME = re.compile(r"\{\{\s*(?:full)?pagename\s*\}\}", re.IGNORECASE)
 TEMPLATE_NAME = re.compile(r"[^|{}\n]*\|")
 CONVERTED = re.compile(r"-\{([^{}]*)\}-")
@@ -108,14 +110,16 @@ EXTERNAL_LINK = re.compile(rf"{ADDRESS}[^\S\n]*+([^\[\]\n]*)\]", re.IGNORECASE)
 EXTERNAL_START = re.compile(ADDRESS, re.IGNORECASE)
 LAST_BRACE = re.compile(r"(?<!\})\}$", re.MULTILINE)
 SWITCH = regex.compile(r"__(?![a-z])[\p{L}\p{M}]+(?:_[\p{L}\p{M}]+)*__")
-LINE = re.compile(r"^[*#;:=(+][^\n]*", re.MULTILINE)
-# Letters of scripts that write spaces between words.
-SPACED = regex.compile(
-    r"[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
-    r"\p{Myanmar}\p{Tibetan}]]",
+ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
+INDENT = re.compile(r"\n:[: ]*")
+HEADING_LINE = re.compile(r"\n=[^\n]*")
+# Where a dropped part stood between two words that are to stay apart, in a script with spaces.
+GAP = regex.compile(
+    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>-]){HOLE}+"
+    r"(?=[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
+    r"\p{Myanmar}\p{Tibetan}]])",
     regex.VERSION1,
 )
-NO_SPACE_AFTER = " \n\t\u00a0([{'\"«„“‚‘¿¡-–/=|>"
 
 
 @dataclass(frozen=True)
@@ -185,45 +189,33 @@ def simplify(text: str, site: Site, title: str, expand: bool) -> tuple[str, Coun
         text = text.replace("<", LESS)
     text = text.replace("&lt;", LESS)
     if not expand and ("{{" in text or "}}" in text):
-        text = drop_templates(PAGE_NAME.sub(lambda _: title, text), dropped)
+        text = drop_templates(PAGE_NAME.sub(lambda _: title, text))
+        dropped[TEMPLATE] = text.count(HOLE) - sum(dropped.values())
+    if HOLE in text:
+        text = GAP.sub(" ", text).replace(HOLE, "")
     if "{|" in text:
         text = drop_tables(text, dropped)
     if not expand:
         for stray in ("{|", "|}"):
             text = text.replace(stray, guarded(stray))
-        text = LAST_BRACE.sub(guarded("}"), text)
+        if "}\n" in text or text.endswith("}"):
+            text = LAST_BRACE.sub(guarded("}"), text)
     if "-{" in text:
         text = convert(text)
     if "[" in text:
         text = COLON_LINK.sub(lambda match: seen_of_link(match, site), text)
         text = EXTERNAL_LINK.sub(r"\1", text)
         text = EXTERNAL_START.sub("", text)
-        text = re.sub(r"\[{3,}", "[[", text)
+        if "[[[" in text:
+            text = re.sub(r"\[{3,}", "[[", text)
     if "__" in text:
         text = SWITCH.sub("", text)
-    return LINE.sub(line_for_extractor, text), dropped
+    return mark_lines(text), dropped
 
 
 def guarded(text: str) -> str:
     """Return the text with all characters of markup as characters for private use."""
     return text.translate(TO_GUARDS)
-
-
-def gap(text: str, begin: int, end: int) -> str:
-    """Return what stands for ``text[begin:end]`` that is dropped: a space between two words."""
-    if begin > 0 and end < len(text) and text[begin - 1] not in NO_SPACE_AFTER:
-        return " " if SPACED.match(text[end]) else ""
-    return ""
-
-
-def without(text: str, spans: list[tuple[int, int]]) -> str:
-    """Return the text without spans, which are in order and apart."""
-    bounds = [(0, 0), *spans, (len(text), len(text))]
-    parts = [
-        (gap(text, *before) if before[1] else "") + text[before[1] : after[0]]
-        for before, after in pairwise(bounds)
-    ]
-    return "".join(parts)
 
 
 def drop_elements(text: str, dropped: Counter[str]) -> str:
@@ -257,7 +249,7 @@ def drop_elements(text: str, dropped: Counter[str]) -> str:
             elif name == "code" and "\n" not in content:
                 parts.append(content)
             elif name != "comment":
-                parts.append(gap(text, begin, position))
+                parts.append(HOLE)
                 dropped[KINDS.get(name, OTHER)] += 1
     return "".join([*parts, text[position:]])
 
@@ -290,13 +282,21 @@ def table_ends(text: str) -> dict[int, tuple[int, int]]:
     return ends
 
 
-def drop_templates(text: str, dropped: Counter[str]) -> str:
-    """Return the text without templates; one that is never closed loses its name alone."""
-    closed, unclosed = braces(text)
-    templates = apart(closed)
-    gone = [span for span in templates if not FUNCTION.match(text, span[0])]
-    dropped[TEMPLATE] += len(gone)
-    return without(text, apart(gone + unclosed))
+def drop_templates(text: str) -> str:
+    """Return the text with a HOLE for each template; one never closed loses its name alone."""
+    for _ in range(3):  # of templates in templates most are found so
+        text, number = INNERMOST.subn(HOLE, text)
+        if not number:
+            break
+    if "{{" not in text and "}}" not in text:
+        return text
+    closed, stray = braces(text)
+    templates = [span for span in apart(closed) if not FUNCTION.match(text, span[0])]
+    parts, position = [], 0
+    for begin, end in apart(templates + stray):
+        parts += [text[position:begin], HOLE]
+        position = end
+    return "".join([*parts, text[position:]])
 
 
 def braces(text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -401,29 +401,36 @@ def seen_of_link(match: re.Match[str], site: Site) -> str:
     return f"{before}:{after}" if label is None else label or after.strip()
 
 
-def line_for_extractor(match: re.Match[str]) -> str:
-    """Return a line so that WikiExtractor keeps it: list items and headings get a mark."""
-    line = match[0].rstrip()
-    if line[0] == "=":
-        level = min(len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("=")), 6)
-        if level and (title := line.strip("= ")):
-            return HEADING[level - 1] + title + ("" if title[-1] in "!?" else ".")
-    content = line.lstrip("*#;: ")
-    if any(bullet in "*#;" for bullet in line[: len(line) - len(content)]):
-        return ITEM + content
-    return guarded(content[:1]) + content[1:] if content[:1] in ("=", "(", "+") else content
+def mark_lines(text: str) -> str:
+    """Return the text so that WikiExtractor keeps its lines: items and headings get a mark."""
+    text = ITEMS_BEGIN.sub(f"\n{ITEM}", "\n" + text)
+    text = INDENT.sub("\n", text)
+    text = HEADING_LINE.sub(heading, text)
+    for begin in ("(", "++"):
+        text = text.replace(f"\n{begin}", f"\n{guarded(begin)}")
+    return text[1:]
+
+
+def heading(match: re.Match[str]) -> str:
+    """Return a heading with the mark of its level, or the line if it is none."""
+    line = match[0].strip()
+    level = min(len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("=")), 6)
+    title = line.strip("= ")
+    if level and title:
+        return f"\n{HEADING[level - 1]}{title}" + ("" if title[-1] in "!?" else ".")
+    return f"\n{guarded('=')}{line[1:]}"
 
 
 # After it.
 
 # What to replace, by what, in texts that hold one of these; most texts hold none.
 RULES = [
-    (regex.compile(pattern, regex.MULTILINE | regex.IGNORECASE), new, signs)
+    (regex.compile(pattern, regex.MULTILINE), new, signs)
     for signs, pattern, new in [
         # Placeholders for formulas and code are words of no language.
         (("formula_", "codice_"), r"(?<![A-Za-z0-9_])(?:formula|codice)_\d+", ""),
         # Tags of expanded templates, and such that an editor has written as text.
-        (("<",), rf"</?(?:{'|'.join((*BLOCKS, *ITEMS, *SPACES, *INLINE))})\b[^<>\n]*>", " "),
+        (("<",), rf"(?i)</?(?:{'|'.join((*BLOCKS, *ITEMS, *SPACES, *INLINE))})\b[^<>\n]*>", " "),
         # Links and files that were never closed, or closed once too often.
         (("[[",), r"\[\[[^\[\]|\n]*:[^\[\]|\n]*\.\w{3,4}(?:\|[^\[\]\n]*)?(?:\]\]|$)", ""),
         (("[[",), r"\[\[(?:[^\[\]|\n]*\|)?([^\[\]|\n]*)\]\]?", r"\1"),
@@ -435,7 +442,7 @@ RULES = [
         (("''",), r"''+", ""),
         # Brackets that a dropped template has emptied: "(, )", and the start of "(; 1650)".
         (("(", "（"), r"([（(])\s*[,;:、，；]+(?:\s*[,;:、，；])*\s*", r"\1"),
-        ((")", "）"), r"(?<=\w)\s*[,;、，；]+\s*(?=[)）])", ""),
+        ((")", "）"), r"[,;、，；][,;、，；\s]*(?=[)）])", ""),
         # ASCII "()" straight after a word is a function call.
         (("(", "（"), r"（\s*）|(?<![^\s\p{P}])\(\s*(?:\(\s*\)\s*)*\)", ""),
         (("  ", " \u00a0"), r" +(?=[ \u00a0])", ""),
