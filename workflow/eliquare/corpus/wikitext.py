@@ -89,8 +89,8 @@ BRACES = re.compile(r"\{{2,}|\}{2,}")
 # Parser functions that WikiExtractor computes.
 FUNCTIONS = r"\s*(?i:formatnum|lc|uc|lcfirst|ucfirst|#\w+)\s*:"
 FUNCTION = re.compile(rf"\{{\{{{FUNCTIONS}")
-INNERMOST = re.compile(rf"(?<!\{{)\{{\{{(?!\{{|{FUNCTIONS})[^{{}}]*\}}\}}(?!\}})")
-PAGE_NAME = re.compile(r"\{\{\s*(?:full)?pagename\s*\}\}", re.IGNORECASE)
+INNERMOST = re.compile(rf"\{{\{{(?!\{{|{FUNCTIONS})[^{{}}]*\}}\}}(?!\}})")
+PAGE_NAME = re.compile(r"\{\{\s*(?i:(?:full)?pagename)\s*\}\}")
 TEMPLATE_NAME = re.compile(r"[^|{}\n]*\|")
 CONVERTED = re.compile(r"-\{([^{}]*)\}-")
 VARIANT = re.compile(r"\s*(?:[^:;{}]*=>)?\s*[a-z]{2,3}(?:-[a-zA-Z]+)*\s*:(.*)", re.DOTALL)
