@@ -408,9 +408,11 @@ def is_list(text: str) -> bool:
 
 def is_running_text(line: str) -> bool:
     """Return whether a line is mostly letters and long, or a sentence, and no entry of a list."""
+    is_sentence = line.endswith(FULL_STOPS)
+    if 2 * len(line) < LINE_LETTERS and not is_sentence:
+        return False
     start = line[:200].strip()
-    is_sentence = line.rstrip().endswith(FULL_STOPS)
-    if (2 * len(start) < LINE_LETTERS and not is_sentence) or start.startswith(BULLETS):
+    if start.startswith(BULLETS):
         return False
     letters = len("".join(LETTERS.findall(start)))
     if 2 * letters < len(start) - start.count(" "):

@@ -109,6 +109,8 @@ ADDRESS = r"\[(?:[a-z][a-z+.-]{1,12}:)?//[^\s\[\]<>\"]*+"
 EXTERNAL_LINK = re.compile(rf"{ADDRESS}[^\S\n]*+([^\[\]\n]*)\]", re.IGNORECASE)
 EXTERNAL_START = re.compile(ADDRESS, re.IGNORECASE)
 LAST_BRACE = re.compile(r"(?<!\})\}$", re.MULTILINE)
+TABLE_EDGE = re.compile(r"\n[ \t:*#]*(\{\||\|\})")
+TABLE_ROW = re.compile(r"\n[ \t:*#]*(?:\{\||\||!)[^\n]*")
 SWITCH = regex.compile(r"__(?![a-z])[\p{L}\p{M}]+(?:_[\p{L}\p{M}]+)*__")
 ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
 INDENT = re.compile(r"\n:[: ]*")
@@ -292,9 +294,14 @@ def drop_templates(text: str) -> str:
         return text
     closed, stray = braces(text)
     templates = [span for span in apart(closed) if not FUNCTION.match(text, span[0])]
+    return without(text, apart(templates + stray), HOLE)
+
+
+def without(text: str, spans: list[tuple[int, int]], new: str) -> str:
+    """Return the text with something new for each span; spans are in order and apart."""
     parts, position = [], 0
-    for begin, end in apart(templates + stray):
-        parts += [text[position:begin], HOLE]
+    for begin, end in spans:
+        parts += [text[position:begin], new]
         position = end
     return "".join([*parts, text[position:]])
 
@@ -341,24 +348,20 @@ def apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def drop_tables(text: str, dropped: Counter[str]) -> str:
     """Return the text without tables; of one that is never closed only the rows are dropped."""
-    lines = text.split("\n")
+    text = "\n" + text
     opened: list[int] = []
     closed: list[tuple[int, int]] = []
-    for number, line in enumerate(lines):
-        start = line.lstrip(" \t:*#")
-        if start.startswith("{|"):
-            opened.append(number)
-        elif start.startswith("|}") and opened:
-            closed.append((opened.pop(), number))
+    for edge in TABLE_EDGE.finditer(text):
+        if edge[1] == "{|":
+            opened.append(edge.start())
+        elif opened:
+            closed.append((opened.pop(), edge.end()))
     tables = apart(closed)
     dropped[TABLE] += len(tables) + len(opened[:1])
-    gone = [False] * len(lines)
-    for begin, end in tables:
-        gone[begin:end] = [True] * (end - begin)
-        lines[end] = lines[end].lstrip(" \t:*#")[2:]
-    for number in range(opened[0] if opened else len(lines), len(lines)):
-        gone[number] |= lines[number].lstrip(" \t:*#").startswith(("{|", "|", "!"))
-    return "\n".join(line for line, is_gone in zip(lines, gone, strict=True) if not is_gone)
+    begin = opened[0] if opened else len(text)
+    before = without(text[:begin], [span for span in tables if span[0] < begin], "\n")
+    after = [(start - begin, end - begin) for start, end in tables if start >= begin]
+    return before[1:] + TABLE_ROW.sub("", without(text[begin:], after, "\n"))
 
 
 def convert(text: str) -> str:
