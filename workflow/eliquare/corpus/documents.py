@@ -44,6 +44,9 @@ FILE = "documents.jsonl.zst"
 OTHER_LANGUAGE = "other_language"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
 BLOCK_BYTES = 1 << 20
+LINE_BYTES = 1 << 28
+# Files that start so hold other files.
+ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"PK\x03\x04": "zip", b"Rar!\x1a\x07": "rar"}
 CHUNK = 32  # documents that a worker prepares at a time
 
 # A line of running text is at least this long, counted in letters; a letter of a script without
@@ -162,11 +165,18 @@ def sample_texts(source: str | Path, number: int) -> Iterator[str]:
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:
-    """Yield the lines of a file without their newlines; raise InputError as ``read_blocks``."""
+    """Yield the lines of a file without their newlines; raise InputError as ``read_blocks``.
+
+    Also for a line of more than LINE_BYTES, which memory must not depend on.
+    """
     rest = b""
     for block in read_blocks(path):
         *lines, rest = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
         yield from lines
+        if len(rest) > LINE_BYTES:
+            raise InputError(
+                f"{path}: has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text"
+            )
     if rest:
         yield rest
 
@@ -175,13 +185,15 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
     """Yield the bytes of a file, decompressed if its name ends in .gz, .bz2, .xz or .zst.
 
     Several streams or frames one after the other, as Wikimedia and ``cat`` make them, are one file.
-    Raises InputError if the file is missing, truncated or damaged.
+    Raises InputError if the file is missing, truncated, damaged or an archive.
     """
     path = existing(path, "file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
     try:
         # Without threads the library decompresses by itself: the zstd program hides a truncation.
+        with path.open("rb") as raw:
+            require_no_archive(path, raw.read(8))
         with xopen.xopen(path, "rb", threads=0) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
@@ -192,6 +204,16 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
         ) from None
     except (OSError, zlib.error, lzma.LZMAError, ZstdError) as error:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
+
+
+def require_no_archive(path: Path, begin: bytes) -> None:
+    """Raise InputError if a file that begins so is an archive, by its name."""
+    for magic, kind in ARCHIVES.items():
+        if begin.startswith(magic):
+            raise InputError(
+                f"{path}: is a {kind} archive, which is not read; unpack it and give the file in "
+                "it, plain or as .gz, .bz2, .xz or .zst"
+            )
 
 
 # Writing.

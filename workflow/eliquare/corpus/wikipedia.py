@@ -199,9 +199,9 @@ class Pages:
     def all(self) -> Iterator[Page]:
         """Yield all pages but those that are too long, which are counted."""
         number = 0
-        for number, raw in enumerate(self._raw(), start=1):
+        for number, (raw, is_too_long) in enumerate(self._raw(), start=1):
             page = self._page(raw, number)
-            if len(raw) < PAGE_BYTES:
+            if not is_too_long:
                 yield page
                 continue
             self.report.pages += 1
@@ -216,22 +216,21 @@ class Pages:
                 f"{cut} truncated page(s) left out"
             )
 
-    def _raw(self) -> Iterator[bytes]:
-        """Yield the bytes of each page; of one that is too long those at its begin."""
-        position = searched = 0
-        rest = self._rest
+    def _raw(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the bytes of each page, and whether it is too long: then those at its begin."""
+        rest, position, searched = self._rest, 0, 0
+        is_too_long = False
         while True:
             end = rest.find(CLOSE, searched)
             if end >= 0:
-                begin = max(rest.find(OPEN, position, end), position)
-                yield rest[begin:end]
+                yield rest[max(rest.find(OPEN, position, end), position) : end], is_too_long
                 position = searched = end + len(CLOSE)
+                is_too_long = False
                 continue
-            if len(rest) - position >= 2 * PAGE_BYTES:
-                # What is between the begin and the end of a page that is too long is not kept.
-                rest = rest[position : position + PAGE_BYTES] + rest[-len(CLOSE) :]
-            else:
-                rest = rest[position:]
+            rest = rest[position:]
+            if len(rest) > PAGE_BYTES:
+                is_too_long = True
+                rest = rest[:HEADER_BYTES] + rest[-len(CLOSE) :]
             position, searched = 0, max(len(rest) - len(CLOSE), 0)
             block = next(self._blocks, None)
             if block is None:

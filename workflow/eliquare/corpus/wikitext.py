@@ -117,7 +117,7 @@ INDENT = re.compile(r"\n:[: ]*")
 HEADING_LINE = re.compile(r"\n=[^\n]*")
 # Where a dropped part stood between two words that are to stay apart, in a script with spaces.
 GAP = regex.compile(
-    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>-]){HOLE}+"
+    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>{HOLE}-]){HOLE}++"
     r"(?=[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
     r"\p{Myanmar}\p{Tibetan}]])",
     regex.VERSION1,
@@ -441,7 +441,7 @@ RULES = [
         (("[[", "]]"), r"\[\[+|\]\]+", ""),
         # Headings that do not stand alone on their line, and apostrophes that match no others.
         (("==",), r"^=={1,5}[^\S\n]*([^=\n]+?)[^\S\n]*=={1,5}", r"\1 "),
-        (("==",), r"^==+|==+$", ""),
+        (("==",), r"^==++|(?<!=)==++$", ""),
         (("''",), r"''+", ""),
         # Brackets that a dropped template has emptied: "(, )", and the start of "(; 1650)".
         (("(", "（"), r"([（(])\s*[,;:、，；]+(?:\s*[,;:、，；])*\s*", r"\1"),
