@@ -28,7 +28,7 @@ PAGE_SECONDS = 60  # a page takes milliseconds
 AHEAD = 8  # it takes ten pages before it waits for its output to be read
 LOOK_EVERY_SECONDS = 1
 # A shell whose input ends when this process does kills the group of the program.
-WATCH = ["sh", "-c", 'read _; kill -9 -- "-$1"', "watch"]
+WATCH = ["sh", "-c", 'read _; kill -KILL "-$1"', "watch"]
 HEADER = """<mediawiki>
   <siteinfo>
     <base>https://wiki/wiki/Main</base>

@@ -51,7 +51,6 @@ class DumpOptions(CorpusOptions):
 def extract(options: DumpOptions) -> None:
     """Write the documents folder of a dump."""
     report = Report(source=options.dump.name)
-    report.dropped |= dict.fromkeys((TIME_LIMIT, SIZE_LIMIT, FAILED), 0)
     pages = Pages(options.dump, report)
     templates: Path | None = None
     if options.expand_templates:
@@ -171,6 +170,7 @@ class Pages:
     def __init__(self, path: Path, report: Report) -> None:
         self.path = path
         self.report = report
+        report.dropped |= dict.fromkeys((TIME_LIMIT, SIZE_LIMIT, FAILED), 0)
         self._blocks = read_blocks(path)
         self._rest = b""
         for block in self._blocks:
