@@ -177,8 +177,10 @@ def corpora(experiment: Experiment) -> Table:
     records = [{"corpus": name} | flat(report) for name, report in experiment.corpora.items()]
     dropped = dict.fromkeys(key for each in records for key in each if key.startswith("dropped_"))
     columns = [
-        (key.replace("_", ": ", 1).replace("_", " ").capitalize(), key, ",.0f") for key in dropped
+        (key.replace("dropped_parts", "dropped parts").replace("_", ": ", 1), key, ",.0f")
+        for key in dropped
     ]
+    columns = [(title.replace("_", " ").capitalize(), *rest) for title, *rest in columns]
     notes = [f"{experiment.language(each['corpus'])}: {each['source']}." for each in records]
     return tabulate(experiment, "corpora", records, columns, notes)
 
