@@ -237,6 +237,7 @@ def drop_elements(text: str, dropped: Counter[str]) -> str:
         position = end
         if name in unclosed or (match[2] or "").endswith("/"):
             continue
+        close: tuple[int, int] | None
         if name == "table":
             tables = table_ends(text) if tables is None else tables
             close = tables.get(begin, NOT_HERE)
