@@ -17,15 +17,15 @@ from eliquare.io import checksum
 
 DIGESTS = {
     "demo languages": (2, "e843e2ab0e7eacb8d6b297b60eb905f18fa552a8055a1d31d61e1c4f481b40ae"),
-    "corpus documents": (1, "8b8e4d6f2697302d7dc26835e900e3e126832fbc758917e899654ccf7d3d19a6"),
-    "corpus mixture": (1, "71c809b5e601a7d3a7fe00edebd2a0e6645d95d7e179cdce9cd9ecaca1db1617"),
-    "corpus sample": (1, "c13a93f6d6b225ddcfde571fc0d3fe293cdb86988a2dcc776dc29b5919bb6840"),
-    "models tokenizer": (2, "7d65d86cb940581559b81e29d6625f0baa347c6318edcaaa62b58d835c60def8"),
-    "corpus tokenize": (3, "1be40dcd4de29802849eb29f09b512c86ece365a704285f2f6c9c2999c792c9e"),
-    "corpus mask": (2, "d82cefbd59582a74d2033a7077d65331e000c1068bea0918f1809e6e7e3a4f48"),
-    "extension tokenize": (1, "ab94809a7ba1299ec3600ff575d7918f7950aaccf9d5d51e3369577479080ceb"),
-    "extension mask": (1, "d5d22f5f9ed52692d248516c788b672afa5e96435d945551fc5a8d5ae8ed821d"),
-    "vocabulary select": (2, "a51c513bba0aecdb9f6fc28483ffcdd59eb749d090ee06b37d8b9914368a75f4"),
+    "corpus documents": (2, "5da5378bdb7648d6ff9a73822d191374dc60147350e5b39f67b0d006c9e94aad"),
+    "corpus mixture": (1, "1298930fe456c52d5d751415a5c7b8ad273b64a14c8b84196d3043562f573a85"),
+    "corpus sample": (1, "473b75b93509a2ca9ece0d0530ef56c92a857cb807c84df77c840e30eeecec73"),
+    "models tokenizer": (2, "77f0c57e0807d954fe50885a3da8668795aeb6fb9d6dffdb8998b2afe9a42c2d"),
+    "corpus tokenize": (3, "7c5f2b1b527af14ae2a6dc0461e8df34e9fdb00a56d6c29f0a4616f375ff4269"),
+    "corpus mask": (2, "3444983138e9257804ceb50e30bc2824b3cf9c74df7724cc2eec3ba9b4e9348f"),
+    "extension tokenize": (1, "c516b5900dfe41e9530a20424d7407660e1a8671890c3c141a882dcf351787ba"),
+    "extension mask": (1, "d68b1f285148ce4c709a27f8f847f631db5266346c614aa34cb0c3718fda8ee6"),
+    "vocabulary select": (2, "341b0d709984a8201a43738c5245344f27ecaa8db75ea8f6ff2c01ad7493b1f7"),
 }
 
 

@@ -55,6 +55,15 @@ def test_sentences_end_where_they_should():
     ]
 
 
+@pytest.mark.parametrize("space", "\u00a0\u202f\u2009\u3000\u2028")
+def test_a_letter_a_wide_space_and_a_full_stop(space):
+    """Sentencex 1.0 ends with a panic of Rust at these."""
+    text = f"Vitamin C{space}. In the group A{space}. Then B"
+    sentences = split_sentences(text, "sl")
+    assert "".join(sentences) == text
+    assert len(sentences) > 1
+
+
 @pytest.mark.parametrize("prefix_space", [False, True])
 @pytest.mark.parametrize("kind", worlds.KINDS)
 def test_sentence_by_sentence_gives_the_tokens_of_the_text(folders, kind, prefix_space):

@@ -11,14 +11,20 @@ import json
 import logging
 import lzma
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -32,20 +38,25 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.model import DocumentFilter
 from eliquare.corpus import identify
-from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
+from eliquare.io import Failure, InputError, atomic_dir, existing, read_json, write_json
 
 FILE = "documents.jsonl.zst"
 OTHER_LANGUAGE = "other_language"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
 BLOCK_BYTES = 1 << 20
+LINE_BYTES = 1 << 28
+# Files that start so hold other files.
+ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"PK\x03\x04": "zip", b"Rar!\x1a\x07": "rar"}
 CHUNK = 32  # documents that a worker prepares at a time
 
 # A line of running text is at least this long, counted in letters; a letter of a script without
 # spaces stands for about two.
 LINE_LETTERS = 40
+SENTENCE_WORDS = 4  # of a shorter line that ends as sentences do
+FULL_STOPS = (".", "!", "?", "…", "。", "।", "॥", "؟", "۔", "።", "։", "၊", "။", "។")
 LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
-BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|", "!")
+BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|")
 CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
 SURROGATES = regex.compile(r"\p{Cs}")
 ZstdError: type[Exception] = xopen.zstd.ZstdError  # type: ignore[attr-defined]
@@ -84,6 +95,20 @@ class Document(NamedTuple):
     text: str
 
 
+class Dropped(NamedTuple):
+    """A document that is not to be had: the reason, and a warning that names it."""
+
+    reason: str
+    warning: str
+
+
+class Read(NamedTuple):
+    """What was read of one item of a source, and how many parts of it were left out, by kind."""
+
+    document: Document | Dropped
+    dropped_parts: Mapping[str, int]
+
+
 @dataclass
 class Report:
     """What became of a corpus: the contents of ``report.json``."""
@@ -92,6 +117,8 @@ class Report:
     pages: int = 0
     documents: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    # Parts of the pages that were read, kept or not: list items, tables, templates, ...
+    dropped_parts: dict[str, int] = field(default_factory=dict)
     characters: int = 0
     warnings: list[str] = field(default_factory=list)
 
@@ -138,11 +165,18 @@ def sample_texts(source: str | Path, number: int) -> Iterator[str]:
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:
-    """Yield the lines of a file without their newlines; raise InputError as ``read_blocks``."""
+    """Yield the lines of a file without their newlines; raise InputError as ``read_blocks``.
+
+    Also for a line of more than LINE_BYTES, which memory must not depend on.
+    """
     rest = b""
     for block in read_blocks(path):
         *lines, rest = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
         yield from lines
+        if len(rest) > LINE_BYTES:
+            raise InputError(
+                f"{path}: has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text"
+            )
     if rest:
         yield rest
 
@@ -151,13 +185,15 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
     """Yield the bytes of a file, decompressed if its name ends in .gz, .bz2, .xz or .zst.
 
     Several streams or frames one after the other, as Wikimedia and ``cat`` make them, are one file.
-    Raises InputError if the file is missing, truncated or damaged.
+    Raises InputError if the file is missing, truncated, damaged or an archive.
     """
     path = existing(path, "file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
     try:
         # Without threads the library decompresses by itself: the zstd program hides a truncation.
+        with path.open("rb") as raw:
+            require_no_archive(path, raw.read(8))
         with xopen.xopen(path, "rb", threads=0) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
@@ -170,6 +206,16 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
 
 
+def require_no_archive(path: Path, begin: bytes) -> None:
+    """Raise InputError if a file that begins so is an archive, by its name."""
+    for magic, kind in ARCHIVES.items():
+        if begin.startswith(magic):
+            raise InputError(
+                f"{path}: is a {kind} archive, which is not read; unpack it and give the file in "
+                "it, plain or as .gz, .bz2, .xz or .zst"
+            )
+
+
 # Writing.
 
 
@@ -177,17 +223,16 @@ def write(
     options: CorpusOptions,
     items: Iterable[Any],
     report: Report,
-    to_document: Callable[[Any], Document] | None = None,
+    read_items: Callable[[Iterable[Any]], Iterator[Read]] | None = None,
     drop_lists: bool = False,
 ) -> None:
     """Filter documents and write them as a documents folder, complete or not at all.
 
     Args:
         options: What is dropped, and where to write.
-        items: Documents, or anything that ``to_document`` (a function of a module, called in the
-            workers) turns into one.
+        items: Documents, or what ``read_items`` (called in the workers) reads them in, in order.
         report: Takes the counts; those that ``items`` itself adds are kept.
-        to_document: See items.
+        read_items: See items.
         drop_lists: Whether texts that are lists are dropped.
 
     Raises:
@@ -198,7 +243,7 @@ def write(
         report.dropped[OTHER_LANGUAGE] = 0
     characters = np.zeros(0x110000, dtype=np.int64)
     known = [KeySet() for _ in range(1 + BANDS)]
-    judge = partial(prepare, options, drop_lists, to_document)
+    judge = partial(prepare, options, drop_lists, read_items)
     with atomic_dir(options.output) as folder:
         with (
             open_for_writing(folder) as file,
@@ -206,6 +251,10 @@ def write(
         ):
             for document in documents:
                 report.pages += 1
+                if document.warning:
+                    report.warn(document.warning)
+                for part, number in document.dropped_parts.items():
+                    report.dropped_parts[part] = report.dropped_parts.get(part, 0) + number
                 if reason := document.reason or duplicate(known, document.keys):
                     report.dropped[reason] += 1
                     continue
@@ -236,7 +285,10 @@ def finish(folder: Path, report: Report, characters: Mapping[str, int]) -> None:
     report.characters = sum(characters.values())
     ordered = sorted(characters.items(), key=lambda pair: (-pair[1], pair[0]))
     write_json(folder / "characters.json", dict(ordered))
-    write_json(folder / "report.json", asdict(report))
+    rows = asdict(report)
+    if not report.dropped_parts:
+        del rows["dropped_parts"]
+    write_json(folder / "report.json", rows)
     logger.info("%s: %s", report.source, report.summary())
 
 
@@ -257,48 +309,101 @@ class Prepared(NamedTuple):
     characters: npt.NDArray[np.int64] = NONE
     character_counts: npt.NDArray[np.int64] = NONE
     keys: tuple[int, ...] = ()
+    warning: str = ""
+    dropped_parts: Mapping[str, int] = MappingProxyType({})
 
 
-def in_order(
-    judge: Callable[[Any], Prepared], items: Iterable[Any], processes: int
-) -> Generator[Prepared, None, None]:
+Judge = Callable[[Iterable[Any]], Iterator[Prepared]]
+
+
+def in_order(judge: Judge, items: Iterable[Any], processes: int) -> Generator[Prepared, None, None]:
     """Judge items in worker processes, in order, with a bounded number of chunks under way."""
     if processes < 2:
-        yield from map(judge, items)
+        yield from judge(items)
         return
     items = iter(items)
-    # A forked child of a process with threads may hang; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting: deque[Iterator[Prepared]] = deque()
+    # A forked child of a process with threads may hang; one forked from a server starts clean, and
+    # has this room imported.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eliquare.corpus.wikipedia"])
+    with (
+        ProcessPoolExecutor(processes, context, initializer=end_with_parent) as pool,
+        killed_is_failure(),
+    ):
+        waiting: deque[Future[list[Prepared]]] = deque()
         while chunk := list(itertools.islice(items, CHUNK)):
-            waiting.append(pool.map(judge, chunk, chunksize=CHUNK))
+            waiting.append(pool.submit(prepare_list, judge, chunk))
             if len(waiting) > 3 * processes:
-                yield from waiting.popleft()
-        yield from itertools.chain.from_iterable(waiting)
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
+
+
+def end_with_parent() -> None:
+    """End this worker when its parent ends, which a killed one does without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, interrupted too, ends its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def killed_is_failure() -> Iterator[None]:
+    """Raise Failure where a worker was killed."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise Failure(
+            "a worker process was killed, as it happens where memory runs out; give the job more "
+            "memory or fewer --processes"
+        ) from None
 
 
 def prepare(
     options: CorpusOptions,
     drop_lists: bool,
-    to_document: Callable[[Any], Document] | None,
-    item: Any,
+    read_items: Callable[[Iterable[Any]], Iterator[Read]] | None,
+    items: Iterable[Any],
+) -> Iterator[Prepared]:
+    """Judge documents one by one, and make their lines and keys."""
+    for read in read_items(items) if read_items else (Read(item, {}) for item in items):
+        yield prepare_one(options, drop_lists, *read)
+
+
+def prepare_list(judge: Judge, items: list[Any]) -> list[Prepared]:
+    """Judge a chunk of items."""
+    return list(judge(items))
+
+
+def prepare_one(
+    options: CorpusOptions,
+    drop_lists: bool,
+    document: Document | Dropped,
+    parts: Mapping[str, int],
 ) -> Prepared:
     """Judge one document by itself, and make its line and its keys."""
-    document: Document = to_document(item) if to_document else item
+    if isinstance(document, Dropped):
+        return Prepared(document.reason, warning=document.warning)
     text = writable(document.text).strip()
     if len(text) < options.min_characters:
-        return Prepared("short")
+        return Prepared("short", dropped_parts=parts)
     if drop_lists and is_list(text):
-        return Prepared("list")
+        return Prepared("list", dropped_parts=parts)
     if options.identify and identify.is_another_language(text, options.identify):
-        return Prepared(OTHER_LANGUAGE)
+        return Prepared(OTHER_LANGUAGE, dropped_parts=parts)
     row = {"id": document.id, "title": writable(document.title), "text": text}
     counts = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype="<u4"))
     characters = np.flatnonzero(counts)
     bands = band_keys(text) if options.near_duplicates else ()
     line = TO_JSON(row).encode() + b"\n"
-    return Prepared(None, line, characters, counts[characters], (text_key(text), *bands))
+    keys = (text_key(text), *bands)
+    return Prepared(None, line, characters, counts[characters], keys, dropped_parts=parts)
 
 
 def writable(text: str) -> str:
@@ -324,14 +429,19 @@ def is_list(text: str) -> bool:
 
 
 def is_running_text(line: str) -> bool:
-    """Return whether a line is long enough, mostly letters, and no entry of a list."""
+    """Return whether a line is mostly letters and long, or a sentence, and no entry of a list."""
+    is_sentence = line.endswith(FULL_STOPS)
+    if 2 * len(line) < LINE_LETTERS and not is_sentence:
+        return False
     start = line[:200].strip()
     if start.startswith(BULLETS):
         return False
     letters = len("".join(LETTERS.findall(start)))
-    return 2 * letters >= len(start) - start.count(" ") and (
-        letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS
-    )
+    if 2 * letters < len(start) - start.count(" "):
+        return False
+    if letters >= LINE_LETTERS or letters + len("".join(WIDE.findall(start))) >= LINE_LETTERS:
+        return True
+    return is_sentence and len(start.split()) >= SENTENCE_WORDS
 
 
 # Duplicates, exact and nearly so.

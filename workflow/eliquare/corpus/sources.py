@@ -20,6 +20,7 @@ from eliquare.io import InputError, atomic_dir, existing, progress, read_json, r
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
 SAMPLING = "sampling"
+TEXT_CHARACTERS = 50_000_000  # of one document, so that memory has a limit
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +54,28 @@ def of_lines(files: list[Path]) -> Iterator[Document]:
 def of_files(files: list[Path]) -> Iterator[Document]:
     """Yield a document per file; its id is the file's number."""
     for file_number, path in enumerate(files, start=1):
-        yield Document(str(file_number), "", "\n".join(utf8_lines(path)))
+        lines: list[str] = []
+        size = 0
+        for line in utf8_lines(path):
+            size += len(line) + 1
+            if size > TEXT_CHARACTERS:
+                raise InputError(
+                    f"{path}: is one document of more than {TEXT_CHARACTERS:,} characters; give "
+                    "`document: line`, or smaller files"
+                )
+            lines.append(line)
+        yield Document(str(file_number), "", "\n".join(lines))
 
 
 def utf8_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
     for number, raw in enumerate(read_lines(path), start=1):
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        if len(line) > TEXT_CHARACTERS:
+            raise InputError(
+                f"{path}, line {number}: {len(line):,} bytes; expected lines of text of at most "
+                f"{TEXT_CHARACTERS:,}"
+            )
         try:
             yield line.decode("utf-8").removesuffix("\r")
         except UnicodeDecodeError as error:
@@ -216,6 +232,8 @@ def mix(options: MixtureOptions) -> None:
             total.warnings += report["warnings"]
             for reason, count in report["dropped"].items():
                 total.dropped[reason] = total.dropped.get(reason, 0) + count
+            for part, count in report.get("dropped_parts", {}).items():
+                total.dropped_parts[part] = total.dropped_parts.get(part, 0) + count
             if not sampled:
                 total.documents += report["documents"]
                 characters.update(read_json(folder / "characters.json"))

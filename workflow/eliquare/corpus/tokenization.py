@@ -5,6 +5,7 @@ tokens are those of the full text.
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from tokenizers import Tokenizer
 
 from eliquare.faults import refused
 from eliquare.io import InputError, existing, read_json
+
+WIDE_SPACE = re.compile(r"(?<!\w)([A-Z])[^\S\x00-\x7f]\.")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def split_sentences(text: str, language: str) -> list[str]:
     sentences = []
     space = ""
     for line in text.strip().split("\n"):
-        parts = sentencex.segment(language, line)
+        parts = segment(language, line)
         if sum(map(len, parts)) != len(line):
             parts = [line]
         for part in parts:
@@ -151,6 +154,23 @@ def split_sentences(text: str, language: str) -> list[str]:
             space += part[len(words) :]
         space += "\n"
     return sentences
+
+
+def segment(language: str, line: str) -> list[str]:
+    """Return the sentences of a line; it is one sentence where sentencex fails.
+
+    sentencex ends with Rust's PanicException at a letter, a space of several bytes and a full stop
+    ("vitamin C ." with no-break spaces), so it sees such spaces as plain ones.
+    """
+    plain = WIDE_SPACE.sub(lambda match: f"{match[1]} .", line)
+    try:
+        parts: list[str] = sentencex.segment(language, plain)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        return [line]
+    begins = itertools.accumulate(map(len, parts), initial=0)
+    return [line[begin : begin + len(part)] for begin, part in zip(begins, parts, strict=False)]
 
 
 class Units(NamedTuple):

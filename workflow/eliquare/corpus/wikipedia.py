@@ -1,33 +1,38 @@
 """Articles of a MediaWiki dump as documents.
 
-WikiExtractor (AGPL) runs as its own program: the decompressed and checked dump goes into its
-standard input, its articles come line by line out of its standard output, so that nothing but the
-result touches the disk and memory stays constant.
+The dump is read as a stream of pages, which worker processes turn into text: each has WikiExtractor
+beside it (``extractor``), and repairs what that loses or leaves (``wikitext``). Memory stays
+constant.
 """
 
 import codecs
-import contextlib
 import html
-import itertools
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from xml.sax import saxutils
 
-import regex
 from pydantic import Field
 
-from eliquare.corpus import documents
-from eliquare.corpus.documents import CorpusOptions, Document, Report, read_blocks, read_lines
+from eliquare.corpus import documents, wikitext
+from eliquare.corpus.documents import (
+    CorpusOptions,
+    Document,
+    Dropped,
+    Read,
+    Report,
+    read_blocks,
+)
+from eliquare.corpus.extractor import Extractor, PageError, TooSlow
+from eliquare.corpus.wikitext import Site
 from eliquare.io import InputError, progress
 
-PROGRAM = [sys.executable, "-m", "wikiextractor.WikiExtractor"]
+# Why a page is no document, beside the reasons of all corpora.
+TIME_LIMIT, SIZE_LIMIT, FAILED = "time_limit", "size_limit", "extraction_failed"
+PAGE_BYTES = 1 << 24  # of XML; the longest pages that MediaWiki takes have 2 MiB of text
 
 
 class DumpOptions(CorpusOptions):
@@ -46,256 +51,230 @@ class DumpOptions(CorpusOptions):
 def extract(options: DumpOptions) -> None:
     """Write the documents folder of a dump."""
     report = Report(source=options.dump.name)
-    # WikiExtractor needs most of the time; two processes of it keep one of ours busy.
-    ours = options.model_copy(update={"processes": max(options.processes // 2, 1)})
-    with contextlib.closing(articles(options, report)) as lines:
-        items = progress(lines, "documents", unit="articles")
-        documents.write(ours, items, report, to_document, drop_lists=True)
-
-
-def articles(options: DumpOptions, report: Report) -> Generator[bytes, None, None]:
-    """Yield WikiExtractor's output lines, in the order of the dump.
-
-    Adds redirects and pages of other namespaces to ``report``. Raises InputError if the dump
-    cannot be used, and where WikiExtractor fails.
-    """
-    dump = options.dump
-    arguments = ["--json", "-q", "-o", "-", "--processes", str(options.processes)]
-    with tempfile.TemporaryDirectory(prefix="eliquare-") as folder:
-        if options.expand_templates:
-            definitions = Path(folder) / "templates.xml"
-            save_templates(dump, definitions)
-            arguments += ["--templates", str(definitions)]
-        else:
-            arguments += ["--no-templates"]
-        checked = CheckedDump(dump)
-        count = 0
-        for line in through_program([*PROGRAM, "/dev/stdin", *arguments], checked):
-            count += 1
-            yield line
-    report.pages += checked.redirects + checked.other_namespaces
-    report.dropped["redirect"] += checked.redirects
-    report.dropped["other_namespace"] += checked.other_namespaces
-    if not checked.closed:
-        cut = checked.opened_pages - checked.pages
-        report.warn(
-            f"{dump}: ends without </mediawiki>; its {checked.pages:,} complete pages are used, "
-            f"{cut} truncated page(s) left out"
-        )
-    if missing := checked.pages - checked.redirects - checked.other_namespaces - count:
-        report.warn(f"{dump}: WikiExtractor returned {missing:,} articles fewer than there are")
-
-
-def to_document(line: bytes) -> Document:
-    """Return the document in one line of WikiExtractor's output."""
-    article = json.loads(line)
-    return Document(article["id"], article["title"], clean(article["text"]))
-
-
-# The program beside us.
-
-
-def through_program(command: list[str], blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Feed blocks to a program's input and yield its output's lines; errors of both are raised."""
-    program = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # so that its workers can be stopped with it
-        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
-    )
-    stdin, stdout, stderr = program.stdin, program.stdout, program.stderr
-    assert stdin is not None
-    assert stdout is not None
-    assert stderr is not None
-    problems: list[Exception] = []
-    last = "no message"
-
-    def kill() -> None:
-        """End the program and its workers, if they still run."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
-        program.wait()
-
-    def feed() -> None:
-        """Write the blocks to the program; if one cannot be had, remember why and stop it."""
-        try:
-            for block in blocks:
-                stdin.write(block)
-            stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass  # the program ended or was stopped: whoever reads its output says why
-        except Exception as problem:
-            problems.append(problem)
-            kill()
-
-    def listen() -> None:
-        """Remember the program's last error; end it after a traceback.
-
-        A worker of WikiExtractor that dies leaves the others waiting for ever, and its traceback
-        is the only sign.
-        """
-        nonlocal last
-        in_traceback = False
-        for raw in filter(bytes.strip, stderr):
-            last = raw.decode(errors="replace").rstrip()
-            if in_traceback and not last.startswith(" "):
-                problems.append(InputError(f"WikiExtractor failed: {last}"))
-                kill()
-                return
-            in_traceback = in_traceback or last.startswith("Traceback")
-
-    threads = [threading.Thread(target=each, daemon=True) for each in (feed, listen)]
-    for thread in threads:
-        thread.start()
+    pages = Pages(options.dump, report)
+    templates: Path | None = None
+    if options.expand_templates:
+        templates = options.output.with_name(f".{options.output.name}.templates")
+        templates.parent.mkdir(parents=True, exist_ok=True)
+        save_templates(Pages(options.dump, Report(source="")), templates)
     try:
-        yield from stdout
-        for thread in threads:
-            thread.join()
-        if program.wait() and not problems:
-            code = program.returncode
-            problems.append(InputError(f"WikiExtractor failed with exit code {code}: {last}"))
-        if problems:
-            raise problems[0]
+        items = progress(pages, "documents", unit="articles")
+        documents.write(options, items, report, Reader(pages.site, templates), drop_lists=True)
     finally:
-        kill()
+        close_extractors()
+        if templates is not None:
+            templates.unlink(missing_ok=True)
 
 
-# The XML, checked and counted as it streams by.
-
-# A wiki's text is escaped inside the XML, so whatever looks like one of these tags is one.
-TAG = re.compile(rb"<page>|</page>|</mediawiki>|<ns>(-?\d+)</ns>|<redirect\b")
-START = re.compile(rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*<mediawiki", re.DOTALL)
-NAMESPACE_10 = re.compile(rb"<ns>10</ns>")
-HEADER_BYTES = 1 << 16
+# A page becomes text.
 
 
-class CheckedDump:
-    """Iterates over the bytes of a dump and counts its pages; a dump of no use raises InputError.
+class Page(NamedTuple):
+    """A page of a dump, its title and text without XML's entities."""
+
+    id: str
+    title: str
+    text: str
+    namespace: str
+    is_redirect: bool
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the documents in pages; called in worker processes.
 
     Attributes:
-        pages: Complete pages.
-        opened_pages: Pages that begin; one more than ``pages`` if the dump is truncated.
-        redirects: Articles that only lead to another one.
-        other_namespaces: Pages that are no articles (talk, templates, categories, ...).
-        closed: Whether ``</mediawiki>`` was seen.
+        site: The wiki.
+        templates: A file with the pages of templates to expand.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.pages = self.opened_pages = self.redirects = self.other_namespaces = 0
-        self.closed = False
-        self._namespace: bytes | None = None
-        self._redirect = False
+    site: Site
+    templates: Path | None
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield blocks of complete lines; the rest of a truncated last line is not passed on."""
-        blocks = read_blocks(self.path)
-        rest = b""
-        for block in blocks:
-            rest += block
-            if len(rest) >= HEADER_BYTES or b"</siteinfo>" in rest:
+    def __call__(self, pages: Iterable[Page]) -> Iterator[Read]:
+        """Yield the document of each page, or why there is none."""
+        waiting: deque[tuple[Page, Counter[str]]] = deque()
+
+        def simple() -> Iterator[tuple[str, str]]:
+            for page in pages:
+                expand = self.templates is not None
+                text, dropped = wikitext.simplify(page.text, self.site, page.title, expand)
+                waiting.append((page, dropped))
+                # WikiExtractor takes a page for a template if its title begins so.
+                title = page.title if expand else "-"
+                yield f"{wikitext.ITEM * title.startswith(self.site.templates)}{title}", text
+
+        for extracted in extractor(self).texts(simple()):
+            page, dropped = waiting.popleft()
+            if isinstance(extracted, TooSlow):
+                yield dropped_page(page, TIME_LIMIT, f"WikiExtractor {extracted}")
+            elif isinstance(extracted, PageError):
+                yield dropped_page(page, FAILED, f"WikiExtractor failed: {extracted}")
+            else:
+                yield cleaned(page, extracted, dropped)
+
+
+def cleaned(page: Page, extracted: str, dropped: Counter[str]) -> Read:
+    """Return the document of WikiExtractor's text."""
+    try:
+        text = wikitext.clean(extracted, dropped)
+    except TimeoutError:
+        return dropped_page(page, TIME_LIMIT, "it took too long to clean")
+    return Read(Document(page.id, page.title, text), dropped)
+
+
+def dropped_page(page: Page, reason: str, words: str) -> Read:
+    """Return that a page is dropped, with a line for people."""
+    return Read(Dropped(reason, f"page {page.id} ({page.title}) is dropped: {words}"), {})
+
+
+EXTRACTORS: dict[Reader, Extractor] = {}
+
+
+def extractor(reader: Reader) -> Extractor:
+    """Return this process's WikiExtractor."""
+    if reader not in EXTRACTORS:
+        of_templates = ["--templates", str(reader.templates)]
+        arguments = of_templates if reader.templates else ["--no-templates"]
+        EXTRACTORS[reader] = Extractor(reader.site.templates, arguments)
+    return EXTRACTORS[reader]
+
+
+def close_extractors() -> None:
+    """End this process's programs; those of workers end with these."""
+    while EXTRACTORS:
+        EXTRACTORS.popitem()[1].close()
+
+
+# The XML: pages, checked and counted as they stream by.
+
+# A wiki's text is escaped inside the XML, so whatever looks like one of these tags is one.
+START = re.compile(rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)*<mediawiki", re.DOTALL)
+NAMESPACE = re.compile(rb"<ns>(-?\d+)</ns>")
+TITLE = re.compile(rb"<title>([^<]*)</title>")
+ID = re.compile(rb"<id>(\d+)</id>")
+TEXT = re.compile(rb"<text\b[^>]*(?<!/)>([^<]*)</text>")
+HEADER_BYTES = 1 << 16
+OPEN, CLOSE, END = b"<page>", b"</page>", b"</mediawiki>"
+
+
+class Pages:
+    """Iterates over the articles of a dump; counts other pages in ``report``.
+
+    Raises InputError for a dump of no use.
+
+    Attributes:
+        site: What the dump's head says of its wiki.
+    """
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path = path
+        self.report = report
+        report.dropped |= dict.fromkeys((TIME_LIMIT, SIZE_LIMIT, FAILED), 0)
+        self._blocks = read_blocks(path)
+        self._rest = b""
+        for block in self._blocks:
+            self._rest += block
+            if len(self._rest) >= HEADER_BYTES or b"</siteinfo>" in self._rest:
                 break
-        rest = rest.removeprefix(codecs.BOM_UTF8)
-        if not START.match(rest) or b"</siteinfo>" not in rest.partition(b"<page>")[0]:
+        self._rest = self._rest.removeprefix(codecs.BOM_UTF8)
+        head = self._rest.partition(OPEN)[0]
+        if not START.match(head) or b"</siteinfo>" not in head:
             raise InputError(
-                f"{self.path}: is not a MediaWiki dump: expected pages-articles, XML in UTF-8 that "
+                f"{path}: is not a MediaWiki dump: expected pages-articles, XML in UTF-8 that "
                 "begins with <mediawiki and has a <siteinfo> before its pages"
             )
-        for block in itertools.chain([b""], blocks):
-            rest += block
-            end = rest.rfind(b"\n") + 1
-            yield self._checked(rest[:end])
-            rest = rest[end:]
-        if b"</page>" in rest or b"</mediawiki>" in rest:
-            yield self._checked(rest)
+        self.site = Site.of_header(self._decoded(head))
 
-    def _checked(self, block: bytes) -> bytes:
+    def __iter__(self) -> Iterator[Page]:
+        """Yield the articles that are no redirects."""
+        for page in self.all():
+            if page.namespace == "0" and not page.is_redirect:
+                yield page
+            else:
+                self.report.pages += 1
+                reason = "redirect" if page.namespace == "0" else "other_namespace"
+                self.report.dropped[reason] += 1
+
+    def all(self) -> Iterator[Page]:
+        """Yield all pages but those that are too long, which are counted."""
+        number = 0
+        for number, (raw, is_too_long) in enumerate(self._raw(), start=1):
+            page = self._page(raw, number)
+            if not is_too_long:
+                yield page
+                continue
+            self.report.pages += 1
+            self.report.dropped[SIZE_LIMIT] += 1
+            self.report.warn(
+                f"page {page.id} ({page.title}) is dropped: more than {PAGE_BYTES >> 20} MiB"
+            )
+        if END not in self._rest:
+            cut = self._rest.count(OPEN)
+            self.report.warn(
+                f"{self.path}: ends without </mediawiki>; its {number:,} complete pages are used, "
+                f"{cut} truncated page(s) left out"
+            )
+
+    def _raw(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield the bytes of each page, and whether it is too long: then those at its begin."""
+        rest, position, searched = self._rest, 0, 0
+        is_too_long = False
+        while True:
+            end = rest.find(CLOSE, searched)
+            if end >= 0:
+                yield rest[max(rest.find(OPEN, position, end), position) : end], is_too_long
+                position = searched = end + len(CLOSE)
+                is_too_long = False
+                continue
+            rest = rest[position:]
+            if len(rest) > PAGE_BYTES:
+                is_too_long = True
+                rest = rest[:HEADER_BYTES] + rest[-len(CLOSE) :]
+            position, searched = 0, max(len(rest) - len(CLOSE), 0)
+            block = next(self._blocks, None)
+            if block is None:
+                self._rest = rest
+                return
+            rest += block
+
+    def _page(self, raw: bytes, number: int) -> Page:
+        head, _, _ = raw[:HEADER_BYTES].partition(b"<text")
+        namespace, title, page_id = (each.search(head) for each in (NAMESPACE, TITLE, ID))
+        if namespace is None:
+            raise InputError(
+                f"{self.path}: page {number} has no <ns>, which says whether it is an article; "
+                "fetch a newer dump"
+            )
+        text = TEXT.search(raw)
+        return Page(
+            self._decoded(page_id[1]) if page_id else str(number),
+            unescape(self._decoded(title[1])) if title else "",
+            unescape(self._decoded(text[1])) if text else "",
+            namespace[1].decode(),
+            b"<redirect" in head,
+        )
+
+    def _decoded(self, raw: bytes) -> str:
         try:
-            block.decode("utf-8")
+            return raw.decode("utf-8")
         except UnicodeDecodeError:
             raise InputError(
                 f"{self.path}: is not UTF-8 throughout, as dumps are; fetch it again"
             ) from None
-        for match in TAG.finditer(block):
-            tag = match[0]
-            if tag == b"<page>":
-                self.opened_pages += 1
-                self._namespace, self._redirect = None, False
-            elif tag == b"</mediawiki>":
-                self.closed = True
-            elif tag == b"<redirect":
-                self._redirect = True
-            elif tag != b"</page>":
-                self._namespace = match[1]
-            elif self._namespace is None:
-                raise InputError(
-                    f"{self.path}: page {self.opened_pages} has no <ns>, which says whether it is "
-                    "an article; fetch a newer dump"
+
+
+def unescape(xml: str) -> str:
+    """Return text without XML's entities; those of HTML stay."""
+    return saxutils.unescape(xml, {"&quot;": '"', "&apos;": "'", "&#039;": "'"})
+
+
+def save_templates(pages: Pages, path: Path) -> None:
+    """Write the dump's template pages as a file that WikiExtractor reads with ``--templates``."""
+    with path.open("w", encoding="utf-8") as file:
+        for page in pages.all():
+            if page.namespace == "10":
+                title, text = (html.escape(each, quote=False) for each in (page.title, page.text))
+                file.write(
+                    f"<page>\n<title>{title}</title>\n<ns>10</ns>\n<text>{text}</text>\n</page>\n"
                 )
-            else:
-                self.pages += 1
-                self.other_namespaces += self._namespace != b"0"
-                self.redirects += self._namespace == b"0" and self._redirect
-        return block
-
-
-def save_templates(dump: Path, path: Path) -> None:
-    """Copy the dump's template pages to a file that WikiExtractor reads with ``--templates``."""
-    page: list[bytes] = []
-    with path.open("wb") as file:
-        for line in read_lines(dump):
-            if line.strip() == b"<page>":
-                page = []
-            page.append(line + b"\n")
-            if line.strip() == b"</page>":
-                if any(map(NAMESPACE_10.search, page[:4])):
-                    file.writelines(page)
-                page = []
-
-
-# The text of an article without what WikiExtractor leaves behind.
-
-# What to replace, by what, in texts that hold one of these; most texts hold none.
-RULES = [
-    (regex.compile(pattern, regex.MULTILINE), new, signs)
-    for signs, pattern, new in [
-        # Placeholders for formulas and code are words of no language.
-        (("formula_", "codice_"), r"(?<![A-Za-z0-9_])(?:formula|codice)_\d+", ""),
-        # HTML that was never closed in the article.
-        (
-            ("<",),
-            r"</?(?:table|tr|td|th|div|span|font|center|br|hr|p|b|i|u|s|big|small|sub|sup|ref"
-            r"|nowiki|noinclude|includeonly|onlyinclude|gallery|blockquote|li|ul|ol|dl|dd|dt|code"
-            r"|tt)\b[^<>\n]*>",
-            " ",
-        ),
-        # Links and files that were never closed, or closed once too often.
-        (("[[",), r"\[\[[^\[\]|\n]*:[^\[\]|\n]*\.\w{3,4}(?:\|[^\[\]\n]*)?(?:\]\]|$)", ""),
-        (("[[",), r"\[\[(?:[^\[\]|\n]*\|)?([^\[\]|\n]*)\]\]", r"\1"),
-        # Brackets that a dropped template has emptied: "(, )", and the start of "(; 1650)".
-        (("(", "（"), r"([（(])\s*[,;:、，；]+(?:\s*[,;:、，；])*\s*", r"\1"),
-        ((")", "）"), r"(?<=\w)\s*[,;、，；]+\s*(?=[)）])", ""),
-        # ASCII "()" straight after a word is a function call.
-        (("(", "（"), r"（\s*）|(?<![^\s\p{P}])\(\s*(?:\(\s*\)\s*)*\)", ""),
-        (("  ", " \u00a0"), r" +(?=[ \u00a0])", ""),
-        ((" ,", " .", " ;", " :", " !", " ?", " )"), r" +(?=[,.;:!?)](?:\s|$))", ""),
-    ]
-]
-TABLE_STARTS = ("{|", "|", "!")
-TABLE_LINE = regex.compile(r"\s*(?:\{\||\|[-}+]|[|!](?!=)).*")
-
-
-def clean(extracted: str) -> str:
-    """Return clean text: entities as characters, no emptied brackets, no remains of markup."""
-    text = html.unescape(extracted).replace("\r", "")
-    for pattern, new, signs in RULES:
-        if any(sign in text for sign in signs):
-            text = pattern.sub(new, text)
-    lines = (line.strip() for line in text.split("\n"))
-    return "\n".join(
-        line
-        for line in lines
-        if line and not (line.startswith(TABLE_STARTS) and TABLE_LINE.fullmatch(line))
-    )

@@ -176,11 +176,16 @@ def corpora(experiment: Experiment) -> Table:
     """Pages, documents, and how many were dropped for which reason."""
     records = [{"corpus": name} | flat(report) for name, report in experiment.corpora.items()]
     dropped = dict.fromkeys(key for each in records for key in each if key.startswith("dropped_"))
-    columns = [
-        (key.replace("_", ": ", 1).replace("_", " ").capitalize(), key, ",.0f") for key in dropped
-    ]
+    columns = [(title_of_reason(key), key, ",.0f") for key in dropped]
     notes = [f"{experiment.language(each['corpus'])}: {each['source']}." for each in records]
     return tabulate(experiment, "corpora", records, columns, notes)
+
+
+def title_of_reason(key: str) -> str:
+    """Return "Dropped: short" for ``dropped_short``, "Parts dropped: tables" for parts of pages."""
+    reason = key.removeprefix("dropped_")
+    kind = "Parts dropped" if reason.startswith("parts_") else "Dropped"
+    return f"{kind}: {reason.removeprefix('parts_').replace('_', ' ')}"
 
 
 def vocabularies(experiment: Experiment) -> Table:
