@@ -125,7 +125,7 @@ def test_another_shape_starts_blank(teacher, tmp_path):
 
 
 FAMILIES = ["electra", "roberta", "modernbert", "modernbert-untied", "mmbert"]
-FAMILIES += ["deberta", "deberta-v3"]
+FAMILIES += ["deberta", "deberta-v3", "albert", "rembert", "eurobert", "xlmr_xl"]
 
 
 @pytest.mark.parametrize("family", ["bert", *FAMILIES])
