@@ -183,12 +183,16 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
         message = f"2n-1 takes layer {2 * layers - 1} of {of_teacher}"
         yield ("initialization",), f"{message}; use even, distilbert, first or last"
     width = student.hidden_size or teacher.hidden_size
+    size = teacher.hidden_size // teacher.num_attention_heads
     heads = student.num_attention_heads or teacher.num_attention_heads
-    if width % heads:
-        yield ("hidden_size",), HEADS.format(width, heads)
-    if student.initialization != "blank" and width != teacher.hidden_size:
-        message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
+    if width > teacher.hidden_size:
+        message = f"{width}, and its teacher has {teacher.hidden_size}; a student is no wider"
         yield ("hidden_size",), message
+    elif student.initialization == "blank" and width % heads:
+        yield ("hidden_size",), HEADS.format(width, heads)
+    elif student.initialization != "blank" and width % size:
+        message = f"{width} is no multiple of {size}, the size of its teacher's attention heads"
+        yield ("hidden_size",), f"{message}; choose one, or write initialization: blank"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
