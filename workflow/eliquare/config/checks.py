@@ -188,11 +188,12 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     if width > teacher.hidden_size:
         message = f"{width}, and its teacher has {teacher.hidden_size}; a student is no wider"
         yield ("hidden_size",), message
-    elif student.initialization == "blank" and width % heads:
-        yield ("hidden_size",), HEADS.format(width, heads)
-    elif student.initialization != "blank" and width % size:
-        message = f"{width} is no multiple of {size}, the size of its teacher's attention heads"
-        yield ("hidden_size",), f"{message}; choose one, or write initialization: blank"
+    elif student.initialization == "blank":
+        if width % heads:
+            yield ("hidden_size",), HEADS.format(width, heads)
+    elif width % size or width != (student.num_attention_heads or width // size) * size:
+        message = f"{width}, and the heads that stay have the teacher's size, {size}"
+        yield ("hidden_size",), f"{message}; make it their multiple, or write initialization: blank"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
