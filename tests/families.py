@@ -21,6 +21,7 @@ from tokenizers import (
     trainers,
 )
 from transformers import (
+    AlbertConfig,
     AutoModelForMaskedLM,
     BertConfig,
     BertTokenizerFast,
@@ -28,13 +29,16 @@ from transformers import (
     DebertaV2Tokenizer,
     DistilBertConfig,
     ElectraConfig,
+    EuroBertConfig,
     ModernBertConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
+    RemBertConfig,
     RobertaConfig,
     RobertaTokenizerFast,
     XLMRobertaConfig,
     XLMRobertaTokenizerFast,
+    XLMRobertaXLConfig,
 )
 from transformers.convert_slow_tokenizer import generate_merges
 
@@ -52,6 +56,7 @@ FAMILIES = [
     *("bert", "bert-untied", "bert-padded", "distilbert", "electra"),
     *("xlmr", "xlmr-untied", "xlmr-other", "roberta", "modernbert", "modernbert-untied", "mmbert"),
     *("deberta", "deberta-padded", "deberta-v3", "deberta-narrow"),
+    *("albert", "rembert", "eurobert", "xlmr_xl"),
 ]
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -225,6 +230,11 @@ TOKENIZERS = {
     "modernbert": lambda variant: byte_bpe(False),
     "mmbert": lambda variant: sentencepiece_bpe(),
     "deberta": lambda variant: deberta_unigram(),
+    # SentencePiece under [CLS] and [SEP], as DeBERTa's.
+    "albert": lambda variant: deberta_unigram(),
+    "rembert": lambda variant: deberta_unigram(),
+    "eurobert": lambda variant: byte_bpe(False),
+    "xlmr_xl": lambda variant: unigram(True),
 }
 
 
@@ -240,15 +250,23 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         return DistilBertConfig(
             dim=16, n_layers=layers, n_heads=2, hidden_dim=32, max_position_embeddings=128, **shape
         )
-    specials = {"xlmr": ("pad", "bos", "eos"), "roberta": ("pad", "bos", "eos")}
+    specials = dict.fromkeys(
+        ("xlmr", "xlmr_xl", "roberta", "eurobert", "albert", "rembert"), ("pad", "bos", "eos")
+    )
     specials |= dict.fromkeys(("modernbert", "mmbert"), ("pad", "bos", "eos", "cls", "sep"))
     same = {"bos": "cls", "eos": "sep", "cls": "bos", "sep": "eos"}
     for role in specials.get(name, ("pad",)):
         token = getattr(tokenizer, f"{role}_token_id")
         token = getattr(tokenizer, f"{same[role]}_token_id") if token is None else token
         shape[f"{role}_token_id"] = token
-    if name == "electra":
+    if name in ("electra", "albert"):
         shape["embedding_size"] = 12
+    if name == "rembert":
+        # Its input and output embeddings are of different widths, and never tied.
+        shape |= {"input_embedding_size": 12, "output_embedding_size": 20}
+        shape["tie_word_embeddings"] = False
+    if name == "eurobert":
+        shape |= {"mask_token_id": tokenizer.mask_token_id, "tie_word_embeddings": False}
     if name == "deberta":
         # As in mDeBERTa-v3-base, but for the sizes.
         shape |= {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}
@@ -258,7 +276,8 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         shape |= {"embedding_size": 12} if variant == "narrow" else {}
     kinds = {"bert": BertConfig, "xlmr": XLMRobertaConfig, "roberta": RobertaConfig}
     kinds |= {"deberta": DebertaV2Config, "modernbert": ModernBertConfig}
-    kinds |= {"mmbert": ModernBertConfig, "electra": ElectraConfig}
+    kinds |= {"mmbert": ModernBertConfig, "electra": ElectraConfig, "albert": AlbertConfig}
+    kinds |= {"rembert": RemBertConfig, "eurobert": EuroBertConfig, "xlmr_xl": XLMRobertaXLConfig}
     return kinds[name](
         hidden_size=16,
         num_hidden_layers=layers,

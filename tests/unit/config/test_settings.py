@@ -266,11 +266,11 @@ MISTAKES = {
         "students/full/num_attention_heads",
         5,
         "students.full.hidden_size",
-        "no multiple of 5",
+        "the heads that stay have the teacher's size",
     ),
     "another width": (
         "students/full/hidden_size",
-        32,
+        20,
         "students.full.hidden_size",
         "initialization: blank",
     ),

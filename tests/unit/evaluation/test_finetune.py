@@ -373,3 +373,30 @@ def test_a_system_that_is_unavailable_says_why(tmp_path, pairs):
     report = run(tmp_path, unavailable(tmp_path / "model"), topic_task(pairs))
     assert report["unavailable"] == "moved away"
     assert report["tasks"] == {}
+
+
+def test_of_several_learning_rates_the_best_on_validation_is_taken(model, pairs, tmp_path):
+    rates = [1e-7, 2e-3]
+    several = QUICK | {"learning_rate": rates, "num_train_epochs": 2}
+    scores = {}
+    for name, finetuning in (("both", several), ("one", several | {"learning_rate": 2e-3})):
+        task = topic_task(pairs, finetuning=finetuning)
+        options = {"model": str(model), "system": "s", "language": "qaa", "tasks": [task]}
+        paths = {"store": tmp_path / name, "output": tmp_path / f"{name}.json"}
+        given = finetune.FinetuneOptions.model_validate({**options, **paths, "seeds": [1]})
+        finetune.finetune(given)
+        scores[name] = json.loads(paths["output"].read_text())["tasks"]["topic"]["seeds"]["1"]
+    assert scores["both"] == scores["one"]
+    assert scores["both"]["learning_rate"] == 2e-3
+
+
+def test_it_stops_early_where_nothing_gets_better(model, pairs, tmp_path):
+    patient = {"num_train_epochs": 9, "learning_rate": 1e-9, "early_stopping_patience": 1}
+    task = topic_task(pairs, finetuning=QUICK | patient)
+    options = {"model": str(model), "system": "s", "language": "qaa", "tasks": [task]}
+    paths = {"store": tmp_path / "store", "output": tmp_path / "scores.json"}
+    finetune.finetune(finetune.FinetuneOptions.model_validate({**options, **paths, "seeds": [1]}))
+    found = json.loads(paths["output"].read_text())["tasks"]["topic"]["seeds"]["1"]
+    history = (paths["store"] / "topic/s/seed-1/history.jsonl").read_text().splitlines()
+    assert len(history) == found["best_epoch"] + 1 < 9
+    assert found["steps"] == json.loads(history[-1])["step"]

@@ -95,9 +95,9 @@ def test_a_student_starts_as_the_right_layers(teacher, tmp_path, initialization,
     [
         (13, {"initialization": "first"}, "no more than its teacher"),
         (7, {"initialization": "2n-1"}, "2n-1 takes layer 13"),
-        (2, {"hidden_size": 8}, "a student of another width starts blank"),
-        (2, {"hidden_size": 8, "initialization": "embeddings"}, "starts blank"),
-        (2, {"intermediate_size": 16}, "starts blank"),
+        (2, {"hidden_size": 24}, "a student is no wider than its teacher"),
+        (2, {"hidden_size": 8, "initialization": "embeddings"}, "cannot start narrower"),
+        (2, {"intermediate_size": 64}, "starts blank"),
         (2, {"num_attention_heads": 4}, "heads"),
         (2, {"hidden_size": 15, "initialization": "blank"}, "no multiple of 2 heads"),
     ],
@@ -109,11 +109,11 @@ def test_a_student_that_cannot_be_is_refused(teacher, tmp_path, layers, shape, m
 
 
 def test_another_shape_starts_blank(teacher, tmp_path):
-    shape = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}
+    shape = {"hidden_size": 12, "intermediate_size": 40, "num_attention_heads": 3}
     shape["initialization"] = "blank"
     folder = make(teacher, tmp_path / "s", 4, **shape)
     model = load_masked_lm(folder)
-    assert model.config.hidden_size == 24
+    assert model.config.hidden_size == 12
     assert model.config.num_attention_heads == 3
     assert max_sequence_length(model) == max_sequence_length(load_masked_lm(teacher))
     again = make(teacher, tmp_path / "again", 4, **shape)
@@ -125,7 +125,7 @@ def test_another_shape_starts_blank(teacher, tmp_path):
 
 
 FAMILIES = ["electra", "roberta", "modernbert", "modernbert-untied", "mmbert"]
-FAMILIES += ["deberta", "deberta-v3"]
+FAMILIES += ["deberta", "deberta-v3", "albert", "rembert", "eurobert", "xlmr_xl"]
 
 
 @pytest.mark.parametrize("family", ["bert", *FAMILIES])

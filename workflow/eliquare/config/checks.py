@@ -206,12 +206,17 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
         message = f"2n-1 takes layer {2 * layers - 1} of {of_teacher}"
         yield ("initialization",), f"{message}; use even, distilbert, first or last"
     width = student.hidden_size or teacher.hidden_size
+    size = teacher.hidden_size // teacher.num_attention_heads
     heads = student.num_attention_heads or teacher.num_attention_heads
-    if width % heads:
-        yield ("hidden_size",), HEADS.format(width, heads)
-    if student.initialization != "blank" and width != teacher.hidden_size:
-        message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
+    if width > teacher.hidden_size:
+        message = f"{width}, and its teacher has {teacher.hidden_size}; a student is no wider"
         yield ("hidden_size",), message
+    elif student.initialization == "blank":
+        if width % heads:
+            yield ("hidden_size",), HEADS.format(width, heads)
+    elif width % size or width != (student.num_attention_heads or width // size) * size:
+        message = f"{width}, and the heads that stay have the teacher's size, {size}"
+        yield ("hidden_size",), f"{message}; make it their multiple, or write initialization: blank"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:

@@ -370,11 +370,14 @@ class StudentShape(Settings):
     """Shape and start of a student."""
 
     num_hidden_layers: int = Field(6, ge=1, description="Layers.")
-    hidden_size: int | None = Field(None, ge=8, description="Width; the teacher's by default.")
+    hidden_size: int | None = Field(None, ge=8)
+    """Width; the teacher's by default. A narrower student starts from the principal components of
+    the teacher's hidden states (Gurgurov 2025), and from its most important heads and neurons,
+    unless its initialization is `blank`."""
     intermediate_size: int | None = Field(None, ge=8)
     """Width of the feed-forward part; the teacher's by default."""
     num_attention_heads: int | None = Field(None, ge=1)
-    """Attention heads; the teacher's by default."""
+    """Attention heads; the teacher's by default, fewer of the same size in a narrower student."""
     initialization: Initialization = "even"
     """Teacher layers that the student starts from, counted from 1. `even`: the middle of each of as
     many equal parts as the student has layers; for 6 layers 1, 3, 5, 7, 9, 11 of 12, and 2, 6, 10,

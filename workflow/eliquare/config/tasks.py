@@ -1,12 +1,21 @@
 """The keys of a task: its kind, its data, and how a system is fine-tuned on it."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from eliquare.config import sources
-from eliquare.config.base import CorpusName, FilePath, Label, Line, Problem, Settings, Sourced
+from eliquare.config.base import (
+    CorpusName,
+    FilePath,
+    Label,
+    Line,
+    Once,
+    Problem,
+    Settings,
+    Sourced,
+)
 from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
 
 TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
@@ -16,12 +25,19 @@ HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_co
 LONGEST_INPUT = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
 
 
+Rate = Annotated[float, Field(gt=0)]
+
+
 class Finetuning(Settings):
     """How a system is fine-tuned on a task."""
 
     num_train_epochs: int = Field(10, ge=1)
     """Epochs, the best on validation kept (electronics2023: 10)."""
-    learning_rate: float = Field(5.0e-5, gt=0, description="Peak learning rate.")
+    learning_rate: Rate | Annotated[Once[Rate], Field(min_length=2)] = 5.0e-5
+    """Peak learning rate. Of several, as `[2.0e-5, 5.0e-5, 1.0e-4]`, each system takes with each
+    seed the one that is best on validation: one rate for all is not fair to all."""
+    early_stopping_patience: int | None = Field(None, ge=1)
+    """Stop after this many epochs without a better one on validation."""
     per_device_train_batch_size: int = Field(16, ge=1)
     """Sentences per step. No paper states it."""
     max_length: int | None = Field(None, ge=8)
@@ -31,6 +47,12 @@ class Finetuning(Settings):
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps to the peak rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay (electronics2023: 0.01).")
     max_train_samples: int | None = Field(None, ge=1, description="Training sentences at most.")
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The learning rates to try."""
+        rate = self.learning_rate
+        return rate if isinstance(rate, list) else [rate]
 
     def longest_input(self, kind: TaskKind) -> int:
         """Return max_length, or its default for a kind of task."""

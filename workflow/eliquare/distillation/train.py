@@ -12,6 +12,7 @@ training step `MaskedTrainer.compute_loss` in ``eliquare/training/trainer.py``, 
 data `MaskedDataset` in ``eliquare/training/data.py``.
 """
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,7 @@ from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_tokenizer, load_with_head
 from eliquare.models.sentence import Sentence, read_sentence
 from eliquare.models.student import new_student
-from eliquare.training.data import load_data
+from eliquare.training.data import load_data, sample_of_text
 from eliquare.training.options import TrainingOptions, begin
 from eliquare.training.trainer import MaskedTrainer
 
@@ -79,7 +80,9 @@ def distill(options: DistillOptions) -> None:
     sentence = read_sentence(options.start)
     teachers = load_teachers(options, sentence)
     start = load_masked_lm(options.start_from) if options.start_from else teachers[0].model
-    student, tokenizer = new_student(start, options, options.seed), load_tokenizer(options.start)
+    tokenizer = load_tokenizer(options.start)
+    sample = functools.partial(sample_of_text, options, tokenizer)
+    student = new_student(start, options, options.seed, sample)
     data = load_data(options, student, tokenizer, sentence.training_prompt if sentence else "")
 
     # Objective: projections are new parameters, whose seed shall not depend on what was loaded

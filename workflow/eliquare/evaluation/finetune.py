@@ -55,7 +55,7 @@ TASK_KEYS = (
     "unseen_labels",
 )
 # fmt: on
-SEED_KEYS = ("test", "validation", "best_epoch", "steps", "warmup_steps")
+SEED_KEYS = ("test", "validation", "best_epoch", "learning_rate", "steps", "warmup_steps")
 
 logger = logging.getLogger(__name__)
 

@@ -71,12 +71,21 @@ class System:
         return Prepared(kind, finetuning.model_copy(update={"max_length": max_length}), encoded)
 
     def train(self, task: Prepared, seed: int) -> Result:
-        """Fine-tune a fresh model on a task with one seed, and score it once on the test split."""
+        """Fine-tune with one seed, and score what is best on validation once on the test split.
+
+        With several learning rates, a fresh model is fine-tuned with each.
+        """
+        rates = task.finetuning.learning_rates
+        trainers = {rate: self.trained(task, seed, rate) for rate in rates}
+        rate = max(rates, key=lambda each: trainers[each].rank(trainers[each].best_epoch()))
+        return self.result(task, trainers[rate], rate)
+
+    def trained(self, task: Prepared, seed: int, learning_rate: float) -> "TaskTrainer":
+        """Return the trainer of a fresh model after its training."""
         kind, finetuning, encoded = task
-        train, test = encoded["train"], encoded["test"]
+        train = encoded["train"]
         steps_per_epoch = math.ceil(len(train.features) / finetuning.per_device_train_batch_size)
         steps = steps_per_epoch * finetuning.num_train_epochs
-        warmup_steps = math.ceil(finetuning.warmup_ratio * steps)
         transformers.set_seed(seed)
         model = loading.load_for_task(self.folder, train.labels, per_token=kind in WORD_KINDS)
         model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -85,10 +94,10 @@ class System:
             output_dir=tempfile.gettempdir(),  # has to exist; nothing is written to it
             seed=seed,
             num_train_epochs=finetuning.num_train_epochs,
-            learning_rate=finetuning.learning_rate,
+            learning_rate=learning_rate,
             per_device_train_batch_size=finetuning.per_device_train_batch_size,
             per_device_eval_batch_size=4 * finetuning.per_device_train_batch_size,
-            warmup_steps=warmup_steps,
+            warmup_steps=math.ceil(finetuning.warmup_ratio * steps),
             weight_decay=finetuning.weight_decay,
             optim="adamw_torch_fused",
             use_cpu=not on_gpu,
@@ -104,7 +113,13 @@ class System:
         )
         trainer = TaskTrainer(model, self.tokenizer, task, arguments)
         trainer.train()
-        model.load_state_dict(trainer.best_weights)
+        return trainer
+
+    def result(self, task: Prepared, trainer: "TaskTrainer", learning_rate: float) -> Result:
+        """Score the best epoch of a training on the test split."""
+        kind, finetuning, encoded = task
+        train, test = encoded["train"], encoded["test"]
+        cast(torch.nn.Module, trainer.model).load_state_dict(trainer.best_weights)
         predicted, _ = trainer.answers(test)
         scores = score(kind, test.gold, predicted)
         metric, chosen = trainer.metric, trainer.best_epoch()
@@ -116,8 +131,9 @@ class System:
             "validation": {name: chosen[f"validation_{name}"] for name in scores},
             "best_epoch": chosen["epoch"],
             "num_train_epochs": finetuning.num_train_epochs,
-            "steps": steps,
-            "warmup_steps": warmup_steps,
+            "learning_rate": learning_rate,
+            "steps": trainer.state.global_step,
+            "warmup_steps": trainer.args.warmup_steps,
             "max_length": finetuning.max_length,
             "sizes": {name: len(part.gold) for name, part in encoded.items()},
             "labels": train.labels,
@@ -149,7 +165,7 @@ class TaskTrainer(transformers.Trainer):
         collator: Any = transformers.DataCollatorWithPadding
         if task.kind in WORD_KINDS:
             collator = transformers.DataCollatorForTokenClassification
-        self.kind, _, self.encoded = task
+        self.kind, self.finetuning, self.encoded = task
         super().__init__(
             model=model,
             args=arguments,
@@ -189,12 +205,18 @@ class TaskTrainer(transformers.Trainer):
             self.best_weights = {
                 name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()
             }
+        patience = self.finetuning.early_stopping_patience
+        if patience and epoch - self.best_epoch()["epoch"] >= patience:
+            self.control.should_training_stop = True
         return scores
 
     def best_epoch(self) -> dict[str, Any]:
         """Return the entry of the best epoch so far in the history, the first of equal ones."""
-        name = f"validation_{self.metric}"
-        return max(self.history, key=lambda entry: (entry[name], -entry["validation_loss"]))
+        return max(self.history, key=self.rank)
+
+    def rank(self, epoch: dict[str, Any]) -> tuple[float, float]:
+        """Return what makes an epoch better than another: the score, then the loss."""
+        return epoch[f"validation_{self.metric}"], -epoch["validation_loss"]
 
     def answers(self, split: Encoded) -> tuple[list[Any], float]:
         """Return the model's labels of texts, or tags of sentences, in order, and the loss."""

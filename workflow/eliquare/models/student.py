@@ -1,6 +1,7 @@
 """A student as it starts: its shape, and which parts start as the teacher's."""
 
 import re
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 import torch
@@ -9,13 +10,27 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from eliquare.config.model import Initialization, StudentShape
 from eliquare.io import InputError
+from eliquare.models.narrow import Batches, narrowed
 
 INITIALIZATIONS = get_args(Initialization)
+# Its name in DistilBERT is the second.
+FEED_FORWARD = ("intermediate_size", "hidden_dim")
 LAYER = re.compile(r"^(?P<before>.*\.layers?\.)(?P<index>\d+)(?P<after>\..*)$")
 
 
-def new_student(teacher: PreTrainedModel, shape: StudentShape, seed: int) -> PreTrainedModel:
-    """Return a student of this shape; ``seed`` decides the weights that start at random.
+def new_student(
+    teacher: PreTrainedModel,
+    shape: StudentShape,
+    seed: int,
+    sample: Callable[[], Batches] | None = None,
+) -> PreTrainedModel:
+    """Return a student of this shape.
+
+    Args:
+        teacher: The teacher.
+        shape: The student's shape, and what it starts from.
+        seed: Decides the weights that start at random.
+        sample: Returns batches of text, on which a narrower student is fitted to its teacher.
 
     Raises:
         InputError: no student of this shape can be made of this teacher.
@@ -23,7 +38,22 @@ def new_student(teacher: PreTrainedModel, shape: StudentShape, seed: int) -> Pre
     config = student_config(teacher.config, shape)
     transformers.set_seed(seed)
     student: PreTrainedModel = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
-    copy_weights(student, teacher, shape.initialization)
+    if shape.initialization == "blank":
+        return student
+    weights = teacher.state_dict()
+    own = student.config
+    if own.hidden_size < teacher.config.hidden_size or feed_forward(own) < feed_forward(
+        teacher.config
+    ):
+        if sample is None:
+            raise InputError(
+                "initialization: a student with an extension cannot start narrower than its "
+                "teacher; write initialization: blank"
+            )
+        weights = narrowed(
+            teacher, sample(), own.hidden_size, own.num_attention_heads, feed_forward(own)
+        )
+    copy_weights(student, teacher, weights, shape.initialization)
     return student
 
 
@@ -45,14 +75,25 @@ def student_config(teacher: PreTrainedConfig, shape: StudentShape) -> PreTrained
         # ModernBERT: which layers attend to the full text; a copied layer keeps its kind.
         sources = layer_map(shape.initialization, layers, teacher.num_hidden_layers)
         config.layer_types = [teacher.layer_types[index] for index in sources or range(layers)]
-    intermediate = "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size"
-    for name, value in (
-        ("hidden_size", shape.hidden_size),
-        (intermediate, shape.intermediate_size),
-        ("num_attention_heads", shape.num_attention_heads),
+    heads = shape.num_attention_heads
+    if shape.hidden_size and not heads and shape.initialization != "blank":
+        # The heads that stay have the teacher's size.
+        heads = max(shape.hidden_size * teacher.num_attention_heads // teacher.hidden_size, 1)
+    for name, value, most in (
+        ("hidden_size", shape.hidden_size, teacher.hidden_size),
+        (FEED_FORWARD[hasattr(config, "hidden_dim")], shape.intermediate_size, None),
+        ("num_attention_heads", heads, None),
     ):
         if value is not None:
+            if most and value > most:
+                raise InputError(
+                    f"{name}: {value} asked for, and the teacher has {most}; a student is no "
+                    "wider than its teacher"
+                )
             setattr(config, name, value)
+    if getattr(config, "num_key_value_heads", None):
+        config.num_key_value_heads = config.num_attention_heads
+        config.head_dim = config.hidden_size // config.num_attention_heads
     if config.hidden_size % config.num_attention_heads:
         raise InputError(
             f"hidden_size: {config.hidden_size} is no multiple of "
@@ -94,20 +135,35 @@ def layer_map(initialization: str, layers: int, teacher_layers: int) -> list[int
     return []
 
 
+def feed_forward(config: PreTrainedConfig) -> int:
+    """Return the width of the feed-forward part."""
+    return int(getattr(config, FEED_FORWARD[hasattr(config, "hidden_dim")]))
+
+
 @torch.no_grad()
-def copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, initialization: str) -> None:
+def copy_weights(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    weights: Mapping[str, torch.Tensor],
+    initialization: str,
+) -> None:
     """Copy the teacher's weights into the student as the initialization says.
 
-    ``blank`` copies nothing, ``embeddings`` the embeddings alone (with the weights tied to them),
-    the others the embeddings, the head and the mapped layers.
+    ``embeddings`` copies the embeddings alone (with the weights tied to them), the others the
+    embeddings, the head and the mapped layers.
+
+    Args:
+        student: The student.
+        teacher: The teacher.
+        weights: The teacher's weights in the student's width, by name.
+        initialization: What is copied.
 
     Raises:
-        InputError: shapes or heads differ; a student of another width can only start blank.
+        InputError: shapes or heads differ.
     """
-    if initialization == "blank":
-        return
     heads, teacher_heads = (model.config.num_attention_heads for model in (student, teacher))
-    if initialization != "embeddings" and heads != teacher_heads:
+    same_width = student.config.hidden_size == teacher.config.hidden_size
+    if initialization != "embeddings" and same_width and heads != teacher_heads:
         raise InputError(
             f"initialization: {initialization} copies layers, and those of the teacher's "
             f"{teacher_heads} heads mean nothing to {heads}; start blank or from the embeddings"
@@ -115,7 +171,6 @@ def copy_weights(student: PreTrainedModel, teacher: PreTrainedModel, initializat
     sources = layer_map(
         initialization, student.config.num_hidden_layers, teacher.config.num_hidden_layers
     )
-    weights = teacher.state_dict()
     for name, target in student.state_dict().items():
         layer = LAYER.match(name)
         if initialization == "embeddings" and (layer or "embedding" not in name):

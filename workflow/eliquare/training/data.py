@@ -27,6 +27,8 @@ from eliquare.training.options import TrainingOptions
 from eliquare.training.outputs import Batch
 
 STEPS_PER_POOL = 64
+# Texts on which a narrower student is fitted to its teacher, as it starts.
+SAMPLED_TEXTS = 128
 _FRACTION_SALT = 0x9E3779B97F4A7C15
 
 Masked = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -293,6 +295,21 @@ def load_data(
         )
     collate = MaskedCollator(tokenizer.pad_token_id, prompt_ids, limit)
     return TrainingData(train, validation, collate)
+
+
+def sample_of_text(
+    options: TrainingOptions, tokenizer: PreTrainedTokenizerBase
+) -> list[dict[str, torch.Tensor]]:
+    """Return the first training sequences in small batches, without masks.
+
+    ``input_ids`` and ``attention_mask`` ``[texts, tokens]`` of each batch.
+    """
+    sequences = open_sequences(options.sequences / "train.arrow").with_format("numpy")
+    rows = [row.tolist() for row in sequences[:SAMPLED_TEXTS]["input_ids"]]
+    return [
+        dict(tokenizer.pad({"input_ids": rows[start : start + 4]}, return_tensors="pt"))
+        for start in range(0, len(rows), 4)
+    ]
 
 
 def check_lengths(

@@ -144,8 +144,9 @@ def projection_of(model: PreTrainedModel) -> nn.Linear:
     projection = model.get_output_embeddings()
     if not isinstance(projection, nn.Linear) or projection.out_features != model.config.vocab_size:
         raise InputError(
-            f"{type(model).__name__}: its MLM head does not end in a projection of its own to the "
-            "vocabulary; choose a BERT, DistilBERT, RoBERTa, XLM-R, ModernBERT or DeBERTa-v3 model"
+            f"{type(model).__name__}: its MLM head does not end in a projection to the vocabulary; "
+            "choose a model of docs/vocabulary.md (mDeBERTa-v3's head was never trained; reduce it "
+            "alone)"
         )
     return projection
 
