@@ -81,6 +81,7 @@ rule release:
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
         documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
+        exports=exports_of,
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),
     log:
@@ -90,12 +91,14 @@ rule release:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "release"),
+        exports=lambda wc, input: options.words({"exports": input.exports or None}),
     message:
         "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
         "python -m eliquare reporting release --settings {input.settings}"
         " --results results --system {wildcards.student}"
-        " --language {wildcards.language} --model {input.model} --output {output} > {log} 2>&1"
+        " --language {wildcards.language} --model {input.model} {params.exports}"
+        " --output {output} > {log} 2>&1"
 
 
 rule report:

@@ -79,6 +79,8 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
     entries: list[tuple[KeyPath, Any]] = [(("experiment",), written.get("experiment"))]
     for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
         entries += [((section, name), each) for name, each in mapping(written.get(section)).items()]
+    for name, student in mapping(written.get("students")).items():
+        entries.append((("students", name, "export"), mapping(student).get("export")))
     for path, entry in entries:
         for key, value in mapping(entry).items():
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
@@ -122,7 +124,7 @@ def problems(settings: Configuration) -> Iterator[Problem]:
             yield ("teachers", name, "teacher"), "the teacher is adapted from itself"
     for name, student in settings.students.items():
         check = reduction_problems if student.reduced_from else student_problems
-        for path, message in check(student, settings):
+        for path, message in [*check(student, settings), *export_problems(student, settings)]:
             yield ("students", name, *path), message
     experiment = settings.experiment
     for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
@@ -189,6 +191,16 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     if student.initialization != "blank" and width != teacher.hidden_size:
         message = f"{width}, and its teacher has {teacher.hidden_size}; write initialization: blank"
         yield ("hidden_size",), message
+
+
+def export_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
+    """Yield the tasks of which there is no fine-tuned model to keep."""
+    compared = settings.experiment.tasks
+    for name in student.export.tasks if student.export else ():
+        if settings.tasks[name].kind == "minimal_pairs":
+            yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
+        elif compared is not None and name not in compared:
+            yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
@@ -343,7 +355,7 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
 
 # Keys that people read, and that say how else an entry was written.
 READ_ONLY = frozenset(
-    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional"}
+    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional", "export"}
 )
 
 
