@@ -119,7 +119,7 @@ def test_a_teacher_is_told_its_shape_only_if_it_has_none_yet(small):
 
 
 def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
-    (task,) = map(json.loads, parsed(options.tasks(settings, "sw"))["--tasks"])
+    (task,) = map(json.loads, parsed(options.tasks(settings, "sw", "full"))["--tasks"])
     assert task["name"] == "pairs"
     assert task["finetuning"]["num_train_epochs"] == 3
     assert set(task) <= {"name", "finetuning", *tasks.TaskData.model_fields}
@@ -132,7 +132,7 @@ def test_what_needs_no_finetuning_has_options_of_its_own(small):
     settings = complete(small)
     (task,) = map(json.loads, parsed(options.intrinsic(settings, "sw"))["--tasks"])
     assert task == {"name": "agreement", "text_column": "text", "label_column": "label", **pairs}
-    assert "agreement" not in options.tasks(settings, "sw")
+    assert "agreement" not in options.tasks(settings, "sw", "full")
     assert options.intrinsic(settings, "sl") == ""
     smoke = parsed(options.intrinsic(complete(small | {"smoke": True}), "sw"))
     assert smoke["--max-pairs"] == ["40"]

@@ -66,5 +66,5 @@ def test_frequent_tokens_weigh_little_and_rare_ones_all():
 def test_counts_of_another_tokenizer_are_refused(made, text, tmp_path):
     other = families.make_teacher("xlmr", tmp_path / "xlmr")
     counts = made[0].parent / "counts"
-    with pytest.raises(InputError, match="counts: does not count '.*such\\); give the counts of"):
+    with pytest.raises(InputError, match=r"counts: does not count '.*such\); give the counts of"):
         static.export(static.StaticOptions(model=other, counts=counts, output=tmp_path / "out"))

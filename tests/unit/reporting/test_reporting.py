@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -16,7 +17,17 @@ import results_tree
 from eliquare import cli
 from eliquare.config.load import dump
 from eliquare.io import InputError, checksum
-from eliquare.reporting import card, figures, formats, published, report, results, sections, tables
+from eliquare.reporting import (
+    card,
+    figures,
+    formats,
+    metadata,
+    published,
+    report,
+    results,
+    sections,
+    tables,
+)
 from eliquare.reporting.formats import Cell, Table
 from eliquare.reporting.results import Score
 from real_data import DATA
@@ -433,13 +444,35 @@ def test_a_term_without_weight_has_no_curve(experiment):
 
 def test_the_card_has_metadata_that_a_hub_reads(experiment):
     written = card.card(experiment, "pre", "sl")
-    metadata = yaml.safe_load(written.split("---")[1])
-    assert metadata["language"] == ["sl"]
-    assert metadata["base_model"] == "google-bert/bert-base-multilingual-cased"
-    assert metadata["library_name"] == "transformers"
+    data = ModelCard(written).data
+    assert data.language == ["sl"]
+    assert data.base_model == "google-bert/bert-base-multilingual-cased"
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "fill-mask"
+    assert data.model_name == "pre-sl"
+    found = {each.dataset_type: each for each in data.eval_results}
+    score = experiment.score("pre", next(iter(found)))
+    assert found[next(iter(found))].metric_value == round(score.mean, 4)
+    assert {each.dataset_split for each in data.eval_results} == {"test"}
+    assert "## How to cite" in written
+    assert "## Limitations" in written
     assert "slwiki-20230501-pages-articles.xml.bz2" in written
     assert "CC BY-SA" in written
     assert "819,200 tokens" in written
+
+
+def test_the_card_names_the_licence_of_the_teacher_and_shows_an_example(tree, model, tmp_path):
+    experiment = read(tmp_path / "tree", results_tree.make(tmp_path / "tree"))
+    folder = experiment.paths.teacher("sl", "mbert")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
+    held_out = experiment.paths.held_out("sl")
+    held_out.parent.mkdir(parents=True, exist_ok=True)
+    held_out.write_text("Kratko.\nReka teče skozi staro mesto.\n", encoding="utf-8")
+    written = card.card(experiment, "pre", "sl", mask=metadata.mask_of(model))
+    data = ModelCard(written).data
+    assert data.license == "apache-2.0"
+    assert data.widget == [{"text": "Reka teče [MASK] staro mesto."}]
 
 
 def test_the_card_of_an_untrained_student_says_so(experiment):
@@ -465,7 +498,7 @@ def test_the_card_reads_the_results_of_its_language_alone(tmp_path):
     ],
 )
 def test_only_real_language_codes_reach_the_card(code, expected):
-    assert card.iso(code) == expected
+    assert metadata.iso(code) == expected
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ class StaticShape(Settings):
 class Export(Settings):
     """Other forms of a student, which are put beside it in `results/<name>/models/`."""
 
-    formats: Once[Literal["onnx", "static"]] = ["onnx"]
+    formats: Once[Literal["onnx", "static"]] = Field(["onnx"])
     """`onnx`: for ONNX Runtime, also of the tasks' models, in int8 where `margin` allows it;
     `static`: static embeddings."""
     tasks: Once[Name] = Field([])

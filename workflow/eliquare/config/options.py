@@ -122,7 +122,7 @@ def tasks(settings: Configuration, language: str, system: str) -> str:
 
 
 def task(settings: Configuration, name: str, kept: bool = False) -> dict[str, Any]:
-    """Return a task to fine-tune on, and whether the models are kept; where not, nothing is said."""
+    """Return a task to fine-tune on; only where its models are kept, that is said too."""
     finetuning = settings.tasks[name].finetuning.model_dump(mode="json", exclude_none=True)
     values = task_data(settings, name) | {"finetuning": finetuning}
     return values | ({"keep_model": True} if kept else {})

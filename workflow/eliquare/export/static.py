@@ -134,7 +134,8 @@ def token_vectors(folder: Path, tokens: int) -> Vectors:
 def principal_components(vectors: Vectors, number: int) -> tuple[Vectors, float]:
     """Return centred vectors in their first components, and the share of variance in these.
 
-    ``number`` are taken, or all where there are fewer. A component's sign is such that its largest number is positive, whatever the library's is.
+    ``number`` are taken, or all where there are fewer. A component's sign is such that its largest
+    number is positive, whatever the library's is.
     """
     number = min(number, *vectors.shape)
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
