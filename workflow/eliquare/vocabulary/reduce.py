@@ -111,14 +111,10 @@ def reduce(options: ReduceOptions) -> None:
     kept = list(completed)
     settings = {"tokens": len(kept), "of": len(tokens), "model": options.model}
     settings["vocabulary"] = checksum(options.vocabulary)
+    del tokenizer, description
     with atomic_dir(output) as partial:
-        reduced = tokenizer_json.reduce(description, kept)
-        tokenizer_json.save_tokenizer(tokenizer, reduced, partial)
-        # The models need the memory.
-        del tokenizer, description, reduced
         write_vocabulary(partial / "vocabulary.csv", completed, tokens)
-        reduce_weights(folder, kept, partial)
-        copy_sentence_files(folder, partial)
+        write_reduced(folder, kept, partial)
         if options.sample is None:
             head = has_mlm_head(load_model(partial))
         else:
@@ -135,6 +131,17 @@ def reduce(options: ReduceOptions) -> None:
         logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
     numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
     logger.info("%s: %s of %s tokens, %s of %s parameters", output, *numbers)
+
+
+def write_reduced(folder: Path, kept: Sequence[int], output: Path) -> None:
+    """Write a model and its tokenizer with the kept ids (ascending) only; errors as ``reduce``."""
+    tokenizer = load_fast_tokenizer(folder)
+    reduced = tokenizer_json.reduce(tokenizer_json.describe(tokenizer), kept)
+    tokenizer_json.save_tokenizer(tokenizer, reduced, output)
+    # The weights need the memory.
+    del tokenizer, reduced
+    reduce_weights(folder, kept, output)
+    copy_sentence_files(folder, output)
 
 
 # Weights
