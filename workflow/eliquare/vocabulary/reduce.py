@@ -35,6 +35,7 @@ from eliquare.models.loading import (
 )
 from eliquare.models.sentence import copy_sentence_files
 from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.heads import check_addressing, prompt_ids
 from eliquare.vocabulary.select import complete, describe_reasons, read_vocabulary, write_vocabulary
 from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
@@ -80,6 +81,9 @@ class ReduceOptions(Options):
         "compared on it before anything is written.",
     )
     tasks: TaskFiles = Field([], description="Task files to compare on too, as NAME=FILE.")
+    verify: bool = Field(
+        False, description="Refuse to write a model that is not compared, its head included."
+    )
     output: Path = Field(description="Model folder to make.")
 
 
@@ -96,15 +100,19 @@ def reduce(options: ReduceOptions) -> None:
     """
     quiet()
     folder, output = local_folder(options.model), options.output
-    if options.tasks and options.sample is None:
+    if (options.tasks or options.verify) and options.sample is None:
         raise InputError("--sample: give a documents folder or a text file to compare on")
+    check_addressing(folder)
     if options.sample is None:
         logger.warning("nothing proves this reduction: give --sample, some text to compare on")
     tokenizer = load_fast_tokenizer(folder)
     description = tokenizer_json.describe(tokenizer)
     tokens = tokenizer_json.list_tokens(description)
     selected = read_vocabulary(options.vocabulary, tokens)
-    completed = complete(selected, description, tokenizer_json.special_ids(folder, description))
+    prompts = dict.fromkeys(prompt_ids(folder, tokenizer), "prompt")
+    completed = complete(
+        prompts | selected, description, tokenizer_json.special_ids(folder, description)
+    )
     if added := [reason for index, reason in completed.items() if index not in selected]:
         text = "%s: %d tokens join the selected ones (%s)"
         logger.info(text, options.vocabulary, len(added), describe_reasons(added))
