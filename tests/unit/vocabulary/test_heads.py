@@ -50,7 +50,7 @@ def with_head(family, head, folder):
     return folder / "model"
 
 
-def add_dense(folder):
+def add_dense(folder, width=16):
     """Put a dense layer after the pooling, as sentence-transformers stores it."""
     modules = read_json(folder / MODULES)
     dense = {"idx": 2, "name": "2", "path": "2_Dense"}
@@ -58,10 +58,10 @@ def add_dense(folder):
     modules[3] |= {"idx": 3, "name": "3"}
     write_json(folder / MODULES, modules)
     (folder / "2_Dense").mkdir()
-    said = {"in_features": 16, "out_features": 8, "bias": True}
+    said = {"in_features": width, "out_features": 8, "bias": True}
     activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
     write_json(folder / "2_Dense/config.json", said | activation)
-    weights = {"linear.weight": torch.randn(8, 16), "linear.bias": torch.randn(8)}
+    weights = {"linear.weight": torch.randn(8, width), "linear.bias": torch.randn(8)}
     save_file(weights, folder / "2_Dense/model.safetensors", {"format": "pt"})
 
 
@@ -79,9 +79,7 @@ def kept_ids(folder, text):
         ("bert", "classifier"),
         ("xlmr", "pair head"),
         ("bert-padded", "tagger"),
-        ("distilbert", "classifier"),
         ("bert", "sentence"),
-        ("xlmr", "sentence"),
     ],
 )
 def test_the_same_under_every_head(family, head, text, tmp_path):
@@ -104,15 +102,6 @@ def test_the_same_under_every_head(family, head, text, tmp_path):
         pairs = [(lines[0], lines[1]), (lines[2], lines[3])]
         old, new = (CrossEncoder(str(f), device="cpu") for f in (model, tmp_path / "new"))
         assert (old.predict(pairs) == new.predict(pairs)).all()
-
-
-@pytest.mark.parametrize("family", ["bert", "bert-untied", "xlmr-untied"])
-def test_a_masked_head_tied_or_not_is_compared_as_before(family, text, tmp_path):
-    model = families.make_teacher(family, tmp_path / "model")
-    selected = dict.fromkeys(kept_ids(model, text), "listed")
-    findings = families.reduce_model(model, selected, tmp_path / "new", text)
-    assert findings["mlm_head"] is True
-    assert "other_head" not in findings
 
 
 def test_a_head_that_another_tool_damaged_or_lost_is_found(text, tmp_path):

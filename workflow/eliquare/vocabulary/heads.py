@@ -132,6 +132,11 @@ def compare_heads(folder: Path, reduced: Path, texts: Sequence[str]) -> dict[str
 def run(kind: Any, folder: Path, given: Sequence[Any]) -> list[torch.Tensor]:
     """Return the logits of texts or pairs, one at a time, so that no padding stands in between."""
     model = from_pretrained(kind, "model with its head", folder, dtype=torch.float32).eval()
+    # The product of a matrix and one vector is rounded by where the matrix lies in memory, and in a
+    # mapped file it lies anywhere.
+    for parameter in model.parameters():
+        if parameter is not model.get_input_embeddings().weight:
+            parameter.data = parameter.data.clone()
     tokenizer = load_fast_tokenizer(folder)
     logits = []
     for each in given:
