@@ -81,6 +81,7 @@ rule release:
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
         documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
+        text=lambda wc: paths.held_out(wc.language),
         exports=exports_of,
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),

@@ -518,9 +518,10 @@ def model(tmp_path):
     return folder
 
 
-def release(tree, model, output, system="pre"):
+def release(tree, model, output, system="pre", exports=None):
     card.release(
         card.ReleaseOptions(
+            exports=exports,
             settings=tree[1],
             results=tree[0],
             system=system,
@@ -539,6 +540,37 @@ def test_a_release_loads_alone_and_shares_its_files(tree, model, tmp_path):
     assert not (model / "README.md").exists()
     made = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert made["release"] == {"experiment": "small", "system": "pre", "language": "sl"}
+
+
+def test_a_release_has_the_other_forms_beside_the_student(experiment, tree, model, tmp_path):
+    task = next(name for name in experiment.tasks if name.startswith("sl"))
+    metric = experiment.metric(task)
+    scores = {metric: 0.875}
+    onnx = {"file": "onnx/model_quantized.onnx", "decision": "int8 (calibrated) kept: 0.9"}
+    forms = {
+        "onnx": onnx,
+        "static": {"tokens": 4000, "width": 256},
+        "tasks": {
+            task: {"seed": 2, "metric": metric, "validation": scores, "test": scores, "onnx": onnx},
+            "gone": {"unavailable": "moved away"},
+        },
+    }
+    exports = tmp_path / "exports"
+    for name in ("onnx/model_quantized.onnx", "static/config.json", f"tasks/{task}/config.json"):
+        (exports / name).parent.mkdir(parents=True)
+        (exports / name).write_text("{}")
+    (exports / "report.json").write_text(json.dumps(forms))
+    release(tree, model, tmp_path / "out", exports=exports)
+    for name in ("onnx/model_quantized.onnx", "static/config.json", f"tasks/{task}/config.json"):
+        assert (tmp_path / "out" / name).samefile(exports / name)
+    written = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "`onnx/model_quantized.onnx` for ONNX Runtime" in written
+    assert "4,000 vectors of 256 numbers" in written
+    of_task = ModelCard.load(tmp_path / "out/tasks" / task / "README.md")
+    assert of_task.data.pipeline_tag in ("token-classification", "text-classification")
+    assert of_task.data.eval_results[0].metric_value == 0.875
+    assert "int8 (calibrated) kept" in of_task.text
+    assert "gone" not in written
 
 
 def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):

@@ -17,6 +17,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -158,11 +159,13 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
     """Write the ONNX model and its report into ``folder/onnx``; return the report.
 
     Raises:
-        InputError: the model has not the head that is asked for, its labels are not the task's, or
-            there is no text.
+        InputError: the model has not the head that is asked for, its labels are not the task's,
+            there is no text, or ONNX Runtime is not installed.
         Failure: the exported model gives another output than the model itself.
     """
     quiet()
+    if any(find_spec(name) is None for name in ("onnx", "onnxruntime")):
+        raise InputError("onnx, onnxruntime: not installed; run `pip install 'eliquare[export]'`")
     if options.text is None and options.task is None:
         raise InputError("--text: give text of the language to calibrate and compare on")
     model, head = load_with_head(options.model, options.head)

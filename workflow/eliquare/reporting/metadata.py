@@ -109,7 +109,7 @@ def metadata(experiment: Experiment, student: str, language: str, **keys: Any) -
         license=license_of(experiment.paths.teacher(language, adapted[-1])),
         base_model=root.model if root.source == "hub" else None,
         datasets=sorted(each for each in named if not Path(each).exists()) or None,
-        **{key: value or None for key, value in keys.items()},
+        **{key: value for key, value in keys.items() if value},
     )
     return str(card.to_yaml())
 
