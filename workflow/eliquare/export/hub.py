@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError
 from pydantic import Field
 
 from eliquare import cli
 from eliquare.io import Failure, InputError, existing
+from eliquare.models.hub import HUB_ID
 from eliquare.models.loading import first_line
 
 CARD = "README.md"
@@ -92,11 +92,7 @@ def push(options: PushOptions) -> None:
 
 def check_name(repository: str) -> None:
     """Raise InputError for what is no owner/name."""
-    try:
-        validate_repo_id(repository)
-    except HFValidationError:
-        repository = ""
-    if repository.count("/") != 1:
+    if not HUB_ID.fullmatch(repository) or "/" not in repository:
         raise InputError("--repository: expected owner/name, of letters, digits, '-', '_' and '.'")
 
 
@@ -108,7 +104,7 @@ def checked_card(options: PushOptions) -> ModelCard:
     """
     path = existing(options.model / CARD, "card; expected the folder of a released model")
     try:
-        card = ModelCard.load(path)
+        card: ModelCard = ModelCard.load(path)
         card.data.to_yaml()
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no card of a model ({first_line(error)})") from None

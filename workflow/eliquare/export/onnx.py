@@ -171,7 +171,7 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
     model, head = load_with_head(options.model, options.head)
     tokenizer = load_fast_tokenizer(options.model)
     splits = data.load(options.task) if options.task else None
-    if splits and list(model.config.id2label.values()) != splits.labels:
+    if splits and [*(model.config.id2label or {}).values()] != splits.labels:
         raise InputError(
             f"{options.model}: was not fine-tuned on this task, whose labels are "
             f"{', '.join(splits.labels)}"
