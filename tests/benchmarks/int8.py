@@ -1,6 +1,6 @@
 """A student in int8 against its teacher in float32, per thread of the processor, in one run.
 
-    python tests/benchmarks/int8.py [--layers 6] [--teacher-layers 12] [--vocabulary 16000]
+    python tests/benchmarks/int8.py [--layers 6] [--teacher-layers 12] [--heads tagger masked]
 
 Both have BERT-base's width and random weights, which take as long as any; the student has half the
 layers and a reduced vocabulary, the teacher mBERT's 119,547 tokens, as in the default recipe. They
@@ -27,7 +27,7 @@ from eliquare.export import onnx  # noqa: E402
 from eliquare.io import processor_name  # noqa: E402
 
 SHAPES = [(1, 16), (1, 128), (8, 32)]
-HEADS = {"encoder and tagger": BertForTokenClassification, "encoder and MLM head": BertForMaskedLM}
+HEADS = {"tagger": BertForTokenClassification, "masked": BertForMaskedLM}
 
 
 def exported(model, head, folder):
@@ -60,12 +60,13 @@ def main():
     parser.add_argument("--vocabulary", type=int, default=16_000)
     parser.add_argument("--teacher-vocabulary", type=int, default=119_547)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     known = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")]
     print(f"{processor_name()}: {', '.join(name for name in known if f' {name} ' in flags)}")
-    for title, kind in HEADS.items():
+    for title, kind in ((title, HEADS[title]) for title in options.heads):
         head = "fill-mask" if kind is BertForMaskedLM else "token-classification"
         torch.manual_seed(0)
         shape = {"num_labels": 17} if head == "token-classification" else {}

@@ -21,7 +21,9 @@ def test_stages_read_the_commands_of_the_rules(name, tmp_path):
     command += ["--configfile", str(ROOT / "config" / f"{name}.yaml")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     commands = COMMAND.findall(printed)
-    assert len({(room, stage) for room, stage, _ in commands}) > 15
+    stages = {(room, stage) for room, stage, _ in commands}
+    assert len(stages) > 15
+    assert (name == "demo") == (("export", "student") in stages)
     for room, stage, words in commands:
         function = cli.load(cli.STAGES[room][stage])
         cli.parse(function, f"eliquare {room} {stage}", shlex.split(words))
