@@ -125,9 +125,9 @@ def test_the_tokens_of_prompts_stay_and_are_missed_where_another_tool_lost_them(
     prompts = read_json(model / PROMPTS)
     tokenizer = AutoTokenizer.from_pretrained(model)
     kept = kept_ids(model, text)
-    lost = next(t for t, i in tokenizer.get_vocab().items() if len(t) > 2 and i not in kept)
-    word = tokenizer.convert_tokens_to_string([lost])
-    prompts["prompts"]["query"] = f"{word} "
+    words = (t for t, i in tokenizer.get_vocab().items() if len(t) > 2 and i not in kept)
+    lost = min(word for word in words if tokenizer.tokenize(word) == [word])
+    prompts["prompts"]["query"] = f"{lost} "
     write_json(model / PROMPTS, prompts)
     needed = heads.prompt_ids(model, tokenizer)
     families.reduce_model(model, dict.fromkeys(kept, "listed"), tmp_path / "new", text)
