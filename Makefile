@@ -23,9 +23,11 @@ setup: .venv/complete
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] >= (3, 11) else "eliquare needs Python 3.11 or newer: set PYTHON to one, as in make PYTHON=python3.11 setup")'
 	$(PYTHON) -m venv --clear .venv
 	# The lock is complete, so pip resolves nothing; torch is half of it, and comes beside the rest.
+	# What its build for a GPU needs besides is not in the lock, and comes last.
 	install="$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps"; \
 		$$install --requirement <(grep '^torch==' envs/requirements.lock) & \
 		$$install --requirement <(grep --invert-match '^torch==' envs/requirements.lock) && wait $$!
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' envs/requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -c 'import datasets, snakemake.cli, eliquare.evaluation.trainer, eliquare.reporting.figures'
 	touch $@

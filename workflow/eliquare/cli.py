@@ -105,6 +105,14 @@ STAGES: dict[str, dict[str, Stage]] = {
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 2, "score without labels"),
     },
+    "export": {
+        "onnx": Stage("export.onnx:export", 1, "a model for ONNX Runtime, int8 or float32"),
+        "static": Stage("export.static:export", 1, "static embeddings, a vector per token"),
+        "student": Stage("export.student:export", 1, "all that a recipe's `export` asks for"),
+        "recipe": Stage("export.recipe:write", 1, "how to rebuild a reduced model"),
+        "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),
+        "push": Stage("export.hub:push", 1, "put a released model on the hub"),
+    },
     "reporting": {
         "tables": Stage("reporting.tables:write_tables", 7, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 4, "figures of an experiment"),

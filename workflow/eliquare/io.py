@@ -221,7 +221,7 @@ def make_readable(folder: Path) -> None:
             file.chmod(file.stat().st_mode | mode)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Make ``target`` a hard link to ``source``, or a copy where the file system has no links."""
     try:
         os.link(source, target)

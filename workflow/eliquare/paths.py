@@ -8,6 +8,7 @@ holds what one experiment compares and people read.
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from eliquare.config.export import Export
 from eliquare.config.model import Configuration, Student, System
 from eliquare.config.sources import SPLITS
 from eliquare.config.tasks import Task
@@ -325,3 +326,17 @@ class Paths:
             for language in experiment.languages
             if self.is_for(name, language)
         ]
+
+    def export(self, student: str) -> Export | None:
+        """Return what is asked for beside a student; None for other systems and further seeds."""
+        entry = self.settings.students.get(student)
+        return entry.export if entry and (student in dict(self.released())) else None
+
+    def exports(self, student: str, language: str) -> Path:
+        """Return the folder of a student's other forms."""
+        return self.experiment / "exports" / f"{student}-{language}"
+
+    def kept_tasks(self, student: str, language: str) -> list[str]:
+        """Return the tasks in a language whose fine-tuned models of a student are kept."""
+        asked = self.export(student)
+        return [name for name in self.tasks([language]) if asked and name in asked.tasks]

@@ -318,6 +318,27 @@ def finetuning_minutes(wildcards, input, attempt):
     )
 
 
+def counts_of_student(wildcards):
+    """Return the counts with the tokens of a student; those of its full vocabulary if cut later."""
+    original, corpus = paths.origin(wildcards.student, wildcards.language)
+    vocabulary = paths.vocabulary_of(original)
+    return paths.prepared(corpus, settings.students[original].teacher, vocabulary) / "counts"
+
+
+def kept_models(wildcards):
+    """Return what fine-tuned models are beside: the scores of the student, if any are kept."""
+    if not paths.kept_tasks(wildcards.student, wildcards.language):
+        return []
+    return paths.scores(wildcards.language, wildcards.student)
+
+
+def exports_of(wildcards):
+    """Return the other forms of a student, if its recipe asks for any."""
+    if not paths.export(wildcards.student):
+        return []
+    return paths.exports(wildcards.student, wildcards.language)
+
+
 def all_cores():
     """Return the cores of this machine that Snakemake may use; 1 where jobs run elsewhere.
 

@@ -57,7 +57,7 @@ rule finetune:
         runtime=finetuning_minutes,
     params:
         version=version("evaluation", "finetune"),
-        tasks=lambda wc: options.tasks(settings, wc.language),
+        tasks=lambda wc: options.tasks(settings, wc.language, wc.system),
         seeds=settings.experiment.seeds,
         store=str(paths.store),
     message:

@@ -82,6 +82,8 @@ rule release:
         benchmarks=lambda wc: [paths.benchmark(*pair) for pair in paths.benchmarked([wc.language])],
         intrinsic=lambda wc: [paths.intrinsic(*pair) for pair in paths.pairs([wc.language])],
         documents=lambda wc: map(paths.documents, paths.training_languages(wc.student, wc.language)),
+        text=lambda wc: paths.held_out(wc.language),
+        exports=exports_of,
     output:
         directory(f"<results>/{settings.name}/models/{{student}}-{{language}}"),
     log:
@@ -91,12 +93,14 @@ rule release:
         "../../envs/eliquare.yaml"
     params:
         version=version("reporting", "release"),
+        exports=lambda wc, input: options.words({"exports": input.exports or None}),
     message:
         "Put together the model {wildcards.student} for {wildcards.language}"
     shell:
         "python -m eliquare reporting release --settings {input.settings:q}"
         " --results results --system {wildcards.student:q}"
-        " --language {wildcards.language:q} --model {input.model:q} --output {output:q} > {log:q} 2>&1"
+        " --language {wildcards.language:q} --model {input.model:q} {params.exports:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule report:

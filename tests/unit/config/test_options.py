@@ -118,11 +118,31 @@ def test_a_teacher_is_told_its_shape_only_if_it_has_none_yet(small):
 
 
 def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
-    (task,) = map(json.loads, parsed(options.tasks(settings, "sw"))["--tasks"])
+    (task,) = map(json.loads, parsed(options.tasks(settings, "sw", "full"))["--tasks"])
     assert task["name"] == "pairs"
     assert task["finetuning"]["num_train_epochs"] == 3
     assert set(task) <= {"name", "finetuning", *tasks.TaskData.model_fields}
     assert set(task["finetuning"]) <= set(tasks.Finetuning.model_fields)
+
+
+def test_models_are_kept_and_exported_only_where_the_recipe_asks(small):
+    before = options.tasks(complete(small), "sl", "pre")
+    assert options.export(complete(small), "pre", "sl") == ""
+    small["students"]["pre"]["export"] = {"tasks": ["names"], "formats": ["onnx", "static"]}
+    settings = complete(small)
+    (kept,) = map(json.loads, parsed(options.tasks(settings, "sl", "pre"))["--tasks"])
+    assert kept["keep_model"] is True
+    # Of no other system, so that nothing is made again.
+    assert options.tasks(settings, "sl", "full") == options.tasks(settings, "sl", "big") == before
+    given = parsed(options.export(settings, "pre", "sl"))
+    assert given["--formats"] == ["onnx", "static"]
+    assert given["--margin"] == ["0.01"]
+    assert given["--dimensions"] == ["256"]
+    (task,) = map(json.loads, given["--tasks"])
+    assert "keep_model" not in task
+    assert task["finetuning"] == kept["finetuning"]
+    # In Swahili there is no such task.
+    assert "--tasks" not in parsed(options.export(settings, "pre", "sw"))
 
 
 def test_what_needs_no_finetuning_has_options_of_its_own(small):
@@ -131,7 +151,7 @@ def test_what_needs_no_finetuning_has_options_of_its_own(small):
     settings = complete(small)
     (task,) = map(json.loads, parsed(options.intrinsic(settings, "sw"))["--tasks"])
     assert task == {"name": "agreement", "text_column": "text", "label_column": "label", **pairs}
-    assert "agreement" not in "".join(options.tasks(settings, "sw"))
+    assert "agreement" not in "".join(options.tasks(settings, "sw", "full"))
     assert options.intrinsic(settings, "sl") == []
     smoke = parsed(options.intrinsic(complete(small | {"smoke": True}), "sw"))
     assert smoke["--max-pairs"] == ["40"]

@@ -47,6 +47,18 @@ def errors_of(config, source="mine.yaml") -> list[str]:
 MISTAKES = {
     # what is unknown, missing or of another type
     "unknown key": ("students/full/temprature", 2.0, "students.full.temprature", "unknown"),
+    "exported task": (
+        "students/pre/export",
+        {"tasks": ["nams"]},
+        "students.pre.export.tasks",
+        "there is no 'nams'; did you mean 'names'?",
+    ),
+    "form of export": (
+        "students/pre/export",
+        {"formats": ["gguf"]},
+        "students.pre.export.formats.0",
+        "'onnx' or 'static'",
+    ),
     "misspelt key": ("students/full/vocabulry", "pre", "students.full.vocabulry", "'vocabulary'"),
     "misspelt section": ("student", {}, "student", "'students'"),
     "missing key": ("languages/sl/corpus", ..., "languages.sl.corpus", "missing"),
@@ -774,3 +786,14 @@ def test_a_dataset_of_the_hub_needs_its_commit(small, tmp_path, monkeypatch):
         checks.check_files(settings, "mine.yaml")
     assert "revision" in str(caught.value)
     assert "revision" not in str(now.value)
+
+
+def test_only_tasks_that_are_compared_are_exported(small):
+    small["students"]["pre"]["export"] = {"tasks": ["names", "agreement"]}
+    pairs = {"language": "sw", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}
+    small["tasks"]["agreement"] = pairs
+    small["experiment"]["tasks"] = ["pairs", "agreement"]
+    lines = [line for line in errors_of(small) if line.startswith("students.pre.export.tasks")]
+    assert len(lines) == 2
+    assert "names is not among experiment.tasks; add it there" in lines[0]
+    assert "agreement is scored without fine-tuning" in lines[1]

@@ -168,7 +168,7 @@ def made(monkeypatch) -> list[tuple[str, int]]:
         def train(self, prepared, seed):
             made.append((prepared, seed))
             names = (*finetune.TASK_KEYS, *finetune.SEED_KEYS)
-            return trainer.Result(dict.fromkeys(names, f"{prepared} {seed}"), [], [])
+            return trainer.Result(dict.fromkeys(names, f"{prepared} {seed}"), [], [], None, None)
 
     monkeypatch.setattr(trainer, "System", System)
     return made

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from matplotlib import rc_context
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -17,7 +18,17 @@ import results_tree
 from eliquare import cli
 from eliquare.config.load import dump
 from eliquare.io import InputError, checksum
-from eliquare.reporting import card, figures, formats, published, report, results, sections, tables
+from eliquare.reporting import (
+    card,
+    figures,
+    formats,
+    metadata,
+    published,
+    report,
+    results,
+    sections,
+    tables,
+)
 from eliquare.reporting.formats import Cell, Table
 from eliquare.reporting.results import Score
 from real_data import DATA
@@ -486,13 +497,35 @@ def test_a_term_without_weight_has_no_curve(experiment):
 
 def test_the_card_has_metadata_that_a_hub_reads(experiment):
     written = card.card(experiment, "pre", "sl")
-    metadata = yaml.safe_load(written.split("---")[1])
-    assert metadata["language"] == ["sl"]
-    assert metadata["base_model"] == "google-bert/bert-base-multilingual-cased"
-    assert metadata["library_name"] == "transformers"
+    data = ModelCard(written).data
+    assert data.language == ["sl"]
+    assert data.base_model == "google-bert/bert-base-multilingual-cased"
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "fill-mask"
+    assert data.model_name == "pre-sl"
+    found = {each.dataset_type: each for each in data.eval_results}
+    score = experiment.score("pre", next(iter(found)))
+    assert found[next(iter(found))].metric_value == round(score.mean, 4)
+    assert {each.dataset_split for each in data.eval_results} == {"test"}
+    assert "## How to cite" in written
+    assert "## Limitations" in written
     assert "slwiki-20230501-pages-articles.xml.bz2" in written
     assert "CC BY-SA" in written
     assert "819,200 tokens" in written
+
+
+def test_the_card_names_the_licence_of_the_teacher_and_shows_an_example(tree, model, tmp_path):
+    experiment = read(tmp_path / "tree", results_tree.make(tmp_path / "tree"))
+    folder = experiment.paths.teacher("sl", "mbert")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
+    held_out = experiment.paths.held_out("sl")
+    held_out.parent.mkdir(parents=True, exist_ok=True)
+    held_out.write_text("Kratko.\nReka teče skozi staro mesto.\n", encoding="utf-8")
+    written = card.card(experiment, "pre", "sl", mask=metadata.mask_of(model))
+    data = ModelCard(written).data
+    assert data.license == "apache-2.0"
+    assert data.widget == [{"text": "Reka teče [MASK] staro mesto."}]
 
 
 def test_the_card_of_an_untrained_student_says_so(experiment):
@@ -518,7 +551,7 @@ def test_the_card_reads_the_results_of_its_language_alone(tmp_path):
     ],
 )
 def test_only_real_language_codes_reach_the_card(code, expected):
-    assert card.iso(code) == expected
+    assert metadata.iso(code) == expected
 
 
 @pytest.fixture
@@ -538,9 +571,10 @@ def model(tmp_path):
     return folder
 
 
-def release(tree, model, output, system="pre"):
+def release(tree, model, output, system="pre", exports=None):
     card.release(
         card.ReleaseOptions(
+            exports=exports,
             settings=tree[1],
             results=tree[0],
             system=system,
@@ -580,6 +614,37 @@ def test_what_a_model_links_to_elsewhere_is_not_released(tree, model, tmp_path):
     (model / "LICENSE").symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match="a link to"):
         release(tree, model, tmp_path / "out")
+
+
+def test_a_release_has_the_other_forms_beside_the_student(experiment, tree, model, tmp_path):
+    task = next(name for name in experiment.tasks if name.startswith("sl"))
+    metric = experiment.metric(task)
+    scores = {metric: 0.875}
+    onnx = {"file": "onnx/model_quantized.onnx", "decision": "int8 (calibrated) kept: 0.9"}
+    forms = {
+        "onnx": onnx,
+        "static": {"tokens": 4000, "width": 256},
+        "tasks": {
+            task: {"seed": 2, "metric": metric, "validation": scores, "test": scores, "onnx": onnx},
+            "gone": {"unavailable": "moved away"},
+        },
+    }
+    exports = tmp_path / "exports"
+    for name in ("onnx/model_quantized.onnx", "static/config.json", f"tasks/{task}/config.json"):
+        (exports / name).parent.mkdir(parents=True)
+        (exports / name).write_text("{}")
+    (exports / "report.json").write_text(json.dumps(forms))
+    release(tree, model, tmp_path / "out", exports=exports)
+    for name in ("onnx/model_quantized.onnx", "static/config.json", f"tasks/{task}/config.json"):
+        assert (tmp_path / "out" / name).samefile(exports / name)
+    written = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "`onnx/model_quantized.onnx` for ONNX Runtime" in written
+    assert "4,000 vectors of 256 numbers" in written
+    of_task = ModelCard.load(tmp_path / "out/tasks" / task / "README.md")
+    assert of_task.data.pipeline_tag in ("token-classification", "text-classification")
+    assert of_task.data.eval_results[0].metric_value == 0.875
+    assert "int8 (calibrated) kept" in of_task.text
+    assert "gone" not in written
 
 
 def test_a_release_of_an_incomplete_model_is_refused(tree, model, tmp_path):

@@ -82,6 +82,8 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
     entries: list[tuple[KeyPath, Any]] = [(("experiment",), written.get("experiment"))]
     for section in ("teachers", "vocabularies", "extensions", "students", "systems", "tasks"):
         entries += [((section, name), each) for name, each in mapping(written.get(section)).items()]
+    for name, student in mapping(written.get("students")).items():
+        entries.append((("students", name, "export"), mapping(student).get("export")))
     for path, entry in entries:
         for key, value in mapping(entry).items():
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
@@ -145,7 +147,7 @@ def problems(settings: Configuration) -> Iterator[Problem]:
             yield ("teachers", name, "teacher"), "the teacher is adapted from itself"
     for name, student in settings.students.items():
         check = reduction_problems if student.reduced_from else student_problems
-        for path, message in check(student, settings):
+        for path, message in [*check(student, settings), *export_problems(student, settings)]:
             yield ("students", name, *path), message
     experiment = settings.experiment
     for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
@@ -217,6 +219,16 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     elif width % size or width != (student.num_attention_heads or width // size) * size:
         message = f"{width}, and the heads that stay have the teacher's size, {size}"
         yield ("hidden_size",), f"{message}; make it their multiple, or write initialization: blank"
+
+
+def export_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
+    """Yield the tasks of which there is no fine-tuned model to keep."""
+    compared = settings.experiment.tasks
+    for name in student.export.tasks if student.export else ():
+        if settings.tasks[name].kind == "minimal_pairs":
+            yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
+        elif compared is not None and name not in compared:
+            yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
@@ -401,7 +413,7 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
 
 # Keys that people read, and that say how else an entry was written.
 READ_ONLY = frozenset(
-    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional"}
+    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional", "export"}
 )
 
 

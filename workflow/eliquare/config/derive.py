@@ -21,7 +21,7 @@ Values = dict[str, Any]
 # A label or a published name belongs to one student alone.
 OWN_NAMES = ("label", "published_as")
 # The keys of a student that is reduced after its distillation; all others are its original's.
-REDUCED_KEYS = ("label", "published_as", "vocabulary", "reduced_from", "languages")
+REDUCED_KEYS = ("label", "published_as", "vocabulary", "reduced_from", "languages", "export")
 
 
 def dumps_host() -> str:

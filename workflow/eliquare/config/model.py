@@ -31,6 +31,7 @@ from eliquare.config.base import (
     WebAddress,
     WikiName,
 )
+from eliquare.config.export import Export
 from eliquare.config.objective import EXTENSION_TERMS, Objective
 from eliquare.config.tasks import Finetuning, Task
 
@@ -415,6 +416,7 @@ class Student(Compared, StudentShape):
     """Seeds of distillation; each makes a student, and tables give mean and deviation over them. By
     default training.seed alone."""
     training: Training = Field(Training(), description="Budget and optimizer.")
+    export: Export | None = Field(None, description="Other forms of the student to make.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the vocabulary, the teachers, the budget and the objective."""

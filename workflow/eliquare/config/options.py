@@ -113,13 +113,31 @@ def task_source(task: Task) -> list[str]:
     return words({**read, **values})
 
 
-def tasks(settings: Configuration, language: str) -> list[str]:
-    """Return the experiment's tasks in a language, each with how systems are fine-tuned on it."""
-    found = []
-    for name in Paths(settings).tasks([language]):
-        finetuning = settings.tasks[name].finetuning.model_dump(mode="json", exclude_none=True)
-        found.append(task_data(settings, name) | {"finetuning": finetuning})
-    return words({"tasks": found})
+def tasks(settings: Configuration, language: str, system: str) -> list[str]:
+    """Return the experiment's tasks in a language, each with how a system is fine-tuned on it."""
+    paths = Paths(settings)
+    kept = paths.kept_tasks(system, language)
+    return words(
+        {"tasks": [task(settings, name, name in kept) for name in paths.tasks([language])]}
+    )
+
+
+def task(settings: Configuration, name: str, kept: bool = False) -> dict[str, Any]:
+    """Return a task to fine-tune on; only where its models are kept, that is said too."""
+    finetuning = settings.tasks[name].finetuning.model_dump(mode="json", exclude_none=True)
+    values = task_data(settings, name) | {"finetuning": finetuning}
+    return values | ({"keep_model": True} if kept else {})
+
+
+def export(settings: Configuration, student: str, language: str) -> list[str]:
+    """Return what is made of a student beside its folder."""
+    paths = Paths(settings)
+    asked = paths.export(student)
+    if asked is None:
+        return []
+    values = asked.model_dump(mode="json", exclude={"tasks", "static"})
+    kept = [task(settings, name) for name in paths.kept_tasks(student, language)]
+    return words({**values, **asked.static.model_dump(mode="json"), "tasks": kept})
 
 
 def intrinsic(settings: Configuration, language: str) -> list[str]:

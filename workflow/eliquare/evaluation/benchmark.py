@@ -35,7 +35,7 @@ CUDA_MEMORY = "torch.cuda.max_memory_allocated above the memory allocated before
 LINUX_MEMORY = "growth of the resident set's high-water mark (VmHWM) during the batch"
 OTHER_MEMORY = "growth of the process's peak resident set (ru_maxrss) during the batch"
 
-Step = Callable[[], None]  # one batch
+Step = Callable[[], object]  # one batch
 
 
 class BenchmarkOptions(cli.Options, Benchmark):

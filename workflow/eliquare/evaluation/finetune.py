@@ -66,6 +66,7 @@ class Task(TaskData):
     kind: Literal["upos", "ner", "classification", "pair"] = Field(description="Kind of task.")
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the task.")
     finetuning: Finetuning = Field(Finetuning(), description="Hyper-parameters.")
+    keep_model: bool = Field(False, description="Keep the fine-tuned models in the store.")
 
 
 class FinetuneOptions(cli.Options):
@@ -92,10 +93,16 @@ class Run(NamedTuple):
     folder: Path
     origin: dict[str, Any]
 
+    @property
+    def model(self) -> Path:
+        """The folder of the fine-tuned model, if it is kept."""
+        return self.folder / "model"
+
     def is_stored(self) -> bool:
         """Return whether the store holds this result, made from the same."""
         path = self.folder / "provenance.json"
-        return path.exists() and read_json(path).get("digest") == self.origin["digest"]
+        made = path.exists() and read_json(path).get("digest") == self.origin["digest"]
+        return made and (self.model.exists() or not self.task.keep_model)
 
 
 def finetune(options: FinetuneOptions) -> None:
@@ -153,7 +160,7 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
         # A file's name decides how a table is read.
         settings = {
             "version": cli.version("evaluation", "finetune"),
-            "task": task.model_dump(exclude={"name", "language", *paths}),
+            "task": task.model_dump(exclude={"name", "language", "keep_model", *paths}),
             "formats": {name: readers.format_suffix(path) for name, path in given.items()},
             "precision": options.precision,
         }
@@ -208,3 +215,5 @@ def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
             lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
             (partial / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
         write_json(partial / "provenance.json", run.origin)
+        if run.task.keep_model:
+            result.save_model(partial / run.model.name)

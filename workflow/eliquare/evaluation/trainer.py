@@ -36,11 +36,18 @@ class Prepared(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The metrics of one seed, its history by epoch, and its answers on the test split."""
+    """The metrics of one seed, its history by epoch, its answers on the test split, its model."""
 
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
+    model: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerFast
+
+    def save_model(self, folder: Path) -> None:
+        """Write the fine-tuned model with its tokenizer, as `pipeline` loads it."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
 
 class System:
@@ -145,7 +152,7 @@ class System:
             {"id": number, "gold": right, "predicted": given}
             for number, (right, given) in enumerate(zip(test.gold, predicted, strict=True))
         ]
-        return Result(metrics, trainer.history, predictions)
+        return Result(metrics, trainer.history, predictions, model, self.tokenizer)
 
 
 class TaskTrainer(transformers.Trainer):

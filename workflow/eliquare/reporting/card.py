@@ -3,15 +3,14 @@
 The files are hard links where the file system allows it, so that a release takes no space.
 """
 
-import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from eliquare.config.derive import base_name
-from eliquare.evaluation.hub import card_data
 from eliquare.io import (
     InputError,
     atomic_dir,
@@ -23,31 +22,15 @@ from eliquare.io import (
 )
 from eliquare.models.hub import refuse_links_outside
 from eliquare.models.sentence import MODULES, copy_sentence_files
-from eliquare.reporting import results
+from eliquare.reporting import metadata, results
 from eliquare.reporting.formats import render
 from eliquare.reporting.results import Experiment, OutputOptions
 from eliquare.reporting.sections import recipe
 from eliquare.reporting.tables import embeddings, intrinsic, scores, sizes, speed
 
+FORMS = ("onnx", "static", "tasks")
 LICENCES = "LICENSE*"
 WRITTEN_HERE = ("README.md", "provenance.json")
-# Wikipedia codes that are no ISO 639 code, or that of another language.
-ISO = {
-    "als": "gsw",
-    "bat-smg": "sgs",
-    "be-tarask": "be",
-    "be-x-old": "be",
-    "cbk-zam": "cbk",
-    "fiu-vro": "vro",
-    "nds-nl": "nds",
-    "no": "nb",
-    "nrm": "nrf",
-    "roa-rup": "rup",
-    "simple": "en",
-    "zh-classical": "lzh",
-    "zh-min-nan": "nan",
-    "zh-yue": "yue",
-}
 
 
 class ReleaseOptions(OutputOptions):
@@ -56,14 +39,17 @@ class ReleaseOptions(OutputOptions):
     system: str = Field(description="Name of the student.")
     language: str = Field(description="Code of its language.")
     model: Path = Field(description="Model folder of the student.")
+    exports: Path | None = Field(None, description="Folder of its other forms, to put beside it.")
 
 
 def release(options: ReleaseOptions) -> None:
     """Put a student into a folder with its model card and its provenance."""
     experiment = results.read(options)
-    written = card(experiment, options.system, options.language)
     model = existing(options.model, "model folder")
     refuse_links_outside(model)
+    forms = read_json(options.exports / "report.json") if options.exports else {}
+    mask = metadata.mask_of(model)
+    written = card(experiment, options.system, options.language, forms, mask)
     check_loads(model)
     origin = model / "provenance.json"
     made = read_json(origin) if origin.exists() else provenance({}, {})
@@ -76,8 +62,24 @@ def release(options: ReleaseOptions) -> None:
         copy_sentence_files(model, folder)
         for file in sorted(experiment.paths.first_model(options.system).glob(LICENCES)):
             shutil.copyfile(file, folder / file.name)
+        if options.exports:
+            copy_forms(experiment, options, forms, folder)
         (folder / "README.md").write_text(written, encoding="utf-8")
         write_json(folder / "provenance.json", {"release": named, **made})
+
+
+def copy_forms(
+    experiment: Experiment, options: ReleaseOptions, forms: Mapping[str, Any], folder: Path
+) -> None:
+    """Put the other forms of a student beside it, each fine-tuned model with a card of its own."""
+    for name in FORMS:
+        source = existing(options.exports or "", "folder of exports") / name
+        if source.exists():
+            shutil.copytree(source, folder / name, copy_function=link_or_copy)
+    for task, made in forms["tasks"].items():
+        if "unavailable" not in made:
+            text = task_card(experiment, options.system, options.language, task, made)
+            (folder / "tasks" / task / "README.md").write_text(text, encoding="utf-8")
 
 
 def check_loads(folder: Path) -> None:
@@ -99,8 +101,35 @@ def check_loads(folder: Path) -> None:
         raise InputError(f"{folder}: transformers does no {what} with it ({reason})") from error
 
 
-def card(experiment: Experiment, student: str, language: str) -> str:
-    """Return the model card of a student: Markdown with YAML front matter."""
+def task_card(
+    experiment: Experiment, student: str, language: str, task: str, made: Mapping[str, Any]
+) -> str:
+    """Return the card of a student's model that was fine-tuned on a task; ``made`` says how."""
+    return render(
+        "task_card.md.j2",
+        metadata=metadata.of_task(experiment, student, language, task, made),
+        experiment=experiment,
+        student=student,
+        language=language,
+        task=task,
+        entry=experiment.settings.tasks[task],
+        pipeline=metadata.pipeline_of(experiment.settings.tasks[task].kind),
+        example=metadata.example(experiment, language) or "…",
+        made=made,
+    )
+
+
+def card(
+    experiment: Experiment,
+    student: str,
+    language: str,
+    forms: Mapping[str, Any] | None = None,
+    mask: str | None = None,
+) -> str:
+    """Return the model card of a student: Markdown with YAML front matter.
+
+    ``forms`` is the report of its other forms, ``mask`` its mask token, for an example.
+    """
     students, paths = experiment.settings.students, experiment.paths
     known = [(name, code) for code, name in paths.pairs() if name in students]
     if (student, language) not in known:
@@ -108,7 +137,6 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         raise InputError(f"--system {student} --language {language}: expected one of {expected}")
     name = base_name(student)
     teacher, tasks = experiment.teacher(name), paths.tasks([language])
-    root = experiment.settings.teachers[paths.adapted_from(teacher)[-1]]
     origin = paths.origin(student, language)
     history = experiment.history(*origin) if paths.is_distilled(origin[0]) else []
     benchmarks = experiment.benchmarks_of((name, teacher), [language])
@@ -118,9 +146,10 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         student=student,
         language=language,
         teacher=teacher,
-        iso=iso,
-        licence=licence_of(paths.first_model(student)),
-        base_model=root.model if root.source == "hub" else None,
+        licence=metadata.license_of(paths.first_model(student)) or "",
+        iso=metadata.iso,
+        metadata=metadata.of_student(experiment, name, language, tasks, mask),
+        forms={"onnx": None, "static": None, "tasks": {}} | dict(forms or {}),
         encodes=experiment.settings.teachers[teacher].pooling is not None,
         prompts=experiment.settings.teachers[teacher].prompts,
         scores=scores(experiment, tasks) if tasks else None,
@@ -131,16 +160,3 @@ def card(experiment: Experiment, student: str, language: str) -> str:
         tokens=max((row.get("tokens", 0) for row in history), default=None),
         recipe=recipe(experiment, name),
     )
-
-
-def licence_of(model: Path) -> str:
-    """Return the licence that the card of a model names; empty where it names none."""
-    own = model / "README.md"
-    said = card_data(own).get("license") if own.exists() else None
-    return said if isinstance(said, str) else ""
-
-
-def iso(code: str) -> str | None:
-    """Return the ISO 639 code of a Wikipedia code; None without one or in private use (qaa-qtz)."""
-    code = ISO.get(code, code)
-    return code if re.fullmatch(r"(?!q[a-t][a-z])[a-z]{2,3}", code) else None

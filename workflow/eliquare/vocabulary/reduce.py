@@ -35,6 +35,7 @@ from eliquare.models.loading import (
 )
 from eliquare.models.sentence import copy_sentence_files
 from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.heads import check_addressing, prompt_ids
 from eliquare.vocabulary.select import complete, describe_reasons, read_vocabulary, write_vocabulary
 from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
@@ -80,6 +81,9 @@ class ReduceOptions(Options):
         "compared on it before anything is written.",
     )
     tasks: TaskFiles = Field([], description="Task files to compare on too, as NAME=FILE.")
+    verify: bool = Field(
+        False, description="Refuse to write a model that is not compared, its head included."
+    )
     output: Path = Field(description="Model folder to make.")
 
 
@@ -96,29 +100,29 @@ def reduce(options: ReduceOptions) -> None:
     """
     quiet()
     folder, output = local_folder(options.model), options.output
-    if options.tasks and options.sample is None:
+    if (options.tasks or options.verify) and options.sample is None:
         raise InputError("--sample: give a documents folder or a text file to compare on")
+    check_addressing(folder)
     if options.sample is None:
         logger.warning("nothing proves this reduction: give --sample, some text to compare on")
     tokenizer = load_fast_tokenizer(folder)
     description = tokenizer_json.describe(tokenizer)
     tokens = tokenizer_json.list_tokens(description)
     selected = read_vocabulary(options.vocabulary, tokens)
-    completed = complete(selected, description, tokenizer_json.special_ids(folder, description))
+    prompts = dict.fromkeys(prompt_ids(folder, tokenizer), "prompt")
+    completed = complete(
+        prompts | selected, description, tokenizer_json.special_ids(folder, description)
+    )
     if added := [reason for index, reason in completed.items() if index not in selected]:
         text = "%s: %d tokens join the selected ones (%s)"
         logger.info(text, options.vocabulary, len(added), describe_reasons(added))
     kept = list(completed)
     settings = {"tokens": len(kept), "of": len(tokens), "model": options.model}
     settings["vocabulary"] = checksum(options.vocabulary)
+    del tokenizer, description
     with atomic_dir(output) as partial:
-        reduced = tokenizer_json.reduce(description, kept)
-        tokenizer_json.save_tokenizer(tokenizer, reduced, partial)
-        # The models need the memory.
-        del tokenizer, description, reduced
         write_vocabulary(partial / "vocabulary.csv", completed, tokens)
-        reduce_weights(folder, kept, partial)
-        copy_sentence_files(folder, partial)
+        write_reduced(folder, kept, partial)
         if options.sample is None:
             head = has_mlm_head(load_model(partial))
         else:
@@ -135,6 +139,17 @@ def reduce(options: ReduceOptions) -> None:
         logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
     numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
     logger.info("%s: %s of %s tokens, %s of %s parameters", output, *numbers)
+
+
+def write_reduced(folder: Path, kept: Sequence[int], output: Path) -> None:
+    """Write a model and its tokenizer with the kept ids (ascending) only; errors as ``reduce``."""
+    tokenizer = load_fast_tokenizer(folder)
+    reduced = tokenizer_json.reduce(tokenizer_json.describe(tokenizer), kept)
+    tokenizer_json.save_tokenizer(tokenizer, reduced, output)
+    # The weights need the memory.
+    del tokenizer, reduced
+    reduce_weights(folder, kept, output)
+    copy_sentence_files(folder, output)
 
 
 # Weights

@@ -34,6 +34,7 @@ from eliquare.models.loading import (
     vocabulary_tensors,
 )
 from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.heads import check_addressing, check_prompts, compare_heads
 
 CORPUS = "corpus"
 DOCUMENTS = 2000
@@ -43,6 +44,8 @@ SENTENCES = 200
 MAX_LENGTH = 128
 MASK_EVERY = 7
 SENTENCES_PER_BATCH = 4
+# A head that reads hidden states, which are equal, is run on so many.
+HEAD_TEXTS = 16
 POSITIONS_PER_SENTENCE = 8
 # Hidden states are equal bit for bit. The product with the output weights may round otherwise when
 # the number of columns changes; single precision leaves differences of about 1e-6 of the largest.
@@ -140,7 +143,9 @@ def compare(
     from eliquare.evaluation.readers import read_texts
 
     quiet()
+    check_addressing(folder)
     pair = match_vocabularies(folder, reduced)
+    check_prompts(folder, reduced, frozenset(pair.old_ids))
     check_merges(reduced, pair)
     check_special_ids(folder, reduced, pair)
     samples = {
@@ -163,6 +168,7 @@ def compare(
     after = run_model(reduced, [s.new_ids for s in chosen], new_ids, new_padding, head)
     check_rows(reduced, before, after)
     difference = compare_results(reduced, chosen, before, after)
+    heads = compare_heads(folder, reduced, [s.text for s in chosen[:HEAD_TEXTS]])
     return {
         "tokens": len(old_ids),
         "rows": "same",
@@ -172,6 +178,7 @@ def compare(
         "hidden_states": "equal bit for bit",
         "largest_relative_logit_difference": difference,
         "logit_tolerance": LOGIT_TOLERANCE,
+        **({"other_head": heads} if heads else {}),
     }
 
 
@@ -182,6 +189,8 @@ def describe_findings(findings: Mapping[str, Any]) -> str:
     run = sum(text["sentences_compared"] for text in texts)
     difference = findings["largest_relative_logit_difference"]
     logits = "no MLM head to compare"
+    if heads := findings.get("other_head"):
+        logits = "; ".join(f"{name}: {value}" for name, value in heads.items())
     if difference is not None:
         logits = f"largest relative difference of a logit: {difference:.1e}"
     return f"segments {same:,} sentences identically, is the same model on {run:,} ({logits})"
