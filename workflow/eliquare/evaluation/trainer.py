@@ -82,10 +82,13 @@ class System:
 
         With several learning rates, a fresh model is fine-tuned with each.
         """
-        rates = task.finetuning.learning_rates
-        trainers = {rate: self.trained(task, seed, rate) for rate in rates}
-        rate = max(rates, key=lambda each: trainers[each].rank(trainers[each].best_epoch()))
-        return self.result(task, trainers[rate], rate)
+        best, *others = task.finetuning.learning_rates
+        trainer = self.trained(task, seed, best)
+        for rate in others:
+            other = self.trained(task, seed, rate)
+            if other.rank(other.best_epoch()) > trainer.rank(trainer.best_epoch()):
+                best, trainer = rate, other
+        return self.result(task, trainer, best)
 
     def trained(self, task: Prepared, seed: int, learning_rate: float) -> "TaskTrainer":
         """Return the trainer of a fresh model after its training."""
@@ -126,7 +129,8 @@ class System:
         """Score the best epoch of a training on the test split."""
         kind, finetuning, encoded = task
         train, test = encoded["train"], encoded["test"]
-        cast(torch.nn.Module, trainer.model).load_state_dict(trainer.best_weights)
+        model = cast(transformers.PreTrainedModel, trainer.model)
+        model.load_state_dict(trainer.best_weights)
         predicted, _ = trainer.answers(test)
         scores = score(kind, test.gold, predicted)
         metric, chosen = trainer.metric, trainer.best_epoch()

@@ -16,9 +16,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from pydantic import Field
 
 from eliquare import cli
+from eliquare.faults import first_line
 from eliquare.io import Failure, InputError, existing
 from eliquare.models.hub import HUB_ID
-from eliquare.models.loading import first_line
 
 CARD = "README.md"
 # Models of their own, each with its card.

@@ -120,7 +120,7 @@ def principal_components(teacher: PreTrainedModel, batches: Batches) -> torch.Te
         for layer in states:
             tokens = layer[batch["attention_mask"].bool()].double()
             moment += tokens.T @ tokens
-    _, directions = torch.linalg.eigh(moment)
+    directions: torch.Tensor = torch.linalg.eigh(moment).eigenvectors
     return directions.flip(1).float()
 
 
@@ -184,7 +184,7 @@ def fitted_norms(
 
     Those of least squares from the normalized inputs, in the basis, to the outputs in the basis.
     """
-    names = {
+    names: dict[nn.Module, str] = {
         module: name
         for name, module in teacher.named_modules()
         if isinstance(module, nn.LayerNorm) and module.normalized_shape == (len(basis),)

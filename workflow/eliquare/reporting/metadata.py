@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from eliquare.config import sources
 from eliquare.corpus.documents import read_lines
