@@ -138,7 +138,8 @@ def test_the_report_in_a_browser(page, tmp_path):
     )
     assert "CONSOLE" not in done.stderr
     (found,) = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
-    for seen in json.loads(html.unescape(found)):
+    laptop, phone = json.loads(html.unescape(found))
+    for seen in (laptop, phone):
         assert seen["sections"] == SECTIONS
         assert seen["empty"] == []
         assert seen["overflow"] == 0

@@ -185,7 +185,7 @@ def trust(experiment: Experiment, warnings: int) -> Answer:
 
 # Warnings
 
-Warning = tuple[str, str]  # what it is of, and what is said of it
+Remark = tuple[str, str]  # what it is of, and what is said of it
 
 
 def warnings(experiment: Experiment) -> dict[str, list[str]]:
@@ -211,19 +211,21 @@ def warnings(experiment: Experiment) -> dict[str, list[str]]:
     return found
 
 
-def unavailable(experiment: Experiment) -> Iterator[Warning]:
+def unavailable(experiment: Experiment) -> Iterator[Remark]:
     """Yield the systems and tasks that could not be fetched."""
     for system, task in product(experiment.systems, experiment.tasks):
         if reason := experiment.why_unscored(system, task):
             yield "", reason
     for system, language in product(experiment.systems, experiment.languages):
         for report in experiment.intrinsic(system, language).values():
+            if "unavailable" in report and not experiment.tasks:
+                yield experiment.label(system), f"not available: {report['unavailable']}."
             for task, pairs in report.get("minimal_pairs", {}).items():
                 if reason := pairs.get("unavailable"):
                     yield experiment.task_title(task), f"not available: {reason}."
 
 
-def of_text(experiment: Experiment) -> Iterator[Warning]:
+def of_text(experiment: Experiment) -> Iterator[Remark]:
     """Yield what is wrong with the text, and languages that a teacher's tokenizer cuts to bits."""
     for corpus, report in experiment.corpora.items():
         for line in report["warnings"]:
@@ -232,7 +234,7 @@ def of_text(experiment: Experiment) -> Iterator[Warning]:
         yield f"{experiment.label(teacher)}, {experiment.language(corpus)}", line
 
 
-def of_training(experiment: Experiment) -> Iterator[Warning]:
+def of_training(experiment: Experiment) -> Iterator[Remark]:
     """Yield what the trainings warned of, and models that answer the same to everything."""
     paths = experiment.paths
     for student, corpus in paths.distillations():
@@ -269,7 +271,7 @@ def warned(model: Path) -> list[str]:
     return found
 
 
-def unknown_tokens(experiment: Experiment) -> Iterator[Warning]:
+def unknown_tokens(experiment: Experiment) -> Iterator[Remark]:
     """Yield the texts of which a tokenizer does not know a part."""
     for system, task in product(experiment.systems, experiment.tasks):
         share = experiment.evaluated(system, task).get("unknown_share", {}).get("test", 0)
@@ -283,7 +285,7 @@ def unknown_tokens(experiment: Experiment) -> Iterator[Warning]:
                 yield title, f"{share:.1%} of the tokens of the held-out text are unknown."
 
 
-def of_scores(experiment: Experiment) -> Iterator[Warning]:
+def of_scores(experiment: Experiment) -> Iterator[Remark]:
     """Yield what makes scores uncertain: truncated texts, unseen labels, small tests, few seeds."""
     for task in experiment.tasks:
         for note in task_notes(experiment, task):
@@ -308,7 +310,7 @@ def of_scores(experiment: Experiment) -> Iterator[Warning]:
         yield "", "Each student was distilled with one seed; the spread over others is unknown."
 
 
-def of_speed(experiment: Experiment) -> Iterator[Warning]:
+def of_speed(experiment: Experiment) -> Iterator[Remark]:
     """Yield measurements that other work disturbed, or that were not made on one machine."""
     for language in experiment.languages:
         found = experiment.benchmarks_of(experiment.systems, [language])
