@@ -164,9 +164,9 @@ def draw(ran: Mapping[str, str]) -> Graph:
         for above in (nodes[name] for name in sorted(inputs[rule])):
             # An edge past a layer gets a place in it, so that no box stands on it.
             start = above
-            for layer in range(above.layer + 1, node.layer):
-                place = Node(rule, layer, is_box=False, above=[start])
-                layers[layer].append(place)
+            for passed in range(above.layer + 1, node.layer):
+                place = Node(rule, passed, is_box=False, above=[start])
+                layers[passed].append(place)
                 start = place
             node.above.append(start)
     for depth, layer in enumerate(layers):

@@ -201,7 +201,7 @@ def warnings(experiment: Experiment) -> dict[str, list[str]]:
         "Scores": of_scores(experiment),
         "Speed": of_speed(experiment),
     }
-    found = {}
+    found: dict[str, list[str]] = {}
     for kind, some in kinds.items():
         subjects: dict[str, dict[str, None]] = {}
         for subject, words in some:
