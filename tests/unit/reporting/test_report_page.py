@@ -365,3 +365,24 @@ def test_everything_that_is_thin_is_in_one_place(tmp_path):
     ):
         assert expected in lines
     assert settings.exists()
+
+
+def test_a_teacher_that_is_not_compared(tmp_path):
+    results_tree.make(tmp_path, {"experiment": {"systems": ["pre", "scratch"], "baseline": None}})
+    experiment = read(tmp_path)
+    questions = [each.question for each in overview.answers(experiment, 0)]
+    assert "What do I lose?" not in questions
+    assert overview.warnings(experiment)
+    assert len(examples.task_errors(experiment)[0]["confusions"]) == 1
+    assert graph.rules_that_ran(experiment)["fetch_teacher"] == ""
+
+
+def test_an_untrained_model_as_good_as_the_teacher_makes_a_task_doubtful(tmp_path):
+    results_tree.make(tmp_path)
+    for path in tmp_path.glob("small/scores/sl/mbert.json"):
+        scores = json.loads(path.read_text())
+        for results_of_seed in scores["tasks"]["sl-ner"]["seeds"].values():
+            results_of_seed["test"]["entity_f1"] = 0.3
+        results_tree.write(path, scores)
+    (line,) = (line for line in overview.warnings(read(tmp_path))["Scores"] if "learnt" in line)
+    assert line.startswith("Slovene: Entities: “Student, not distilled” scores as high")

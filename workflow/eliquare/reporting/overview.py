@@ -295,10 +295,12 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
         fewest = min((size["test"] for size in sizes if size), default=FEW_EXAMPLES)
         if fewest < FEW_EXAMPLES:
             yield title, f"only {fewest:,} test examples."
-        for system in filter(experiment.teacher, experiment.systems):
-            own = experiment.score(system, task)
-            full = experiment.score(experiment.teacher(system), task)
-            if is_untrained(experiment, system) and own and full and own.mean >= full.mean:
+        for system in experiment.systems:
+            teacher = experiment.teacher(system)
+            if not is_untrained(experiment, system) or teacher not in experiment.systems:
+                continue
+            own, full = experiment.score(system, task), experiment.score(teacher, task)
+            if own and full and own.mean >= full.mean:
                 words = f"“{experiment.label(system)}” scores as high as the teacher"
                 yield title, f"{words}; this task does not show what a model has learnt from text."
     seeds = len(experiment.settings.experiment.seeds)
