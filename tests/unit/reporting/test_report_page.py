@@ -204,6 +204,36 @@ def test_marks_of_an_axis_are_round(low, high, expected):
     assert frontier.log_marks(low, high) == pytest.approx(expected)
 
 
+def test_the_other_forms_of_a_student_stand_with_their_numbers(tmp_path):
+    students = {"pre": {"export": {"tasks": ["sl-ner"]}}, "scratch": {"export": None}}
+    results_tree.make(tmp_path, {"students": students})
+    quartiles = dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 8.0)
+    measured = {"scores": {"validation": 0.9, "test": 0.89}, "bytes": 9_000_000}
+    measured |= {"latency_ms": quartiles}
+    onnx = {"metric": "entity_f1", "torch_latency_ms": quartiles, "kept": "int8 (dynamic)"}
+    onnx |= {"float32": measured, "int8": {"dynamic": measured | {"bytes": 2_300_000}}}
+    found = {"seed": 1, "metric": "entity_f1", "onnx": onnx}
+    found |= {"validation": {"entity_f1": 0.91}, "test": {"entity_f1": 0.91}}
+    exported = {"tasks": {"sl-ner": found, "gone": {"unavailable": "moved"}}}
+    path = read(tmp_path).paths.exports("pre", "sl") / "report.json"
+    results_tree.write(path, exported | {"static": {"bytes": 1_000_000}})
+    rows = [[cell.text for cell in row[3:]] for row in frontier.forms(read(tmp_path)).rows]
+    assert rows == [
+        ["static embeddings", "–", "–", "–", "1.00", "–", "–"],
+        ["PyTorch, float32", "entity F1, conlleval", "0.9100", "0.9100", "–", "8.00", "–"],
+        ["ONNX, float32", "entity F1, conlleval", "0.9000", "0.8900", "9.00", "8.00", ""],
+        [
+            "ONNX, int8 (dynamic)",
+            "entity F1, conlleval",
+            "0.9000",
+            "0.8900",
+            "2.30",
+            "8.00",
+            "kept",
+        ],
+    ]
+
+
 # Examples
 
 

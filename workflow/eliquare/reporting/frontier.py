@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eliquare.io import read_json
 from eliquare.reporting.formats import Cell, Table, tabulate
 from eliquare.reporting.results import Experiment, metric_label
 from eliquare.reporting.sections import count_tasks
@@ -244,3 +245,34 @@ def table(experiment: Experiment) -> Table:
                 }
             )
     return tabulate(experiment, "frontier", records)
+
+
+def forms(experiment: Experiment) -> Table:
+    """Scores, bytes and latency of the other forms of each student, and which are kept."""
+    paths, records = experiment.paths, []
+    for student, language in paths.released():
+        file = paths.exports(student, language) / "report.json"
+        if not paths.export(student) or not file.exists():
+            continue
+        report = read_json(file)
+        names = {"language": language, "system": student, "model": "no task"}
+        if "static" in report:
+            static = {"form": "static embeddings", "megabytes": report["static"]["bytes"] / 1e6}
+            records.append(names | static)
+        kept = {task: found for task, found in report["tasks"].items() if "seed" in found}
+        for task, found in ({"": report} | kept).items():
+            if "onnx" not in found:
+                continue
+            own = names | ({"model": experiment.task_title(task)} if task else {})
+            onnx = found["onnx"]
+            plain = {"form": "PyTorch, float32", "latency_ms": onnx["torch_latency_ms"]["median"]}
+            scores = {s: found[s][found["metric"]] for s in ("validation", "test") if s in found}
+            records.append(own | plain | scores | {"metric": found.get("metric")})
+            made = {"float32": onnx["float32"]}
+            made |= {f"int8 ({method})": tried for method, tried in onnx["int8"].items()}
+            for form, measured in made.items():
+                numbers = {"megabytes": measured["bytes"] / 1e6, "metric": onnx["metric"]}
+                numbers |= {"latency_ms": measured["latency_ms"]["median"], **measured["scores"]}
+                is_kept = Cell("kept", bold=True) if form == onnx["kept"] else Cell("")
+                records.append(own | {"form": f"ONNX, {form}", "is kept": is_kept} | numbers)
+    return tabulate(experiment, "forms", records)

@@ -55,7 +55,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "freeze_config": (),
     "tables": ("finetune", "benchmark", "evaluate_intrinsic"),
     "figures": ("finetune", "benchmark", "vocabulary_report", "extension_report"),
-    "release": ("distill", "distill_extended", "tables"),
+    "export": ("finetune", "distill", "distill_extended", "reduce_student", "sample_held_out"),
+    "release": ("distill", "distill_extended", "tables", "export"),
     "report": ("tables", "figures", "verify_student", "release"),
 }
 BOX_WIDTH, BOX_HEIGHT, THREAD_WIDTH = 142, 44, 16

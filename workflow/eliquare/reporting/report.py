@@ -29,6 +29,7 @@ def write_report(options: ReportOptions) -> None:
     made = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json", list))
     own = (
         frontier.table(experiment),
+        frontier.forms(experiment),
         sections.corpora(experiment),
         sections.vocabularies(experiment),
         sections.vocabulary_sizes(experiment),
