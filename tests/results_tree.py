@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ STUDENTS = {
         "training": {"max_steps": 0},
     },
 }
+# The held-out text, in scripts of several kinds; the test splits of the tasks have these words too.
+SENTENCES = [
+    ("Reka teče skozi ", "dolino", " in se izliva v morje."),
+    ("Mto unapita katika ", "bonde", " na kuingia baharini."),
+    ("הנהר זורם דרך ", "העמק", " ונשפך אל הים."),
+    ("नदी ", "घाटी", " से होकर बहती है और समुद्र में मिलती है।"),
+    ("川は", "谷", "を流れて海に注ぐ。"),
+    ("V mestu živi ", "veliko", " ljudi."),
+    ("Leta 1991 je ", "država", " postala samostojna."),
+    ("Watu wengi ", "wanaishi", " mjini."),
+    ("Pesem je ", "napisala", " v mladosti."),
+    ("Otoki ležijo ", "daleč", " od obale."),
+]
+LONG_WORDS = [
+    "najneverjetnejšega", "wanaoshughulikia", "międzynarodowego", "Donaudampfschiff",
+    "Minderjährigkeit", "अंतर्राष्ट्रीय", "האוניברסיטאות", "ノーベル物理学賞", "samostojnost",
+    "mladostnik",
+]  # fmt: skip
+EXAMPLES = 40
 UNSEEN = {"sl-upos": {"INTJ": 2, "SYM": 1}}
 LEVEL = {"mbert": 0.93, "sloberta": 0.95, "full": 0.92, "pre": 0.94, "post": 0.91, "scratch": 0.7}
 PARAMETERS = {"mbert": 177_974_523, "sloberta": 110_650_880, "full": 134_734_080}
@@ -124,12 +144,27 @@ def write(path: Path, value: Any) -> None:
 
 
 def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
-    """Write a whole tree of results; return the path of its settings."""
-    values = settings(changes)
+    """Write a whole tree of results, and the data of its tasks; return the path of its settings."""
+    files = {
+        name: {
+            split: str(
+                root / f"tasks/{name}/{split}.{'tsv' if kind == 'classification' else 'txt'}"
+            )
+            for split in ("train", "test")
+        }
+        for name, (_, kind, *_) in TASKS.items()
+    }
+    values = settings(merged({"tasks": files}, changes or {}))
     paths = Paths(values, root)
     write(paths.settings_file, dump(values))
     draw = random.Random(0)
+    gold = {task: write_task(values, task) for task in paths.tasks()}
     for language, system in paths.pairs():
+        for task, seed in product(paths.tasks([language]), values.experiment.seeds):
+            answers = predictions(gold[task], system, f"{task} {system} {seed}")
+            path = paths.predictions(task, system, seed)
+            path.parent.mkdir(parents=True)
+            path.write_text("".join(answers), encoding="utf-8")
         tasks = {task: scores(values, system, task, draw) for task in paths.tasks([language])}
         found = {"system": system, "language": language, "tasks": tasks}
         write(paths.scores(language, system), found)
@@ -147,6 +182,43 @@ def make(root: Path, changes: dict[str, Any] | None = None) -> Path:
         (folder / "history.jsonl").write_text("".join(history(draw)))
         write(folder / "provenance.json", provenance())
     return paths.settings_file
+
+
+def write_task(values: Configuration, name: str) -> list[Any]:
+    """Write the data of a task, the same in train and test; return the right answers."""
+    task = values.tasks[name]
+    draw = random.Random(name)
+    labels = {"upos": ["NOUN", "VERB", "ADJ"], "ner": ["O", "B-PER", "B-LOC"]}
+    gold: list[Any] = []
+    lines = ["label\ttext"] if task.kind == "classification" else []
+    for number in range(EXAMPLES):
+        words = f"{''.join(SENTENCES[number % len(SENTENCES)])} {number}".split()
+        if task.kind == "classification":
+            gold.append("ab"[number % 2])
+            lines.append(f"{gold[-1]}\t{' '.join(words)}")
+            continue
+        gold.append(draw.choices(labels[task.kind], k=len(words)))
+        for place, (word, tag) in enumerate(zip(words, gold[-1], strict=True), 1):
+            upos = f"{place}\t{word}\t_\t{tag}" + "\t_" * 6
+            lines.append(upos if task.kind == "upos" else f"{word} {tag}")
+        lines.append("")
+    for file in filter(None, (task.train, task.test)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return gold
+
+
+def predictions(gold: list[Any], system: str, seed: str) -> Iterator[str]:
+    """Yield the answers of a system as the stage ``finetune`` leaves them, wrong as often."""
+    draw = random.Random(seed)
+    labels = sorted({label for right in gold for label in right})
+
+    def answer(right: str) -> str:
+        return right if draw.random() < LEVEL[system.partition("@")[0]] else draw.choice(labels)
+
+    for number, right in enumerate(gold):
+        given = answer(right) if isinstance(right, str) else list(map(answer, right))
+        yield json.dumps({"id": number, "gold": right, "predicted": given}) + "\n"
 
 
 def scores(values: Configuration, system: str, task: str, draw: random.Random) -> dict[str, Any]:
@@ -168,7 +240,7 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
         "metric": KINDS[kind],
         "labels": ["a", "b"],
         "max_length": 128,
-        "sizes": {"train": 900, "validation": 100, "test": 200},
+        "sizes": {"train": 900, "validation": 100, "test": EXAMPLES},
         "unknown_share": {"train": 0.0, "validation": 0.0, "test": 0.001},
         "long_share": {"train": 0.3, "validation": 0.2, "test": 0.1 + 0.2 * (system == "mbert")},
         "unseen_labels": {"train": {}, "validation": {}, "test": UNSEEN.get(task, {})},
@@ -209,6 +281,25 @@ def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
             task: {"pairs": 1_200, "accuracy": accuracy} for task in paths.minimal_pairs([language])
         },
         "embeddings": embeddings(paths, language, LEVEL[name]),
+        "long_words": [
+            {"word": word, "tokens": [word[:size], *word[size:]] if name != "mbert" else [*word]}
+            for word in LONG_WORDS
+            for size in (5 if bare else 3,)
+        ],
+        "masked_sentences": []
+        if bare
+        else [
+            {"before": before, "word": word, "after": after}
+            | {
+                "answers": [
+                    {"token": token, "probability": 0.4 / place}
+                    for place, token in enumerate(["reka", word, "…ja", ",", "川"], 1)
+                ]
+                if number % 2
+                else [{"token": word, "probability": 0.9}]
+            }
+            for number, (before, word, after) in enumerate(SENTENCES)
+        ],
         "windowed_texts": 0,
         "remark": "no head for masked language modelling is stored" if bare else "",
     }
@@ -281,7 +372,8 @@ def vocabulary(language: str) -> dict[str, Any]:
     after = {"unknown_share": 0.0002, "fertility": 2.34}
     effect = {"words": 51_234, "before": before, "after": after}
     return {
-        "tokens": {"selected": 30_050, "of": 119_547, "by_reason": {"special": 5}},
+        "tokens": {"selected": 30_050, "of": 119_547, "by_reason": {"special": 5}}
+        | {"by_script": {"Latin": 27_000, "Common": 3_000, "Cyrillic": 50}},
         "token_coverage": 0.9987,
         "curve": [
             {"tokens": tokens, "coverage": share, "chosen": tokens == 30_050}

@@ -103,7 +103,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 7, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 2, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 3, "score without labels"),
     },
     "export": {
         "onnx": Stage("export.onnx:export", 1, "a model for ONNX Runtime, int8 or float32"),
@@ -117,7 +117,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "tables": Stage("reporting.tables:write_tables", 7, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 4, "figures of an experiment"),
         "release": Stage("reporting.card:release", 5, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 6, "the HTML report"),
+        "report": Stage("reporting.report:write_report", 7, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

@@ -228,6 +228,10 @@ class Paths:
         """Return the scores of a system on the experiment's tasks in a language."""
         return self.experiment / "scores" / language / f"{system}.json"
 
+    def predictions(self, task: str, system: str, seed: int) -> Path:
+        """Return the answers of a fine-tuned system on the test split, a line for each example."""
+        return self.store / task / system / f"seed-{seed}" / "predictions.jsonl"
+
     def intrinsic(self, language: str, system: str) -> Path:
         """Return the scores of a system in a language that need no labels and no fine-tuning."""
         return self.experiment / "intrinsic" / language / f"{system}.json"

@@ -111,6 +111,9 @@ rule report:
         documents=[paths.documents(code) for code in settings.experiment.languages],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
         verifications=[paths.verification(*pair) for pair in paths.reductions()],
+        exports=[paths.exports(*pair) for pair in paths.released() if paths.export(pair[0])],
+        # For the sentences on which teacher and student disagree.
+        tasks=paths.task_inputs(settings.experiment.languages),
     output:
         report(
             f"<results>/{settings.name}/report.html",

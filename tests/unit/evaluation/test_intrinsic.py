@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 import families
-from eliquare.evaluation import intrinsic
+from eliquare.evaluation import examples, intrinsic
 from eliquare.evaluation.intrinsic import Scorer, segment
 from eliquare.io import InputError, write_json
 from eliquare.models.loading import load_fast_tokenizer
@@ -102,6 +102,57 @@ def test_the_mean_over_characters_is_in_bits(scorer):
     assert scorer.bits_per_character(lines) == pytest.approx(expected)
 
 
+# Examples for people
+
+
+def spaceless(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_one_mask_stands_for_the_whole_word(scorer):
+    clozes = examples.draw_clozes(texts())
+    spaced = [cloze for cloze in clozes if cloze.end - cloze.start >= examples.MIN_LETTERS]
+    assert spaced
+    for cloze in spaced:
+        row = scorer.with_mask(cloze)
+        parts = row.input_ids[: row.place], row.input_ids[row.place + 1 :]
+        assert row.input_ids[row.place] == scorer.tokenizer.mask_token_id
+        before, after = (scorer.tokenizer.decode(ids, skip_special_tokens=True) for ids in parts)
+        assert spaceless(before) == spaceless(cloze.text[: cloze.start])
+        assert spaceless(after) == spaceless(cloze.text[cloze.end :])
+
+
+def test_answers_are_the_most_probable_tokens(scorer):
+    cloze = examples.draw_clozes(texts())[0]
+    (answered,) = scorer.answers([cloze])
+    assert answered["before"] + answered["word"] + answered["after"] == cloze.text
+    row = scorer.with_mask(cloze)
+    logits = scorer.model(torch.tensor([row.input_ids])).logits[0, row.place].detach()
+    expected = logits.softmax(-1).sort(descending=True).values[:5].tolist()
+    found = [answer["probability"] for answer in answered["answers"]]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert all(answer["token"] for answer in answered["answers"])
+
+
+def test_long_words_are_cut_into_their_own_letters(scorer):
+    words = examples.long_words(families.sentences("qaa")[:9])
+    assert len(words) == 10
+    assert [*map(len, words)] == sorted(map(len, words), reverse=True)
+    for cut in examples.Spelling(scorer.tokenizer).segment(words):
+        assert "".join(cut["tokens"]) == cut["word"]
+
+
+def test_examples_are_drawn_by_the_text_alone():
+    lines = families.sentences("qaa")[:30]
+    drawn = examples.draw_clozes(lines)
+    assert len(drawn) == 10
+    assert examples.draw_clozes(reversed([*lines, *lines])) == drawn
+    assert all(cloze.in_parts()["word"].isalpha() for cloze in drawn)
+    (short,) = examples.draw_clozes(["12 日本 7"])
+    assert short.in_parts()["word"] in ("日", "本")
+    assert examples.draw_clozes(["12 + 7 = 19"]) == []
+
+
 # One family is enough for the rest.
 
 
@@ -156,6 +207,9 @@ def test_the_stage_writes_every_score(folder, bert, tmp_path):
     assert report["minimal_pairs"]["agreement"]["pairs"] == 1
     assert (report["sentences"], report["characters"]) == (3, sum(map(len, lines)))
     assert report["windowed_texts"] == 0
+    assert len(report["masked_sentences"]) == 3
+    assert {len(each["answers"]) for each in report["masked_sentences"]} == {5}
+    assert report["long_words"][0]["tokens"]
 
 
 def test_pairs_can_be_limited(folder, tmp_path):
@@ -173,6 +227,8 @@ def test_a_bare_encoder_has_fertility_alone(folder, tmp_path):
     assert report["minimal_pairs"]["agreement"] == {"pairs": 1, "accuracy": None}
     assert report["fertility"] > 1
     assert "no head" in report["remark"]
+    assert report["masked_sentences"] == []
+    assert report["long_words"]
 
 
 def test_an_empty_text_is_refused(folder, tmp_path):

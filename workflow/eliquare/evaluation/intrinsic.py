@@ -5,7 +5,8 @@
         "kind": "minimal_pairs", "test": "pairs.tsv", "text_column": "right", \
         "text_pair_column": "wrong"}'
 
-What its embeddings tell of a text is scored in ``embed.py``.
+What its embeddings tell of a text is scored in ``embed.py``. Beside the scores stand the model's
+answers at ten masked words, and its tokens of ten long words, for people (``examples.py``).
 
 The score of a text is its pseudo-log-likelihood (Salazar et al. 2020), word by word: each token is
 predicted where it and the later tokens of its word are masked (PLL-word-l2r of Kauf and Ivanova
@@ -25,12 +26,14 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import regex
 import torch
 from pydantic import Field
+from tokenizers import Encoding
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -40,6 +43,7 @@ from eliquare.config.tasks import TaskData
 from eliquare.corpus import documents
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import data, embed
+from eliquare.evaluation.examples import Cloze, Spelling, draw_clozes, long_words
 from eliquare.evaluation.readers import numbered_lines, read
 from eliquare.io import InputError, atomic_write, why_unavailable, write_json
 from eliquare.models.loading import (
@@ -58,6 +62,7 @@ LONGEST_WINDOW = 512
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
 # What a character costs that is hidden in an unknown token: one of all code points of Unicode.
 BITS_OF_HIDDEN_CHARACTER = math.log2(0x110000)
+ANSWERS = 5  # the most probable tokens of a masked word that are kept
 
 Word = Sequence[int]  # the token ids of one word
 
@@ -155,6 +160,8 @@ def evaluate(options: IntrinsicOptions) -> None:
             else {"pairs": len(pairs[name]), "accuracy": None}
             for name in of_pairs
         },
+        "long_words": Spelling(tokenizer).segment(long_words(texts)),
+        "masked_sentences": [],
         "windowed_texts": 0,
         "remark": "",
     }
@@ -167,6 +174,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         report["bits_per_character"] = scorer.bits_per_character(texts)
         for name, found in pairs.items():
             report["minimal_pairs"][name]["accuracy"] = scorer.accuracy(found)
+        report["masked_sentences"] = scorer.answers(draw_clozes(texts))
         report["windowed_texts"] = scorer.windowed
         if scorer.windowed:
             logger.info("%d long texts were read in windows", scorer.windowed)
@@ -195,23 +203,28 @@ def why_without_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
     return ""
 
 
-def segment(tokenizer: PreTrainedTokenizerFast, text: str) -> Segmented:
-    """Return the tokens of a text by word.
+def word_of_tokens(text: str, starts: Sequence[int], encoding: Encoding) -> list[int]:
+    """Return for each token of a text the number of its word; ``starts`` are where words begin.
 
     A token belongs to the word in which its first character is, white space aside.
     """
-    starts = [match.start() for match in UNIT.finditer(text)]
-    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
 
-    def word(token: int) -> int:
-        begin = encoding.offsets[token][0]
+    def word(begin: int) -> int:
         if begin < len(text) and not text[begin].isspace():
             return bisect_right(starts, begin) - 1
         return min(bisect_left(starts, begin), len(starts) - 1)
 
+    return [word(begin) for begin, _ in encoding.offsets]
+
+
+def segment(tokenizer: PreTrainedTokenizerFast, text: str) -> Segmented:
+    """Return the tokens of a text by word."""
+    starts = [match.start() for match in UNIT.finditer(text)]
+    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+    numbers = word_of_tokens(text, starts, encoding)
     words = [
-        [encoding.ids[token] for token in tokens]
-        for _, tokens in groupby(range(len(encoding.ids)), word)
+        [token for token, _ in tokens]
+        for _, tokens in groupby(zip(encoding.ids, numbers, strict=True), itemgetter(1))
     ]
     hidden = {
         character
@@ -303,16 +316,62 @@ class Scorer:
         ids = list(chain.from_iterable(words))
         ends = accumulate(map(len, words))
         end_of = [end for end, word in zip(ends, words, strict=True) for _ in word]
-        prefix, suffix, mask = self.around.prefix, self.around.suffix, self.tokenizer.mask_token_id
+        mask = self.tokenizer.mask_token_id
         for place, end in enumerate(end_of):
             hidden = [*ids[:place], *[mask] * (end - place), *ids[end:]]
-            start = max(min(place - self.capacity // 2, len(ids) - self.capacity), 0)
-            window = hidden[start : start + self.capacity]
-            input_ids = [*prefix, *window, *suffix]
-            yield Masked(number, input_ids, len(prefix) + place - start, ids[place])
+            yield self.window(number, hidden, place, ids[place])
+
+    def window(self, number: int, ids: Sequence[int], place: int, token: int) -> Masked:
+        """Return the input with special tokens; of a long text, the part around the place."""
+        start = max(min(place - self.capacity // 2, len(ids) - self.capacity), 0)
+        part = ids[start : start + self.capacity]
+        input_ids = [*self.around.prefix, *part, *self.around.suffix]
+        return Masked(number, input_ids, len(self.around.prefix) + place - start, token)
+
+    @torch.inference_mode()
+    def answers(self, clozes: Sequence[Cloze]) -> list[dict[str, Any]]:
+        """Return the ANSWERS most probable tokens at the masked word of each sentence.
+
+        One mask stands for the whole word, whatever number of tokens it has, so that the mask does
+        not tell how long it is.
+        """
+        spelling = Spelling(self.tokenizer)
+        answered = []
+        for cloze in clozes:
+            log_p = torch.log_softmax(self.logits([self.with_mask(cloze)])[0].float(), dim=-1)
+            best = log_p.topk(min(ANSWERS, len(log_p)))
+            tokens = self.tokenizer.convert_ids_to_tokens(best.indices.tolist())
+            answers = [
+                {"token": spelling.answer(token), "probability": round(math.exp(value), 6)}
+                for token, value in zip(tokens, best.values.tolist(), strict=True)
+            ]
+            answered.append({**cloze.in_parts(), "answers": answers})
+        return answered
+
+    def with_mask(self, cloze: Cloze) -> Masked:
+        """Return the input in which one mask stands for the tokens that begin in a word.
+
+        A token that began before the word stays; where no token begins in it, as in a language
+        written without spaces, the mask follows.
+        """
+        text = cloze.text
+        starts = [match.start() for match in UNIT.finditer(text)]
+        encoding = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        numbers = word_of_tokens(text, starts, encoding)
+        word = bisect_right(starts, cloze.start) - 1
+        first, last = bisect_left(numbers, word), bisect_right(numbers, word)
+        mask = self.tokenizer.mask_token_id
+        return self.window(0, [*encoding.ids[:first], mask, *encoding.ids[last:]], first, mask)
 
     def log_probabilities(self, batch: Sequence[Masked]) -> list[float]:
-        """Return the log-probability of the token of each input, in nats.
+        """Return the log-probability of the token of each input, in nats."""
+        logits = self.logits(batch)
+        tokens = torch.tensor([row.token for row in batch], device=logits.device)
+        losses = cross_entropy(logits, tokens, reduction="none")
+        return [-loss for loss in losses.tolist()]
+
+    def logits(self, batch: Sequence[Masked]) -> torch.Tensor:
+        """Return ``logits[inputs, vocabulary]`` at the place of each input.
 
         The MLM head runs at these places alone: logits of all positions would take most of the
         time where the vocabulary is large.
@@ -327,6 +386,5 @@ class Scorer:
         length = inputs["input_ids"].shape[1]
         places = [number * length + row.place for number, row in enumerate(batch)]
         head = outputs_at(self.model, inputs, torch.tensor(places, device=device)).head
-        tokens = torch.tensor([row.token for row in batch], device=device)
-        losses = cross_entropy(self.projection(head), tokens, reduction="none")
-        return [-loss for loss in losses.tolist()]
+        logits: torch.Tensor = self.projection(head)
+        return logits

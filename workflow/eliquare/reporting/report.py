@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, TypeAdapter
 
+from eliquare.config.load import dump
 from eliquare.io import atomic_write, existing, read_json
-from eliquare.reporting import results, sections
+from eliquare.reporting import examples, frontier, graph, overview, results, sections
 from eliquare.reporting.formats import ABSENT, Table, aligned, render
 from eliquare.reporting.results import Experiment, ExperimentOptions, metric_label
 
@@ -26,30 +28,39 @@ def write_report(options: ReportOptions) -> None:
     experiment = results.read(options)
     made = TypeAdapter(list[Table]).validate_python(read_json(options.tables / "tables.json", list))
     own = (
+        frontier.table(experiment),
+        frontier.forms(experiment),
         sections.corpora(experiment),
         sections.vocabularies(experiment),
         sections.vocabulary_sizes(experiment),
+        sections.scripts(experiment),
         sections.verifications(experiment),
         sections.recipes(experiment),
         sections.distillations(experiment),
         sections.costs(experiment),
+        sections.checksums(experiment),
     )
-    origins = {
-        names: read_json(experiment.paths.student(*names) / "provenance.json")
+    trained = [
+        read_json(experiment.paths.student(*names) / "provenance.json")
         for names in experiment.paths.distillations()
-    }
-    trained = list(origins.values())
+    ]
+    warned = overview.warnings(experiment)
     written = render(
         "report.html.j2",
         experiment=experiment,
         headline=sections.headline(experiment),
+        answers=overview.answers(experiment, sum(map(len, warned.values()))),
+        warnings=warned,
         tables={table.name: table for table in (*made, *own) if table and table.rows},
         figures=figures(options.figures),
-        warnings=[
-            f"{experiment.member_label(student)}, {experiment.language(corpus)}: {line}"
-            for (student, corpus), origin in origins.items()
-            for line in origin.get("warnings", [])
-        ],
+        frontiers=frontier.pictures(experiment),
+        long_words=examples.long_words(experiment),
+        masked=examples.masked_sentences(experiment),
+        errors=examples.task_errors(experiment),
+        graph=graph.draw(graph.rules_that_ran(experiment)),
+        configuration=yaml.safe_dump(
+            dump(experiment.settings), allow_unicode=True, sort_keys=False, width=100
+        ),
         versions=distinct(each["versions"] for each in trained),
         hardware=distinct(each["hardware"] for each in trained),
         benchmark_versions=distinct(each["versions"] for each in experiment.benchmarks.values()),
@@ -67,13 +78,11 @@ def print_summary(options: ExperimentOptions) -> None:
 
 def figures(folder: Path) -> dict[str, list[dict[str, str]]]:
     """Return the figures of the figures stage by kind, each with its PNG as a data address."""
-    kinds: dict[str, list[dict[str, str]]] = {
-        kind: [] for kind in ("size", "scores", "curves", "vocabulary")
-    }
+    kinds: dict[str, list[dict[str, str]]] = {}
     for figure in read_json(folder / "figures.json", list):
         picture = existing(folder / f"{figure['name']}.png", "figure").read_bytes()
         address = "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
-        kinds[figure["kind"]].append({**figure, "address": address})
+        kinds.setdefault(figure["kind"], []).append({**figure, "address": address})
     return kinds
 
 

@@ -25,22 +25,15 @@ HOUR = 3600
 # Headline
 
 
-def headline(experiment: Experiment) -> str:
-    """Return the result in a few words: the best student against its teacher.
+def best_student(experiment: Experiment) -> tuple[str, str]:
+    """Return the best student and its teacher.
 
     The best student has the highest mean of the main metrics on the validation splits over all
     tasks, among the distilled ones whose teacher is compared too; where there is none, the best
-    system alone is named. The numbers are of the test splits, which have not chosen it. Without
-    any task, the best student needs the fewest bits per character of held-out text.
+    system alone is named, and the teacher is empty. Without any task, the best student needs the
+    fewest bits per character of held-out text.
     """
-    means = {
-        system: score.mean
-        for system in experiment.systems
-        if (score := experiment.mean_score(system, experiment.scored_tasks, "validation"))
-    }
-    if not experiment.scored_tasks:
-        bits = {system: experiment.mean_bits(system) for system in experiment.systems}
-        means = {system: -each for system, each in bits.items() if each is not None}
+    means = validation_means(experiment)
     candidates = [
         student
         for student in experiment.students
@@ -49,7 +42,27 @@ def headline(experiment: Experiment) -> str:
         and student in means
     ]
     best = max(candidates or means, key=lambda name: means[name], default="")
-    teacher = experiment.teacher(best) if candidates else ""
+    return best, experiment.teacher(best) if candidates else ""
+
+
+def validation_means(experiment: Experiment) -> dict[str, float]:
+    """Return what chooses the best system: the higher, the better."""
+    if not experiment.scored_tasks:
+        bits = {system: experiment.mean_bits(system) for system in experiment.systems}
+        return {system: -each for system, each in bits.items() if each is not None}
+    return {
+        system: score.mean
+        for system in experiment.systems
+        if (score := experiment.mean_score(system, experiment.scored_tasks, "validation"))
+    }
+
+
+def headline(experiment: Experiment) -> str:
+    """Return the result in a few words: the best student against its teacher.
+
+    The numbers are of the test splits, which have not chosen it.
+    """
+    best, teacher = best_student(experiment)
     return render(
         "headline.j2",
         experiment=experiment,
@@ -209,6 +222,18 @@ def vocabulary_sizes(experiment: Experiment) -> Table:
     return tabulate(experiment, "vocabulary_sizes", records)
 
 
+def scripts(experiment: Experiment) -> Table:
+    """Tokens of each reduced vocabulary by the script that they are written in."""
+    records = []
+    for report in experiment.vocabularies:
+        of_all = report["tokens"].get("by_script", {})
+        records += [
+            report | {"script": script, "tokens": n, "share": n / sum(of_all.values())}
+            for script, n in of_all.items()
+        ]
+    return tabulate(experiment, "scripts", records)
+
+
 def verifications(experiment: Experiment) -> Table:
     """The comparison of each reduced model with the full one.
 
@@ -322,3 +347,15 @@ def costs(experiment: Experiment) -> Table | None:
     notes = ["GPU time is that of the GPUs that a job asked for."] if on_gpus else []
     steps = steps.astype(object).where(steps.notna(), None).rename_axis("step").reset_index()
     return tabulate(experiment, "costs", steps.to_dict("records"), columns, notes)
+
+
+def checksums(experiment: Experiment) -> Table:
+    """The SHA-256 of each input that a distilled student was made of."""
+    records = []
+    for student, corpus in experiment.paths.distillations():
+        origin = read_json(experiment.paths.student(student, corpus) / "provenance.json")
+        names = {"student": experiment.member_label(student), "corpus": corpus}
+        records += [
+            names | {"input": name, "sha256": digest} for name, digest in origin["inputs"].items()
+        ]
+    return tabulate(experiment, "checksums", records)

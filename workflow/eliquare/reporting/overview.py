@@ -1,0 +1,330 @@
+"""What a reader asks first, answered in a line each; and everything that limits the answers."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from eliquare.io import read_json
+from eliquare.reporting import frontier
+from eliquare.reporting.results import STEADY, Experiment, within_spread
+from eliquare.reporting.sections import (
+    best_student,
+    count_tasks,
+    encoder_speedup,
+    jobs,
+    validation_means,
+)
+from eliquare.reporting.tables import task_notes
+
+# Larger shares of unknown tokens, fewer test examples and fewer seeds than these are reported.
+UNKNOWN_SHARE = 0.005
+FEW_EXAMPLES = 300
+FEW_SEEDS = 3
+# A model with the same first answer to so many masked words has collapsed.
+FEWEST_MASKED = 5
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a question of the reader's: a few words, and what stands behind them."""
+
+    question: str
+    answer: str
+    details: list[str]
+
+
+# Answers
+
+
+def answers(experiment: Experiment, warnings: int) -> list[Answer]:
+    """Return what to take, what it loses, how fast it is, what it cost, and whether to trust it."""
+    best, teacher = best_student(experiment)
+    asked = [
+        Answer("Which model should I take?", experiment.label(best), list(choice(experiment, best)))
+        if best
+        else None,
+        loss(experiment, best, teacher) if teacher else None,
+        speed(experiment, best, teacher) if teacher else None,
+        size(experiment, best, teacher) if teacher else None,
+        cost(experiment),
+        trust(experiment, warnings),
+    ]
+    return [answer for answer in asked if answer]
+
+
+def choice(experiment: Experiment, best: str) -> Iterator[str]:
+    """Yield by what the best student was chosen, and which others are as good."""
+    if experiment.scored_tasks:
+        yield f"Best mean on the validation splits of {count_tasks(experiment.scored_tasks)}."
+    else:
+        yield "Fewest bits per character of held-out text."
+    own = experiment.mean_score(best, experiment.scored_tasks, "validation")
+    alike = [
+        experiment.label(other)
+        for other in experiment.students
+        if other != best
+        and (score := experiment.mean_score(other, experiment.scored_tasks, "validation"))
+        and own
+        and within_spread(own, score)
+    ]
+    if alike:
+        yield f"Within the spread of seeds of it: {', '.join(alike)}."
+    means = validation_means(experiment)
+    if above := [name for name in experiment.students if means.get(name, -9e9) > means[best]]:
+        yield f"Higher, but not distilled: {', '.join(map(experiment.label, above))}."
+
+
+def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
+    """Return what the best student scores less than its teacher, in all and where it is most."""
+    question, tasks = "What do I lose?", experiment.scored_tasks
+    ours, full = (experiment.mean_score(name, tasks) for name in (best, teacher))
+    if not ours or not full:
+        bits, of_teacher = experiment.mean_bits(best), experiment.mean_bits(teacher)
+        if not bits or not of_teacher:
+            return Answer(question, "Not measured", ["Teacher and student share no test."])
+        said = f"{bits:.3f} bits per character, the teacher {of_teacher:.3f}."
+        return Answer(question, f"{bits / of_teacher - 1:+.1%} bits".replace("-", "−"), [said])
+    details = [f"Mean test score {ours.mean:.3f}, the teacher's {full.mean:.3f}."]
+    known = within_spread(ours, full)
+    details += {True: ["Within the spread of seeds."], None: ["From one seed each."]}.get(known, [])
+    drops = {
+        task: a.mean - b.mean
+        for task in tasks
+        if (a := experiment.score(best, task)) and (b := experiment.score(teacher, task))
+    }
+    if len(drops) > 1:
+        worst = min(drops, key=lambda task: drops[task])
+        details.append(
+            f"Worst of all tasks: {experiment.task_title(worst)}, {points(drops[worst])}."
+        )
+    lost = points(ours.mean - full.mean)
+    return Answer(question, lost if ours.mean < full.mean else f"Nothing: {lost}", details)
+
+
+def points(difference: float) -> str:
+    """Return a difference of scores in points of a hundred."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def speed(experiment: Experiment, best: str, teacher: str) -> Answer | None:
+    """Return how many times as fast the encoder is, and its latency."""
+    speedup = encoder_speedup(experiment, best)
+    details = []
+    for language in experiment.languages:
+        pair = experiment.benchmark(best, language), experiment.benchmark(teacher, language)
+        if pair[0] and pair[1]:
+            ours, full = map(frontier.latency, (pair[0], pair[1]))
+            where = f"{experiment.language(language)}: " if len(experiment.languages) > 1 else ""
+            details.append(f"{where}{ours:,.1f} ms instead of {full:,.1f} ms.")
+    if not details:
+        return None
+    details.append(f"{upper(frontier.condition(experiment, experiment.languages[0]))}.")
+    if not speedup:
+        return Answer(
+            "How fast is it?", "Not certain", [*details, "The measurement was disturbed."]
+        )
+    return Answer("How fast is it?", f"{speedup[1]:.1f} times its teacher", details)
+
+
+def upper(words: str) -> str:
+    """Return words with a capital letter first."""
+    return words[:1].upper() + words[1:]
+
+
+def size(experiment: Experiment, best: str, teacher: str) -> Answer | None:
+    """Return the bytes of the best student against its teacher's, the mean over languages."""
+    means = []
+    for system in (best, teacher):
+        found = experiment.benchmarks_of([system], experiment.languages).values()
+        means.append(statistics.fmean(each["weights_mb"] for each in found) if found else 0.0)
+    ours, full = means
+    if not ours or not full:
+        return None
+    details = [f"{ours:,.1f} MB on disk instead of {full:,.1f} MB."]
+    totals = experiment.parameters(best), experiment.parameters(teacher)
+    if totals[0] and totals[1]:
+        details.append(f"{totals[0] / 1e6:,.1f} of {totals[1] / 1e6:,.1f} million parameters.")
+    return Answer("How small is it?", f"{ours / full:.0%} of its teacher", details)
+
+
+def cost(experiment: Experiment) -> Answer:
+    """Return the time of all jobs, and what took most of it."""
+    question, found = "What did it cost?", jobs(experiment)
+    if found.empty:
+        return Answer(question, "Not recorded", ["No times of jobs are in the results."])
+    by_rule = found.groupby("rule")["s"].sum().sort_values(ascending=False)
+    seconds, most = float(by_rule.sum()), str(by_rule.index[0]).replace("_", " ")
+    said = f"{seconds / HOUR:,.1f} hours" if seconds >= 2 * HOUR else f"{seconds / 60:,.0f} minutes"
+    details = [f"{len(found):,} jobs; most of it to {most} ({by_rule.iloc[0] / seconds:.0%})."]
+    if found["max_rss"].notna().any():
+        details.append(f"At most {found['max_rss'].max():,.0f} MB of memory.")
+    if any(each.get("device_type") == "cuda" for each in experiment.benchmarks.values()):
+        details.append(f"{found['gpu_seconds'].sum() / HOUR:,.1f} hours of GPUs.")
+    return Answer(question, f"{said} of jobs", details)
+
+
+def trust(experiment: Experiment, warnings: int) -> Answer:
+    """Return how many seeds the numbers come from, and how many warnings there are."""
+    fine = len(experiment.settings.experiment.seeds)
+    most = max(map(len, experiment.members.values()))
+    details = [
+        f"{fine} seed{'s' * (fine > 1)} of fine-tuning, {most} of distillation"
+        f"{' at most' * (most > 1)}.",
+    ]
+    if experiment.tasks:
+        details.append("Chosen on validation, scored on test.")
+    checks = [each for each in experiment.vocabularies if each.get("verification")]
+    if checks or experiment.paths.reductions():
+        details.append("Each reduced model was compared with its full one, and equals it.")
+    said = f"{warnings} warning{'s' * (warnings != 1)}, below" if warnings else "Nothing went wrong"
+    return Answer("Can I trust it?", said, details)
+
+
+# Warnings
+
+Remark = tuple[str, str]  # what it is of, and what is said of it
+
+
+def warnings(experiment: Experiment) -> dict[str, list[str]]:
+    """Return everything that went wrong, or is thin, by what it limits.
+
+    What is said of several things in the same words is one line.
+    """
+    kinds = {
+        "Not available": unavailable(experiment),
+        "Text": of_text(experiment),
+        "Training": of_training(experiment),
+        "Unknown tokens": unknown_tokens(experiment),
+        "Scores": of_scores(experiment),
+        "Speed": of_speed(experiment),
+    }
+    found: dict[str, list[str]] = {}
+    for kind, some in kinds.items():
+        subjects: dict[str, dict[str, None]] = {}
+        for subject, words in some:
+            subjects.setdefault(words, {})[subject] = None
+        lines = [f"{'; '.join(of)}: {words}".removeprefix(": ") for words, of in subjects.items()]
+        found |= {kind: lines} if lines else {}
+    return found
+
+
+def unavailable(experiment: Experiment) -> Iterator[Remark]:
+    """Yield the systems and tasks that could not be fetched."""
+    for system, task in product(experiment.systems, experiment.tasks):
+        if reason := experiment.why_unscored(system, task):
+            yield "", reason
+    for system, language in product(experiment.systems, experiment.languages):
+        for report in experiment.intrinsic(system, language).values():
+            if "unavailable" in report and not experiment.tasks:
+                yield experiment.label(system), f"not available: {report['unavailable']}."
+            for task, pairs in report.get("minimal_pairs", {}).items():
+                if reason := pairs.get("unavailable"):
+                    yield experiment.task_title(task), f"not available: {reason}."
+
+
+def of_text(experiment: Experiment) -> Iterator[Remark]:
+    """Yield what is wrong with the text, and languages that a teacher's tokenizer cuts to bits."""
+    for corpus, report in experiment.corpora.items():
+        for line in report["warnings"]:
+            yield experiment.language(corpus), line
+    for teacher, corpus, line in experiment.tokenizer_warnings:
+        yield f"{experiment.label(teacher)}, {experiment.language(corpus)}", line
+
+
+def of_training(experiment: Experiment) -> Iterator[Remark]:
+    """Yield what the trainings warned of, and models that answer the same to everything."""
+    paths = experiment.paths
+    for student, corpus in paths.distillations():
+        for teacher in paths.teachers_of(student):
+            for name in paths.adapted_from(teacher):
+                for line in warned(paths.teacher(corpus, name)):
+                    yield experiment.label(name), line
+        for line in warned(paths.student(student, corpus)):
+            yield f"{experiment.member_label(student)}, {experiment.language(corpus)}", line
+    for system, language in product(experiment.systems, experiment.languages):
+        if is_untrained(experiment, system):
+            continue
+        for report in experiment.intrinsic(system, language).values():
+            masked = report.get("masked_sentences", [])
+            said = {each["answers"][0]["token"] for each in masked}
+            if len(masked) >= FEWEST_MASKED and len(said) == 1:
+                yield (
+                    f"{experiment.label(system)}, {experiment.language(language)}",
+                    f"predicts “{said.pop()}” for every masked word; it has collapsed, or was "
+                    "hardly trained",
+                )
+
+
+def is_untrained(experiment: Experiment, system: str) -> bool:
+    """Return whether a system is a student that was never trained, for comparison."""
+    paths, students = experiment.paths, experiment.settings.students
+    return system in students and not paths.is_distilled(paths.original_of(system))
+
+
+def warned(model: Path) -> list[str]:
+    """Return the warnings in the provenance of a model, if it has one."""
+    origin = model / "provenance.json"
+    found: list[str] = read_json(origin).get("warnings", []) if origin.exists() else []
+    return found
+
+
+def unknown_tokens(experiment: Experiment) -> Iterator[Remark]:
+    """Yield the texts of which a tokenizer does not know a part."""
+    for system, task in product(experiment.systems, experiment.tasks):
+        share = experiment.evaluated(system, task).get("unknown_share", {}).get("test", 0)
+        if share > UNKNOWN_SHARE:
+            title = f"{experiment.label(system)}, {experiment.task_title(task)}"
+            yield title, f"{share:.1%} of the test tokens are unknown."
+    for system, language in product(experiment.systems, experiment.languages):
+        for report in experiment.intrinsic(system, language).values():
+            if (share := report.get("unknown_share", 0)) > UNKNOWN_SHARE:
+                title = f"{experiment.label(system)}, {experiment.language(language)}"
+                yield title, f"{share:.1%} of the tokens of the held-out text are unknown."
+
+
+def of_scores(experiment: Experiment) -> Iterator[Remark]:
+    """Yield what makes scores uncertain: truncated texts, unseen labels, small tests, few seeds."""
+    for task in experiment.tasks:
+        for note in task_notes(experiment, task):
+            yield "", note
+        title = experiment.task_title(task)
+        sizes = [experiment.evaluated(system, task).get("sizes") for system in experiment.systems]
+        fewest = min((size["test"] for size in sizes if size), default=FEW_EXAMPLES)
+        if fewest < FEW_EXAMPLES:
+            yield title, f"only {fewest:,} test examples."
+        for system in experiment.systems:
+            teacher = experiment.teacher(system)
+            if not is_untrained(experiment, system) or teacher not in experiment.systems:
+                continue
+            own, full = experiment.score(system, task), experiment.score(teacher, task)
+            if own and full and own.mean >= full.mean:
+                words = f"“{experiment.label(system)}” scores as high as the teacher"
+                yield title, f"{words}; this task does not show what a model has learnt from text."
+    seeds = len(experiment.settings.experiment.seeds)
+    if experiment.tasks and seeds < FEW_SEEDS:
+        spread = "unknown" if seeds == 1 else "known roughly"
+        yield "", f"Fine-tuned with {seeds} seed{'s' * (seeds > 1)}; the spread is {spread}."
+    trained = [name for name in experiment.students if experiment.paths.is_distilled(name)]
+    if trained and all(len(experiment.members[name]) == 1 for name in trained):
+        yield "", "Each student was distilled with one seed; the spread over others is unknown."
+
+
+def of_speed(experiment: Experiment) -> Iterator[Remark]:
+    """Yield measurements that other work disturbed, or that were not made on one machine."""
+    for language in experiment.languages:
+        found = experiment.benchmarks_of(experiment.systems, [language])
+        machines = {f"{each['device']}, {each['threads']} threads" for each in found.values()}
+        if len(machines) > 1:
+            words = " and ".join(sorted(machines))
+            yield experiment.language(language), f"speeds are from several machines: {words}."
+        for (system, _), benchmark in found.items():
+            for row in benchmark["measurements"]:
+                quartiles = row["latency_ms"]
+                steady = quartiles["upper_quartile"] <= STEADY * quartiles["lower_quartile"]
+                if row["part"] == "encoder" and not steady:
+                    title = f"{experiment.label(system)}, {experiment.language(language)}"
+                    words = f"other work disturbed the latency at batch size {row['batch_size']}"
+                    yield title, f"{words}; measure again on a quiet machine."
