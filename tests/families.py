@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -43,7 +44,8 @@ from transformers import (
 from transformers.convert_slow_tokenizer import generate_merges
 
 import worlds
-from eliquare.io import read_json
+from eliquare.io import read_json, write_json
+from eliquare.models.sentence import MODULES
 from eliquare.models.tokenizer import as_wordpiece, learn_pieces
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.reduce import ReduceOptions, reduce
@@ -311,3 +313,18 @@ def reduce_model(folder, selected, output, sample=None, tasks=()):
     options = {"model": str(folder), "vocabulary": vocabulary, "sample": sample, "output": output}
     reduce(ReduceOptions(**options, tasks=tasks))
     return read_json(output / "verification.json") if sample else None
+
+
+def add_dense(folder, width=16):
+    """Put a dense layer after the pooling, as sentence-transformers stores it."""
+    modules = read_json(folder / MODULES, list)
+    dense = {"idx": 2, "name": "2", "path": "2_Dense"}
+    modules.insert(2, dense | {"type": "sentence_transformers.models.Dense"})
+    modules[3] |= {"idx": 3, "name": "3"}
+    write_json(folder / MODULES, modules)
+    (folder / "2_Dense").mkdir()
+    said = {"in_features": width, "out_features": 8, "bias": True}
+    activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
+    write_json(folder / "2_Dense/config.json", said | activation)
+    weights = {"linear.weight": torch.randn(8, width), "linear.bias": torch.randn(8)}
+    save_file(weights, folder / "2_Dense/model.safetensors", {"format": "pt"})

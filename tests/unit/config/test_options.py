@@ -127,7 +127,7 @@ def test_tasks_of_a_language_hold_their_own_fine_tuning(settings):
 
 def test_models_are_kept_and_exported_only_where_the_recipe_asks(small):
     before = options.tasks(complete(small), "sl", "pre")
-    assert options.export(complete(small), "pre", "sl") == ""
+    assert options.export(complete(small), "pre", "sl") == []
     small["students"]["pre"]["export"] = {"tasks": ["names"], "formats": ["onnx", "static"]}
     settings = complete(small)
     (kept,) = map(json.loads, parsed(options.tasks(settings, "sl", "pre"))["--tasks"])

@@ -152,5 +152,5 @@ def test_a_folder_without_tokenizer_is_refused(folders, tmp_path):
         CorpusTokenizer.load(tmp_path)
     shutil.copytree(folders["unigram"], tmp_path / "damaged")
     (tmp_path / "damaged/tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match=r"damaged/tokenizer\.json"):
+    with pytest.raises(InputError, match="damaged: no tokenizer that can be used"):
         CorpusTokenizer.load(tmp_path / "damaged")

@@ -129,7 +129,8 @@ def test_on_the_command_line_a_broken_dump_is_one_line_and_exit_code_2(tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {cut}: ends in the middle of the compressed data")
     assert done.stderr.count("\n") == 1, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.xml.bz2", "dump.xml.bz2"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"cut.xml.bz2", "dump.xml.bz2", ".documents.lock"}
 
 
 def test_a_dump_without_its_closing_tags_gives_its_complete_pages(tmp_path):

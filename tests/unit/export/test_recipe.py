@@ -94,7 +94,7 @@ def test_weights_that_come_out_otherwise_are_not_written(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("[]", "no recipe of"), ('{"format": 9}', "no recipe of")]
+    ("content", "said"), [("[]", "expected an object of JSON"), ('{"format": 9}', "no recipe of")]
 )
 def test_what_is_no_recipe(made, tmp_path, content, said):
     (tmp_path / "file.json").write_text(content)

@@ -46,23 +46,8 @@ def with_head(family, head, folder):
     tokenizer.save_pretrained(folder / "model")
     if head == "sentence":
         write_sentence(folder / "model", Sentence("mean", True, {"query": QUERY}), 16)
-        add_dense(folder / "model")
+        families.add_dense(folder / "model")
     return folder / "model"
-
-
-def add_dense(folder, width=16):
-    """Put a dense layer after the pooling, as sentence-transformers stores it."""
-    modules = read_json(folder / MODULES)
-    dense = {"idx": 2, "name": "2", "path": "2_Dense"}
-    modules.insert(2, dense | {"type": "sentence_transformers.models.Dense"})
-    modules[3] |= {"idx": 3, "name": "3"}
-    write_json(folder / MODULES, modules)
-    (folder / "2_Dense").mkdir()
-    said = {"in_features": width, "out_features": 8, "bias": True}
-    activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
-    write_json(folder / "2_Dense/config.json", said | activation)
-    weights = {"linear.weight": torch.randn(8, width), "linear.bias": torch.randn(8)}
-    save_file(weights, folder / "2_Dense/model.safetensors", {"format": "pt"})
 
 
 def kept_ids(folder, text):
@@ -151,7 +136,7 @@ def test_the_tokens_of_prompts_stay_and_are_missed_where_another_tool_lost_them(
 def test_a_head_that_names_tokens_by_their_ids_is_refused(change, said, text, tmp_path):
     model = with_head("bert", "sentence", tmp_path)
     config = read_json(model / "config.json")
-    modules = read_json(model / MODULES)
+    modules = read_json(model / MODULES, list)
     if change == "score of a token":
         (model / "1_LogitScore").mkdir()
         write_json(model / "1_LogitScore/config.json", {"true_token_id": 7})

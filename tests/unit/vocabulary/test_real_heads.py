@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from test_heads import add_dense
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -16,7 +15,7 @@ from transformers import (
 from eliquare.config.model import SelectionRule
 from eliquare.models.sentence import Sentence, write_sentence
 from eliquare.vocabulary import select
-from families import reduce_model
+from families import add_dense, reduce_model
 from real_data import DATA, TEACHER, needs_teacher
 
 pytestmark = needs_teacher

@@ -90,7 +90,7 @@ def addressed(folder: Path) -> Iterator[str]:
     for key in read_json(folder / "config.json"):
         if key.endswith(ID_KEYS) and not key.endswith(RENUMBERED):
             yield f"config.json: {key} names tokens by their ids"
-    for module in read_json(folder / MODULES) if (folder / MODULES).exists() else ():
+    for module in read_json(folder / MODULES, list) if (folder / MODULES).exists() else ():
         kind = str(module["type"]).rpartition(".")[2]
         path = folder / str(module["path"]) / "config.json"
         said = read_json(path) if module["path"] and path.exists() else {}
@@ -178,5 +178,5 @@ def compare_embeddings(folder: Path, reduced: Path, texts: Sequence[str]) -> Map
         require_same(
             reduced, f"sentence-transformers, with the prompt {prompt!r},", texts, before, after
         )
-    kinds = [str(each["type"]).rpartition(".")[2] for each in read_json(folder / MODULES)]
+    kinds = [str(each["type"]).rpartition(".")[2] for each in read_json(folder / MODULES, list)]
     return {"embeddings": len(texts), "modules": kinds, "prompts": len(prompts) - 1}
