@@ -114,8 +114,8 @@ STAGES: dict[str, dict[str, Stage]] = {
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 7, "tables of an experiment"),
-        "figures": Stage("reporting.figures:write_figures", 4, "figures of an experiment"),
+        "tables": Stage("reporting.tables:write_tables", 8, "tables of an experiment"),
+        "figures": Stage("reporting.figures:write_figures", 5, "figures of an experiment"),
         "release": Stage("reporting.card:release", 5, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 7, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),

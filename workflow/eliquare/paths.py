@@ -218,6 +218,10 @@ class Paths:
         entry = self.entry(system)
         return entry is None or language in entry.languages
 
+    def finetuned(self, task: str, system: str, seed: int) -> Path:
+        """Return the folder of one fine-tuning: its predictions, metrics and time."""
+        return self.store / task / system / f"seed-{seed}"
+
     def benchmark(self, language: str, system: str) -> Path:
         """Return the sizes and speeds of a system."""
         return self.results / "benchmarks" / language / f"{system}.json"
@@ -230,7 +234,7 @@ class Paths:
 
     def predictions(self, task: str, system: str, seed: int) -> Path:
         """Return the answers of a fine-tuned system on the test split, a line for each example."""
-        return self.store / task / system / f"seed-{seed}" / "predictions.jsonl"
+        return self.finetuned(task, system, seed) / "predictions.jsonl"
 
     def intrinsic(self, language: str, system: str) -> Path:
         """Return the scores of a system in a language that need no labels and no fine-tuning."""

@@ -22,6 +22,10 @@ rule tables:
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         intrinsic=[paths.intrinsic(*pair) for pair in paths.pairs()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
+        documents=[paths.documents(code) for code in settings.experiment.languages],
+        held_out=[paths.held_out(code) for code in settings.experiment.languages],
+        # Their tokenizers.
+        models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
         report(
             directory(f"<results>/{settings.name}/tables"),
@@ -49,7 +53,9 @@ rule figures:
         settings=paths.settings_file,
         scores=[paths.scores(*pair) for pair in paths.evaluations()],
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
+        intrinsic=[paths.intrinsic(*pair) for pair in paths.pairs()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
+        held_out=[paths.held_out(code) for code in settings.experiment.languages],
         models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
         report(

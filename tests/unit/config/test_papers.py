@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from eliquare.config import published
 from eliquare.config.checks import check_files, made_by
-from eliquare.config.load import load
+from eliquare.config.load import complete, load
 from eliquare.config.model import Configuration
+from eliquare.io import InputError
 from eliquare.paths import Paths
-from eliquare.reporting import published
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,8 +50,12 @@ def distilled(settings: Configuration) -> list[tuple[str, str]]:
     """Return (name in the papers, language) of each distillation that is planned."""
     found = []
     for (student, language), systems in Paths(settings).distillations().items():
-        names = {settings.students[name].published_as for name in (student, *systems)}
-        (name,) = {PRINTED_AGAIN.get(each, each) for each in names if each}
+        names = {
+            PRINTED_AGAIN.get(each, each)
+            for name in (student, *systems)
+            for each in settings.students[name].published_as
+        }
+        (name,) = names
         found.append((name, language))
     return found
 
@@ -60,7 +65,7 @@ def test_the_plans_have_the_41_distillations_that_the_papers_print():
     printed = {
         (PRINTED_AGAIN.get(row.system, row.system), row.language)
         for row in published.read()
-        if row.task_kind in published.COMPARABLE and row.system not in NOT_DISTILLED
+        if row.is_score and row.system not in NOT_DISTILLED
     }
     first, second, third = (distilled(experiment(name)) for name in NAMES)
     assert len(printed) == len(second) + len(third) == 34 + 7
@@ -83,40 +88,57 @@ def test_what_the_papers_compare_with_is_optional_but_their_teachers_are_pinned(
     assert all(each.revision for each in settings.teachers.values() if each.source == "hub")
 
 
-def repeated(settings: Configuration) -> set[tuple[str, str, str, str]]:
-    """Return (table, system, language, task) of each published score that is repeated."""
-    systems = {**settings.teachers, **settings.students, **settings.systems}
-    rows, found, paths = published.read(), set(), Paths(settings)
-    runs = [(task, name) for code, name in paths.evaluations() for task in paths.tasks([code])]
-    for task, system in runs:
-        name, entry = systems[system].published_as, settings.tasks[task]
-        if name and entry.published_as:
-            language = entry.published_as.language or entry.language
-            of_task = entry.published_as.task
-            for row in published.find(rows, name, language, of_task, settings.experiment.papers):
-                found.add((row.table, row.system, row.language, row.task))
-    return found
+@pytest.mark.parametrize("name", NAMES)
+def test_experiments_repeat_every_published_number(name):
+    settings = experiment(name)
+    asked = [(each.paper, each.table) for each in settings.experiment.papers]
+    rows = [row for row in published.read() if row.paper == name]
+    assert {(row.paper, row.table) for row in rows if row.table != "figure 1"} == set(asked)
+    assert [
+        row for row in rows if row.table.isdigit() and not published.compares(settings, row)
+    ] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "elsewhere"),
-    [
-        ("coling2022", set()),
-        # These two rows print the students reduced before once more, with the numbers of Table 5.
-        ("electronics2023", {"loss_ce5_cos1_mlm2", "tau_2.0"}),
-        # And these the numbers of dbert_base in Table 2.
-        ("cruz2024", {"dbert", "dbert_at_100pct"}),
-    ],
-)
-def test_experiments_repeat_every_published_score(name, elsewhere):
-    settings = load(f"config/experiments/{name}.yaml")
-    tables = [(each.paper, each.table) for each in settings.experiment.papers]
-    scores = {
-        (row.table, row.system, row.language, row.task)
-        for row in published.read()
-        if (row.paper, row.table) in tables and row.task_kind in published.COMPARABLE
+def test_tables_that_cannot_be_compared_and_names_that_nobody_prints_are_refused():
+    """All mistakes at once, each with its key."""
+    tables = [
+        {"paper": "electronics2023", "table": "1"},  # of the literature
+        {"paper": "coling2022", "table": "3"},  # other batches
+        {"paper": "cruz2024", "table": "2"},  # other systems
+        {"paper": "coling2022", "table": "1"},  # no dump
+        {"paper": "electronics2023", "table": "4"},
+    ]
+    text = {"corpus": {"source": "text", "files": ["sl.txt"]}}
+    wrong = {
+        "name": "wrong",
+        "languages": {"sl": text},
+        "teachers": {
+            "mbert": {"source": "folder", "model": "m", "published_as": ["mbert", "distilmbert"]},
+            "other": {"source": "folder", "model": "m", "published_as": "mbertt"},
+        },
+        "tasks": {
+            "ner": {"language": "sl", "kind": "ner", "train": "t", "published_as": {"task": "1"}},
+            "upos": {"language": "sl", "kind": "upos", "train": "t", "published_as": {"task": "3"}},
+        },
+        "experiment": {"systems": ["mbert"], "papers": tables},
     }
-    assert {system for _, system, _, _ in scores - repeated(settings)} == elsewhere
+    with pytest.raises(InputError) as refused:
+        complete(wrong)
+    lines = str(refused.value).splitlines()
+    expected = [
+        "teachers.other.published_as: no paper prints a system 'mbertt'; did you mean 'mbert'?",
+        "tasks.upos.published_as: no paper prints a task '3' in 'sl'; known are 1, 2",
+        "experiment.papers.0: table '1' of electronics2023 prints nothing that can be compared; "
+        "those that can are 2, 4, 5, 6, 7",
+        "experiment.papers.1: table 3 of coling2022 is of batches of 32 sequences of 512 tokens; "
+        "write `benchmark: {batch_sizes: [1, 32], sequence_length: 512}`, or remove the table",
+        "experiment.papers.2: table 2 of cruz2024: no system on a task of the experiment is among "
+        "its rows (from_scratch, roberta_tagalog, mbert, distilmbert, dbert_base, dbert_tiny); "
+        "give it with `published_as`, or remove the table",
+        "experiment.papers.3: table 1 of coling2022: no language of the experiment is one of "
+        "fr, nl, hi, he, sw, sl with a dump; remove the table",
+    ]
+    assert lines == [f"configuration: {line}" for line in expected]
 
 
 def test_the_first_run_shares_all_but_its_students_with_the_experiment():

@@ -578,7 +578,7 @@ def test_a_student_extends_all_but_the_names(small):
     assert (flat["kl"].temperature, flat["kl"].weight.mean) == (1.0, 4.0)
     assert flat["mlm"].weight.constant
     assert (students["cool"].vocabulary, students["cool"].num_hidden_layers) == ("sentences", 2)
-    assert (students["cool"].label, students["cool"].published_as) == ("cool", None)
+    assert (students["cool"].label, students["cool"].published_as) == ("cool", [])
 
 
 def test_each_seed_of_distillation_is_a_recipe(small):

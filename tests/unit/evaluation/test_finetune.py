@@ -23,6 +23,7 @@ TOPICS = {
     "field": ["wheat", "plough", "soil", "seed", "harvest", "barn", "cow", "furrow"],
 }
 FILES = ["history.jsonl", "metrics.json", "predictions.jsonl", "provenance.json"]
+STORED = [*FILES, "runtime.json"]  # a time is never the same again
 QUICK = {"num_train_epochs": 1, "learning_rate": 2e-3, "max_length": 32}
 
 
@@ -110,7 +111,8 @@ def test_it_learns_what_can_be_learned(tmp_path, model, pairs):
     assert task["sizes"] == {"train": 240, "validation": 30, "test": 30}
     assert (scores["steps"], scores["warmup_steps"]) == (60, 6)
     folder = result(tmp_path, "topic")
-    assert sorted(file.name for file in folder.iterdir()) == FILES
+    assert sorted(file.name for file in folder.iterdir()) == STORED
+    assert json.loads((folder / "runtime.json").read_text())["seconds"] > 0
     rows = lines(folder / "predictions.jsonl")
     assert scores["test"]["accuracy"] == sum(r["gold"] == r["predicted"] for r in rows) / 30
     history = lines(folder / "history.jsonl")
@@ -168,7 +170,8 @@ def made(monkeypatch) -> list[tuple[str, int]]:
         def train(self, prepared, seed):
             made.append((prepared, seed))
             names = (*finetune.TASK_KEYS, *finetune.SEED_KEYS)
-            return trainer.Result(dict.fromkeys(names, f"{prepared} {seed}"), [], [], None, None)
+            metrics = dict.fromkeys(names, f"{prepared} {seed}")
+            return trainer.Result(metrics, [], [], 1.0, None, None)
 
     monkeypatch.setattr(trainer, "System", System)
     return made
@@ -223,7 +226,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, model, pairs):
     assert not result(tmp_path, "topic", 3).exists()
     run(tmp_path, model, topic_task(pairs), seeds=[1, 2, 3])
     assert times == {seed: path.stat().st_mtime_ns for seed, path in kept.items()}
-    assert sorted(file.name for file in result(tmp_path, "topic", 3).iterdir()) == FILES
+    assert sorted(file.name for file in result(tmp_path, "topic", 3).iterdir()) == STORED
 
 
 @pytest.mark.parametrize(

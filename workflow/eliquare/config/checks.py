@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from eliquare.config import published
 from eliquare.config.base import Problem
 from eliquare.config.derive import REDUCED_KEYS, mapping
 from eliquare.config.errors import Path as KeyPath
@@ -159,6 +160,7 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if code not in (experiment.languages or settings.languages):
             message = f"{name} is a task in {code!r}, which is not in experiment.languages"
             yield ("experiment", "tasks"), message
+    yield from published.problems(settings)
 
 
 def root(settings: Configuration, name: str) -> str | None:

@@ -8,7 +8,7 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from eliquare.config.base import (
@@ -235,11 +235,22 @@ class Shape(Settings):
 HEADS = "{} is no multiple of {} attention heads"
 
 
+def _names(value: Any) -> Any:
+    """Return one name, or none, as a list."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+# A name, or a list of them.
+Names = Annotated[
+    Once[Line], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)
+]
+
+
 class Compared(Settings):
     """How a system that is compared is named."""
 
     label: Label = Field("", description="Name in tables.")
-    published_as: Line | None = Field(None, description="The papers' name of this system.")
+    published_as: Names = Field([], description="The papers' name of this system, or several.")
 
 
 class Teacher(Compared, Shape, Sourced):
@@ -473,7 +484,7 @@ class Benchmark(Settings):
 
 
 class PublishedTable(Settings):
-    """One published table."""
+    """One published table. One that nothing of the experiment compares with is refused."""
 
     paper: Literal["coling2022", "electronics2023", "cruz2024"] = Field(description="The paper.")
     table: Line = Field(description="Number of its table.")

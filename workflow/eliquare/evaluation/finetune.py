@@ -214,6 +214,8 @@ def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
         for name, rows in (("history", result.history), ("predictions", result.predictions)):
             lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
             (partial / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        # In a file of its own: all others are the same bytes again.
+        write_json(partial / "runtime.json", {"seconds": round(result.seconds, 3)})
         write_json(partial / "provenance.json", run.origin)
         if run.task.keep_model:
             result.save_model(partial / run.model.name)

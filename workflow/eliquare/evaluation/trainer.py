@@ -8,6 +8,7 @@ own would save a fifth of the time of the smallest models and nothing that matte
 import logging
 import math
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -36,11 +37,12 @@ class Prepared(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The metrics of one seed, its history by epoch, its answers on the test split, its model."""
+    """The metrics of one seed, its history by epoch, its answers on the test split; its model."""
 
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
+    seconds: float
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerFast
 
@@ -122,7 +124,9 @@ class System:
             disable_tqdm=True,
         )
         trainer = TaskTrainer(model, self.tokenizer, task, arguments)
+        started = time.perf_counter()
         trainer.train()
+        trainer.seconds = time.perf_counter() - started
         return trainer
 
     def result(self, task: Prepared, trainer: "TaskTrainer", learning_rate: float) -> Result:
@@ -156,7 +160,7 @@ class System:
             {"id": number, "gold": right, "predicted": given}
             for number, (right, given) in enumerate(zip(test.gold, predicted, strict=True))
         ]
-        return Result(metrics, trainer.history, predictions, model, self.tokenizer)
+        return Result(metrics, trainer.history, predictions, trainer.seconds, model, self.tokenizer)
 
 
 class TaskTrainer(transformers.Trainer):
@@ -188,6 +192,7 @@ class TaskTrainer(transformers.Trainer):
         self.remove_callback(transformers.PrinterCallback)
         self.metric = MAIN_METRIC[self.kind]
         self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
         self.best_weights: dict[str, torch.Tensor] = {}
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Figures of an experiment: scores, size against score, loss curves, sizes of vocabularies.
 
-Each is written as PNG and SVG; the same results give the same bytes. ``figures.json`` lists them.
+Each is written as PNG and SVG, as wide as the text of a page in LaTeX; the same results give the
+same bytes. ``figures.json`` lists them.
 """
 
+import warnings
 from importlib import resources
 from itertools import cycle
 from typing import Any
@@ -12,7 +14,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from eliquare.io import atomic_dir, write_json
-from eliquare.reporting import results
+from eliquare.reporting import paper_figures, results
+from eliquare.reporting.paper_figures import WIDTH
 from eliquare.reporting.results import Curve, Experiment, OutputOptions, metric_label
 from eliquare.reporting.sections import count_tasks
 
@@ -36,6 +39,8 @@ def write_figures(options: OutputOptions) -> None:
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         listed.append({"kind": kind, "name": name, "title": title})
 
+    # Letters without a font are reported once, in one line.
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")
     with atomic_dir(options.output) as folder, rc_context(fname=str(STYLE)):
         if experiment.scored_tasks:
             title = "Parameters against the mean score of each system"
@@ -53,6 +58,8 @@ def write_figures(options: OutputOptions) -> None:
                 names = "-".join(report[key] for key in ("corpus", "teacher", "vocabulary"))
                 figure = vocabulary_curve(sizes, title)
                 add(figure, "vocabulary", f"vocabulary-{names}", f"Size of the vocabulary: {title}")
+        for drawn in paper_figures.draw(experiment, COLORS):
+            add(*drawn)
         write_json(folder / "figures.json", listed)
 
 
@@ -65,7 +72,7 @@ def curve_title(experiment: Experiment, curve: Curve) -> str:
 
 def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
     """Draw the distillation loss on the left, the MLM loss on the right, by step."""
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     axes = figure.subplots(1, 2)
     columns = [f"{prefix}{term}" for term in TERMS for prefix in ("", "eval_")]
     rows = pd.DataFrame(curve.rows).set_index("step").reindex(columns=columns)
@@ -77,11 +84,11 @@ def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
             axis.set_axis_off()
             continue
         axis.plot(train, color=COLORS[0], lw=0.9, alpha=0.75, label="training")
-        axis.plot(evaluated, color=COLORS[5], marker="o", ms=4.5, lw=1.2, label="validation")
+        axis.plot(evaluated, color=COLORS[5], marker="o", ms=3, lw=1, label="validation")
         axis.set_ylim(bottom=0)
         axis.legend()
     axes[0].set_ylabel("Nats per position")
-    figure.suptitle(curve_title(experiment, curve), fontsize=12)
+    figure.suptitle(curve_title(experiment, curve))
     return figure
 
 
@@ -93,17 +100,17 @@ def vocabulary_title(experiment: Experiment, report: dict[str, Any]) -> str:
 
 def vocabulary_curve(curve: list[dict[str, Any]], title: str) -> Figure:
     """Draw token coverage on the left, tokens per word on the right, by number of tokens."""
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     rows = pd.DataFrame(curve).set_index("tokens")
     (chosen,) = rows.index[rows["chosen"]]
     labels = {"coverage": "Token coverage", "fertility": "Tokens per word"}
     for axis, (key, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
-        axis.plot(rows[~rows["chosen"]][key], color=COLORS[0], marker="o", ms=4.5, lw=1.2)
-        look = {"color": COLORS[5], "marker": "D", "ms": 8, "ls": ""}
+        axis.plot(rows[~rows["chosen"]][key], color=COLORS[0], marker="o", ms=3, lw=1)
+        look = {"color": COLORS[5], "marker": "D", "ms": 5, "ls": ""}
         axis.plot(chosen, rows[key][chosen], **look, label=f"chosen: {chosen:,}")
         axis.set(title=label, xlabel="Tokens")
         axis.legend()
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title)
     return figure
 
 
@@ -111,14 +118,14 @@ def task_scores(experiment: Experiment, task: str) -> Figure:
     """Draw a bar for each system, with its deviation over seeds as error bar."""
     scores = {system: experiment.score(system, task) for system in experiment.systems}
     found = [(system, score) for system, score in scores.items() if score]
-    figure = Figure(figsize=(8, 1.3 + 0.42 * len(found)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(found)), layout="constrained")
     axis = figure.subplots()
     colors = dict(zip(experiment.systems, cycle(COLORS), strict=False))
-    look: dict[str, Any] = {"height": 0.68, "capsize": 3, "ecolor": "#333333"}
+    look: dict[str, Any] = {"height": 0.68, "capsize": 2, "ecolor": "#333333"}
     for row, (system, score) in enumerate(found):
         axis.barh(row, score.mean, xerr=score.deviation, color=colors[system], **look)
         end = score.mean + (score.deviation or 0)
-        axis.text(end + 0.012, row, f"{score.mean:.4f}", va="center", fontsize=10)
+        axis.text(end + 0.012, row, f"{score.mean:.4f}", va="center")
     axis.set_yticks(range(len(found)), [experiment.label(system) for system, _ in found])
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
@@ -138,8 +145,8 @@ def size_against_score(experiment: Experiment) -> Figure:
     panels = {code: tasks for code, tasks in panels.items() if tasks}
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    size = (max(3.6 * columns + 2.6, 6.5), 3.7 * rows)
-    figure = Figure(figsize=size, layout="constrained")
+    lines = -(-len(experiment.systems) // 3)
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.17 * lines), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn = {}
     for axis, (language, tasks) in zip(axes.flat, panels.items(), strict=False):
@@ -150,7 +157,7 @@ def size_against_score(experiment: Experiment) -> Figure:
             if score and benchmark:
                 point = benchmark["parameters"]["total"] / 1e6, score.mean
                 look = {"color": color, "marker": marker}
-                (drawn[system],) = axis.plot(*point, **look, ms=9, ls="", alpha=0.85)
+                (drawn[system],) = axis.plot(*point, **look, ms=6, ls="", alpha=0.85)
         axis.margins(x=0.12, y=0.15)
         axis.set(xlim=(0, axis.get_xlim()[1]), xlabel="Parameters (millions)")
         axis.set_title(f"{experiment.language(language)} (mean of {count_tasks(tasks)})")
@@ -160,5 +167,5 @@ def size_against_score(experiment: Experiment) -> Figure:
         axis.set_ylabel("Score")
     order = sorted(drawn, key=experiment.systems.index)
     handles, labels = [drawn[system] for system in order], list(map(experiment.label, order))
-    figure.legend(handles, labels, loc="outside right upper")
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

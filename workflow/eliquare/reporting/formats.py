@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from eliquare.reporting.results import STEADY, Experiment, metric_label
+from eliquare.reporting.results import STEADY, Experiment, Score, metric_label
 
 ABSENT = "–"
 LINE_ENDS = dict.fromkeys("\n\r\t\x0b\x0c\x85\u2028\u2029", " ")
@@ -119,6 +119,17 @@ def tabulate(
 def no_formula(value: Any) -> Any:
     """Return the value of a CSV cell; an apostrophe keeps a spreadsheet from computing text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def spread(experiment: Experiment, score: Score | None) -> Cell:
+    """Return mean and deviation; the deviations apart where there are distillation seeds."""
+    if score is None:
+        return Cell()
+    deviations = {"": score.deviation}
+    if experiment.has_distillation_seeds:
+        deviations = {" D": score.distillation_deviation, " F": score.finetuning_deviation}
+    found = [f" ± {value:.4f}{mark}" for mark, value in deviations.items() if value is not None]
+    return Cell(f"{score.mean:.4f}" + "".join(found), score.mean)
 
 
 def write(table: Table, folder: Path) -> None:

@@ -30,6 +30,7 @@ STEADY = 1.5
 METRICS = {
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
+    "top_1": "top 1",
     "entity_f1": "entity F1, conlleval",
     "entity_precision": "entity precision, conlleval",
     "entity_recall": "entity recall, conlleval",
@@ -97,6 +98,15 @@ def within_spread(a: Score, b: Score) -> bool | None:
     """
     deviation = pooled([a.runs.values(), b.runs.values()])
     return None if deviation is None else abs(a.mean - b.mean) <= deviation
+
+
+def paired_differences(ours: Score, other: Score) -> Score:
+    """Return each run minus the other's mean with the same fine-tuning seed."""
+    means = {
+        seed: statistics.fmean(value for (_, same), value in other.runs.items() if same == seed)
+        for _, seed in other.runs
+    }
+    return Score(ours.metric, {run: value - means[run[1]] for run, value in ours.runs.items()})
 
 
 @dataclass(frozen=True)
@@ -252,6 +262,20 @@ class Experiment:
         found = {run: values[name] for run, values in runs.items() if name in values}
         return Score(name, found) if found else None
 
+    def finetuned(self, system: str, task: str) -> dict[Run, Path]:
+        """Return the folder of each fine-tuning of a system on a task; empty if it has none."""
+        return {
+            (member, seed): self.paths.finetuned(task, member, seed)
+            for member, seed in self.runs(system, task, "test")
+        }
+
+    def seconds(self, system: str, task: str) -> Score | None:
+        """Return the seconds of fine-tuning; None if a run was made before they were measured."""
+        files = {run: path / "runtime.json" for run, path in self.finetuned(system, task).items()}
+        if not files or not all(path.exists() for path in files.values()):
+            return None
+        return Score("seconds", {run: self._read(path)["seconds"] for run, path in files.items()})
+
     def metric(self, task: str) -> str:
         """Return the name of a task's main metric."""
         return MAIN_METRIC[self.settings.tasks[task].kind]
@@ -307,6 +331,15 @@ class Experiment:
             return {}
         members = self.members[system]
         return {member: self._read(self.paths.intrinsic(language, member)) for member in members}
+
+    def fertility(self, system: str, language: str) -> float | None:
+        """Return tokens per word of held-out text; None for a system that is not there."""
+        found = [each.get("fertility") for each in self.intrinsic(system, language).values()]
+        return found[0] if found else None
+
+    def model(self, system: str, language: str) -> Path:
+        """Return the model folder of a system, its first one if there are several."""
+        return self.paths.model(self.members.get(system, [system])[0], language)
 
     def intrinsic_score(self, system: str, language: str, task: str | None = None) -> Score | None:
         """Return bits per character of held-out text, or the accuracy on a task's minimal pairs.

@@ -13,8 +13,8 @@ from scipy.stats import wilcoxon
 
 from eliquare.evaluation.data import WORD_KINDS
 from eliquare.io import atomic_dir, write_json
-from eliquare.reporting import published, results
-from eliquare.reporting.formats import Cell, Column, Table, tabulate, write
+from eliquare.reporting import bootstrap, papers, results, segmentation
+from eliquare.reporting.formats import Cell, Column, Table, spread, tabulate, write
 from eliquare.reporting.results import (
     Benchmarks,
     Experiment,
@@ -22,6 +22,7 @@ from eliquare.reporting.results import (
     Score,
     flat,
     metric_label,
+    paired_differences,
     unavailable,
     within_spread,
 )
@@ -40,12 +41,16 @@ def write_tables(options: OutputOptions) -> None:
         all_metrics(experiment),
         sizes(experiment, experiment.benchmarks),
         speed(experiment, experiment.benchmarks),
-        against_published(experiment),
+        papers.against_published(experiment),
+        *papers.as_printed(experiment),
         against_baseline(experiment),
         significance(experiment),
+        bootstrap.table(experiment),
         intrinsic(experiment, experiment.systems, experiment.languages),
         embeddings(experiment, experiment.systems, experiment.languages),
         by_vocabulary(experiment),
+        segmentation.scripts_table(experiment),
+        segmentation.words_table(experiment),
     )
     with_rows = [table for table in made if table.rows]
     with atomic_dir(options.output) as folder:
@@ -55,17 +60,6 @@ def write_tables(options: OutputOptions) -> None:
 
 
 # Scores
-
-
-def spread(experiment: Experiment, score: Score | None) -> Cell:
-    """Return mean and deviation; the deviations apart where there are distillation seeds."""
-    if score is None:
-        return Cell()
-    deviations = {"": score.deviation}
-    if experiment.has_distillation_seeds:
-        deviations = {" D": score.distillation_deviation, " F": score.finetuning_deviation}
-    found = [f" ± {value:.4f}{mark}" for mark, value in deviations.items() if value is not None]
-    return Cell(f"{score.mean:.4f}" + "".join(found), score.mean)
 
 
 def score_record(
@@ -215,51 +209,6 @@ def quartiles(latency: dict[str, float]) -> Cell:
 # Comparisons
 
 
-def against_published(experiment: Experiment) -> Table:
-    """For each score that a paper prints too: ours, the printed one, and their difference.
-
-    Ours is the metric that the printed number most probably is. A number that no metric of ours
-    compares with has no difference.
-    """
-    numbers, papers = published.read(), experiment.settings.experiment.papers
-    records = []
-    for task, system in product(experiment.tasks, experiment.systems):
-        language = experiment.settings.tasks[task].language
-        printed = experiment.settings.tasks[task].published_as
-        known_as = experiment.entries[system].published_as
-        if not printed or not known_as or not experiment.paths.is_for(system, language):
-            continue
-        names = (known_as, printed.language or language, printed.task)
-        for row in published.find(numbers, *names, papers):
-            ours = experiment.score(system, task, published.COMPARABLE[row.task_kind])
-            records.append(
-                {
-                    "system": system,
-                    "language": language,
-                    "task": task,
-                    "ours cell": spread(experiment, ours),
-                    "metric": ours and ours.metric,
-                    "ours": ours and ours.mean,
-                    "deviation": ours and ours.deviation,
-                    "n": len(ours.runs) if ours else 0,
-                    "published": row.value,
-                    "published_metric": row.metric,
-                    "published metric cell": Cell(published.short(row.metric)),
-                    "difference": ours and ours.mean - row.value,
-                    "paper": row.paper,
-                    "table": row.table,
-                    "source cell": Cell(f"{row.paper}, table {row.table}"),
-                    "published_system": row.system,
-                    "published_dataset": row.dataset,
-                    "note": row.note
-                    if ours
-                    else experiment.why_unscored(system, task)
-                    or "no metric of ours compares with it",
-                }
-            )
-    return tabulate(experiment, "published", records)
-
-
 def against_baseline(experiment: Experiment) -> Table:
     """Differences to the baseline, each run paired with the baseline's of the same seed."""
     baseline = experiment.settings.experiment.baseline
@@ -293,15 +242,6 @@ def against_baseline(experiment: Experiment) -> Table:
     columns = [(experiment.task_title(task), f"{task} cell", "text") for task in experiment.tasks]
     rows = list(shown.values()) if records else []
     return replace(tabulate(experiment, "differences", rows, columns), records=records)
-
-
-def paired_differences(ours: Score, other: Score) -> Score:
-    """Return each run minus the other's mean with the same fine-tuning seed."""
-    means = {
-        seed: statistics.fmean(value for (_, same), value in other.runs.items() if same == seed)
-        for _, seed in other.runs
-    }
-    return Score(ours.metric, {run: value - means[run[1]] for run, value in ours.runs.items()})
 
 
 def signed_rank(teacher: list[float], student: list[float]) -> tuple[float | None, str]:

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fontTools import unicodedata
 from pydantic import Field
 from tabulate import tabulate
 from transformers import PreTrainedTokenizerFast
@@ -24,6 +23,7 @@ from eliquare.corpus.documents import sample_texts
 from eliquare.io import InputError, atomic_write, write_json
 from eliquare.models.loading import load_config, load_fast_tokenizer, parameter_count, quiet
 from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.scripts import count_scripts
 from eliquare.vocabulary.select import complete, ids_by_rule, read_vocabulary
 from eliquare.vocabulary.verify import TaskFiles, compare, describe_findings
 
@@ -141,20 +141,6 @@ def size_curve(
         coverage = token_coverage(counts, ids, specials)
         points.append({"tokens": len(ids), "coverage": coverage, **measured, "chosen": is_chosen})
     return points
-
-
-def count_scripts(description: tokenizer_json.Description, tokens: Iterable[str]) -> dict[str, int]:
-    """Count tokens by script, most first.
-
-    A token is of the script of its first letter that has one; the others are "Common" (digits,
-    marks, and bytes that are no complete letter).
-    """
-    scripts = Counter[str]()
-    for token in tokens:
-        codes = map(unicodedata.script, tokenizer_json.text_of(description, token))
-        code = next((code for code in codes if code not in ("Zyyy", "Zinh", "Zzzz")), "Zyyy")
-        scripts[unicodedata.script_name(code)] += 1
-    return dict(sorted(scripts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def measure_all(

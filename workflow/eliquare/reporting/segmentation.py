@@ -1,0 +1,190 @@
+"""What tokenizers do: the scripts of a full vocabulary, and the segmentation of long words.
+
+As electronics2023 shows them in its Figures 1 and 2, read from the tokenizers of the models.
+"""
+
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import regex
+from tokenizers import decoders
+
+from eliquare.config import published
+from eliquare.io import InputError, existing, why_unavailable
+from eliquare.reporting.formats import Cell, Table, tabulate
+from eliquare.reporting.results import Experiment
+from eliquare.vocabulary.scripts import count_scripts, grouped
+from eliquare.vocabulary.tokenizer import (
+    Description,
+    backend_of,
+    list_tokens,
+    read_description,
+    works_on_bytes,
+)
+
+WORDS = 10
+# Longer runs of letters are no words, or sentences of a script without spaces.
+LONGEST = 24
+LETTERS = regex.compile(r"[\p{L}\p{M}]+")
+COMMON = "Common"
+
+
+class Segmented(NamedTuple):
+    """A long word of a language, and its tokens by each of some systems."""
+
+    language: str
+    word: str
+    tokens: dict[str, list[str]]
+
+
+@cache
+def description_of(folder: Path) -> Description | None:
+    """Return the tokenizer of a model folder; None if it was not fetched, or cannot be read."""
+    if why_unavailable(folder):
+        return None
+    try:
+        return read_description(existing(folder, "model folder with a tokenizer"))
+    except InputError:
+        return None
+
+
+# Scripts
+
+
+def scripts(experiment: Experiment) -> dict[str, dict[str, int]]:
+    """Return the tokens of each script in the full vocabulary of each teacher, most first."""
+    paths = experiment.paths
+    teachers = {
+        paths.root_teacher(name): language
+        for language, system in reversed(paths.pairs())
+        if (name := experiment.teacher(system) or system) in experiment.settings.teachers
+    }
+    found = {}
+    for teacher, language in reversed(teachers.items()):
+        if description := description_of(paths.teacher(language, teacher)):
+            found[teacher] = grouped(count_scripts(description, list_tokens(description)))
+    return found
+
+
+def published_scripts(experiment: Experiment, teacher: str) -> dict[str, int]:
+    """Return the tokens of some scripts that electronics2023 states for a teacher."""
+    names = experiment.settings.teachers[teacher].published_as
+    return {
+        row.task: int(row.value)
+        for row in published.read()
+        if row.task_kind == published.SCRIPTS and row.system in names
+    }
+
+
+def scripts_table(experiment: Experiment) -> Table:
+    """The scripts of each teacher's full vocabulary, with the printed numbers."""
+    records: list[dict[str, Any]] = []
+    for teacher, counts in scripts(experiment).items():
+        printed = published_scripts(experiment, teacher)
+        for script, tokens in counts.items():
+            records.append(
+                {
+                    "teacher": teacher,
+                    "script": script,
+                    "script cell": Cell(script_label(script)),
+                    "tokens": tokens,
+                    "share": tokens / sum(counts.values()),
+                    "published": printed.get(script.lower()),
+                }
+            )
+    stated = any(record["published"] is not None for record in records)
+    columns = [("Published", "published", ",.0f")] if stated else []
+    return tabulate(experiment, "teacher_scripts", records, columns)
+
+
+def script_label(script: str) -> str:
+    """Return the name of a script for people."""
+    return "none (digits, signs)" if script == COMMON else script
+
+
+# Words
+
+
+def compared(experiment: Experiment, language: str) -> list[str]:
+    """Return a teacher, a student, and the model that segments the language best if one does.
+
+    The student is the first whose vocabulary is not the teacher's in full. The other model needs
+    fewer tokens per word than the teacher: a monolingual one.
+    """
+    recipes = experiment.settings.students
+    students = [name for name in experiment.students if experiment.paths.is_for(name, language)]
+    own = [name for name in students if recipes[name].vocabulary or recipes[name].extension]
+    if not students:
+        return []
+    student = (own or students)[0]
+    teacher = experiment.teacher(student)
+    needed = {
+        name: fertility
+        for name in (teacher, *experiment.settings.systems)
+        if (fertility := experiment.fertility(name, language)) is not None
+    }
+    best = min(needed, key=lambda name: needed[name], default=teacher)
+    return [teacher, student] + ([best] if best in experiment.settings.systems else [])
+
+
+def long_words(text: str) -> list[str]:
+    """Return the longest words of a text, each once, longest first.
+
+    >>> long_words("a foundation, of the 2 Foundations")[:2]
+    ['Foundations', 'foundation']
+    """
+    words = {word for word in LETTERS.findall(text) if len(word) <= LONGEST}
+    return list(islice(sorted(words, key=lambda word: (-len(word), word)), WORDS))
+
+
+def segmented(experiment: Experiment, language: str) -> list[Segmented]:
+    """Return long words of the held-out text of a language, cut by each compared tokenizer."""
+    path = experiment.paths.held_out(language)
+    systems = {
+        system: description
+        for system in compared(experiment, language)
+        if (description := description_of(experiment.model(system, language)))
+    }
+    if not systems:
+        return []
+    text = existing(path, "held-out text").read_text(encoding="utf-8")
+    words = long_words(text)
+    cut = {name: cut_words(description, words) for name, description in systems.items()}
+    return [
+        Segmented(language, word, {name: cut[name][place] for name in systems})
+        for place, word in enumerate(words)
+    ]
+
+
+def cut_words(description: Description, words: list[str]) -> list[list[str]]:
+    """Return the tokens of each word as the tokenizer names them; of bytes, their text."""
+    encoded = backend_of(description).encode_batch(words, add_special_tokens=False)
+    if works_on_bytes(description):
+        decoder = decoders.ByteLevel()
+        return [[str(decoder.decode([token])) for token in each.tokens] for each in encoded]
+    return [list(each.tokens) for each in encoded]
+
+
+def words_table(experiment: Experiment) -> Table:
+    """The segmentation of long words, a row for each word."""
+    found = [each for code in experiment.languages for each in segmented(experiment, code)]
+    most = max((len(each.tokens) for each in found), default=0)
+    heads = ["Teacher", "Student", "Monolingual model"][:most]
+    records = []
+    notes: dict[str, None] = {}
+    for each in found:
+        labels = zip(heads, map(experiment.label, each.tokens), strict=False)
+        words = "; ".join(f"{head}: {label}" for head, label in labels)
+        notes[f"{experiment.language(each.language)}. {words}."] = None
+        record: dict[str, Any] = {"language": each.language, "word": each.word}
+        for head, (system, tokens) in zip(heads, each.tokens.items(), strict=False):
+            record |= {
+                f"{head} cell": Cell(" ".join(tokens)),
+                f"{head.lower()} system": system,
+                f"{head.lower()} tokens": " ".join(tokens),
+            }
+        records.append(record)
+    columns = [(head, f"{head} cell", "text") for head in heads]
+    return tabulate(experiment, "segmentation", records, columns, list(notes))
