@@ -163,7 +163,7 @@ def rebuild(options: RebuildOptions) -> None:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe; raise InputError if it is none, or of a later format."""
-    recipe = read_json(path)
+    recipe: dict[str, Any] = read_json(path)
     if not {"format", "base", "kept", "files"} <= recipe.keys():
         raise InputError(f"{path}: no recipe of `eliquare export recipe`")
     if recipe["format"] != FORMAT:
