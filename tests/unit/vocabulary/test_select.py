@@ -10,6 +10,8 @@ import worlds
 from eliquare.config.model import SelectionRule
 from eliquare.corpus.counts import read_counts
 from eliquare.io import InputError
+from eliquare.models.loading import load_tokenizer
+from eliquare.models.sentence import Sentence, write_sentence
 from eliquare.vocabulary import select as selection
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.select import SelectOptions, select_tokens
@@ -250,3 +252,16 @@ def test_a_gap_in_the_ids_is_named(tmp_path):
     description["model"]["vocab"] |= {"b": 2, "again": 2}
     with pytest.raises(InputError, match=r"model: '(b|again)' is not alone at the id 2"):
         tokenizer_json.list_tokens(description, "model")
+
+
+def test_the_tokens_of_prompts_stay(tmp_path):
+    folder = make_teacher("bert", tmp_path / "teacher")
+    write_sentence(folder, Sentence("mean", True, {"query": "reka: "}), 16)
+    (tmp_path / "text.txt").write_text(f"{sentences('qab')[0]}\n")
+    options = {"model": str(folder), "text": [tmp_path / "text.txt"], "top_k": 5}
+    selection.select(SelectOptions(**options, output=tmp_path / "vocabulary.csv"))
+    rows = (tmp_path / "vocabulary.csv").read_text().splitlines()
+    tokens = {token: row for row in rows for token in row.split(",")[1:2]}
+    wanted = load_tokenizer(folder).tokenize("reka:")
+    assert all(token in tokens for token in wanted)
+    assert sum(row.endswith(",prompt") for row in rows) == len({*wanted})

@@ -1,15 +1,11 @@
 """What tokenizers do: the scripts of a full vocabulary, and the segmentation of long words.
 
-As electronics2023 shows them in its Figures 1 and 2, read from the tokenizers of the models.
+As electronics2023 shows them in its Figures 1 and 2.
 """
 
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import regex
-from tokenizers import decoders
 
 from eliquare.config import published
 from eliquare.io import InputError, existing, why_unavailable
@@ -18,16 +14,10 @@ from eliquare.reporting.results import Experiment
 from eliquare.vocabulary.scripts import count_scripts, grouped
 from eliquare.vocabulary.tokenizer import (
     Description,
-    backend_of,
     list_tokens,
     read_description,
-    works_on_bytes,
 )
 
-WORDS = 10
-# Longer runs of letters are no words, or sentences of a script without spaces.
-LONGEST = 24
-LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 COMMON = "Common"
 
 
@@ -129,42 +119,16 @@ def compared(experiment: Experiment, language: str) -> list[str]:
     return [teacher, student] + ([best] if best in experiment.settings.systems else [])
 
 
-def long_words(text: str) -> list[str]:
-    """Return the longest words of a text, each once, longest first.
-
-    >>> long_words("a foundation, of the 2 Foundations")[:2]
-    ['Foundations', 'foundation']
-    """
-    words = {word for word in LETTERS.findall(text) if len(word) <= LONGEST}
-    return list(islice(sorted(words, key=lambda word: (-len(word), word)), WORDS))
-
-
 def segmented(experiment: Experiment, language: str) -> list[Segmented]:
     """Return long words of the held-out text of a language, cut by each compared tokenizer."""
-    path = experiment.paths.held_out(language)
-    systems = {
-        system: description
+    cut = {
+        system: {row["word"]: row["tokens"] for row in reports[0]["long_words"]}
         for system in compared(experiment, language)
-        if (description := description_of(experiment.model(system, language)))
+        if (reports := [*experiment.intrinsic(system, language).values()])
+        and "long_words" in reports[0]
     }
-    if not systems:
-        return []
-    text = existing(path, "held-out text").read_text(encoding="utf-8")
-    words = long_words(text)
-    cut = {name: cut_words(description, words) for name, description in systems.items()}
-    return [
-        Segmented(language, word, {name: cut[name][place] for name in systems})
-        for place, word in enumerate(words)
-    ]
-
-
-def cut_words(description: Description, words: list[str]) -> list[list[str]]:
-    """Return the tokens of each word as the tokenizer names them; of bytes, their text."""
-    encoded = backend_of(description).encode_batch(words, add_special_tokens=False)
-    if works_on_bytes(description):
-        decoder = decoders.ByteLevel()
-        return [[str(decoder.decode([token])) for token in each.tokens] for each in encoded]
-    return [list(each.tokens) for each in encoded]
+    words = list(next(iter(cut.values()), {}))
+    return [Segmented(language, word, {name: cut[name][word] for name in cut}) for word in words]
 
 
 def words_table(experiment: Experiment) -> Table:

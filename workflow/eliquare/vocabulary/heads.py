@@ -22,6 +22,7 @@ from transformers import (
 from eliquare.io import InputError, read_json
 from eliquare.models.loading import from_pretrained, load_config, load_fast_tokenizer
 from eliquare.models.sentence import MODULES, PROMPTS
+from eliquare.vocabulary.tokenizer import Description, backend_of
 
 MAX_LENGTH = 128
 CLASSES = {
@@ -48,11 +49,12 @@ def prompts_of(folder: Path) -> dict[str, str]:
     return {name: text for name, text in said.items() if text}
 
 
-def prompt_ids(folder: Path, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+def prompt_ids(folder: Path, description: Description) -> set[int]:
     """Return the ids of the tokens of all prompts."""
-    texts = [text.strip() for text in prompts_of(folder).values()]
-    found = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return {index for ids in found for index in ids}
+    if not (texts := [text.strip() for text in prompts_of(folder).values()]):
+        return set()
+    encoded = backend_of(description).encode_batch(texts, add_special_tokens=False)
+    return {index for each in encoded for index in each.ids}
 
 
 def check_prompts(folder: Path, reduced: Path, kept: frozenset[int]) -> None:

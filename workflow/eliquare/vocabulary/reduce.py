@@ -109,7 +109,7 @@ def reduce(options: ReduceOptions) -> None:
     description = tokenizer_json.describe(tokenizer)
     tokens = tokenizer_json.list_tokens(description)
     selected = read_vocabulary(options.vocabulary, tokens)
-    prompts = dict.fromkeys(prompt_ids(folder, tokenizer), "prompt")
+    prompts = dict.fromkeys(prompt_ids(folder, description), "prompt")
     completed = complete(
         prompts | selected, description, tokenizer_json.special_ids(folder, description)
     )

@@ -31,6 +31,7 @@ from eliquare.corpus.tokenization import CorpusTokenizer, encode
 from eliquare.io import InputError, atomic_write, open_text, read_json
 from eliquare.models.hub import local_folder
 from eliquare.vocabulary import tokenizer as tokenizer_json
+from eliquare.vocabulary.heads import prompt_ids
 
 COLUMNS = ["id", "token", "reason"]
 LINES_AT_ONCE = 1000
@@ -127,6 +128,7 @@ def select_tokens(
         name: by_rule,
         "character": characters,
         "always_keep": always_keep,
+        "prompt": prompt_ids(Path(folder), description),
         "special": specials,
     }
     selected = {index: reason for reason, ids in reasons.items() for index in ids}
