@@ -17,6 +17,7 @@ import families
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models.sentence import MODULES, PROMPTS, Sentence, write_sentence
 from eliquare.vocabulary import heads
+from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.reduce import ReduceOptions, reduce
 from eliquare.vocabulary.verify import compare
 
@@ -114,7 +115,7 @@ def test_the_tokens_of_prompts_stay_and_are_missed_where_another_tool_lost_them(
     lost = min(word for word in words if tokenizer.tokenize(word) == [word])
     prompts["prompts"]["query"] = f"{lost} "
     write_json(model / PROMPTS, prompts)
-    needed = heads.prompt_ids(model, tokenizer)
+    needed = heads.prompt_ids(model, tokenizer_json.describe(tokenizer))
     families.reduce_model(model, dict.fromkeys(kept, "listed"), tmp_path / "new", text)
     rows = (tmp_path / "new/vocabulary.csv").read_text(encoding="utf-8")
     assert rows.count(",prompt\n") == len(needed - {*kept})
