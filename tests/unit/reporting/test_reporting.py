@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (8, "1a7745c3b32de5abd442111c8f335965b1539f4aa973eff063504d805c2fb1e4")
+TABLES = (8, "51c31a78829a3139f1a17d6782fb4283e52fced4ec170d8069485f94dbb628bd")
 
 
 @pytest.fixture(scope="module")
