@@ -26,7 +26,8 @@ setup: .venv/complete
 	# What its build for a GPU needs besides is not in the lock, and comes last.
 	install="$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps"; \
 		$$install --requirement <(grep '^torch==' envs/requirements.lock) & \
-		$$install --requirement <(grep --invert-match '^torch==' envs/requirements.lock) && wait $$!
+		$$install --requirement <(grep --invert-match '^torch==' envs/requirements.lock); \
+		others=$$?; wait $$! && exit $$others
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' envs/requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -c 'import datasets, snakemake.cli, eliquare.evaluation.trainer, eliquare.reporting.figures'

@@ -9,7 +9,9 @@ import http.server
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 HTML = b"<!DOCTYPE html>\n<html><body>Please log in to this network.</body></html>\n"
@@ -102,7 +104,23 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(body)
 
 
-class Hosts(http.server.ThreadingHTTPServer):
+class Local(http.server.ThreadingHTTPServer):
+    """A server of this machine that answers while a block runs: ``with server: … server.root``."""
+
+    def __init__(self, handler: Callable[..., Any]):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.root = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.shutdown()
+        self.server_close()
+
+
+class Hosts(Local):
     """The server: ``with Hosts(folder) as hosts: ... hosts.root``.
 
     ``cut`` is where it drops a file's connection (0: nowhere), ``html`` whether it answers
@@ -113,16 +131,7 @@ class Hosts(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.cut, self.knows_range, self.html = 0, True, False
         self.folder = Path(folder)
-        super().__init__(("127.0.0.1", 0), lambda *a: Handler(*a, directory=str(folder)))
-        self.root = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.shutdown()
-        self.server_close()
+        super().__init__(lambda *a: Handler(*a, directory=str(folder)))
 
     def revision(self, kind: str, name: str, revision: str) -> Path | None:
         """Return the folder of a revision, which is a name or the commit that stands for it."""

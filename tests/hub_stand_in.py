@@ -8,8 +8,9 @@ import base64
 import http.server
 import json
 import re
-import threading
 from urllib.parse import urlsplit
+
+from hosts import Local
 
 TOKEN = "hf_" + "x" * 34
 
@@ -95,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer({})
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub(Local):
     """The server: ``with Hub() as hub: ... hub.root``; files larger than ``largest`` go as LFS."""
 
     def __init__(self):
@@ -104,13 +105,4 @@ class Hub(http.server.ThreadingHTTPServer):
         self.visibility: dict[str, str | None] = {}
         self.objects: dict[str, bytes] = {}
         self.largest = 10_000
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.root = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.shutdown()
-        self.server_close()
+        super().__init__(Handler)

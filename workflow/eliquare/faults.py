@@ -12,7 +12,7 @@ import pickle
 import re
 from collections.abc import Iterator
 
-from eliquare.io import Failure, InputError, Interrupted
+from eliquare.io import Failure, InputError, Interrupted, system_error
 
 # Packages whose errors are those of a connection.
 NETWORK = frozenset(
@@ -37,8 +37,6 @@ WRONG_PATH = frozenset(
     }
 )
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# torch, safetensors and tokenizers name the system's error in their text alone.
-NUMBERED = re.compile(r"\b(?:os error|Errno|errno:?) (\d+)\b")
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|could not create a primitive"
     r"|can't start new thread|Cannot allocate memory",
@@ -65,7 +63,7 @@ def plain(error: BaseException) -> Failure | InputError | Interrupted | None:
         return Failure(f"a library gave up ({said}); --debug shows which")
     if isinstance(error, RecursionError):
         return InputError("nested too deeply to be read; --debug shows where")
-    if isinstance(error, OSError) or NUMBERED.search(said):
+    if isinstance(error, OSError) or system_error(error) is not None:
         return of_system(error, said)
     if type(error).__name__ == "SafetensorError":
         return InputError(f"weights that are damaged or cut short ({said}); fetch them again")
@@ -79,9 +77,7 @@ def plain(error: BaseException) -> Failure | InputError | Interrupted | None:
 
 def of_system(error: BaseException, said: str) -> Failure | InputError:
     """Return what an error of the operating system stands for, by its number."""
-    number = getattr(error, "errno", None)
-    if number is None and (found := NUMBERED.search(said)):
-        number = int(found[1])
+    number = system_error(error)
     if number is None:
         moment = isinstance(error, TimeoutError | ConnectionError)
         return Failure(said) if moment else InputError(said)

@@ -51,6 +51,7 @@ UNAVAILABLE = "unavailable.json"
 # The stage at work, which `cli.main` names; it is written into each folder that the stage makes.
 MADE_BY: ContextVar[str] = ContextVar("made_by", default="")
 MARK = ".eliquare.json"
+SYSTEM_ERROR = re.compile(r"\b(?:os error|Errno|errno:?) (\d+)\b")
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 
 
@@ -199,18 +200,24 @@ def disk_faults(path: str | Path, advice: str = "") -> Iterator[None]:
 
 
 def disk_fault(error: BaseException) -> str:
-    """Return what a disk refused, in words; empty if it is another error.
-
-    torch, safetensors, tokenizers and WikiExtractor raise their own errors, which name the system's
-    error in their text only.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (found := re.search(r"\b(?:os error|Errno) (\d+)\b", str(error))):
-        number = int(found[1])
+    """Return what a disk refused, in words; empty if it is another error."""
+    number = system_error(error)
     if number not in DISK_FAULTS:
         return ""
     where = getattr(error, "filename", None)
     return f"{os.strerror(number)}: {where}" if where else os.strerror(number)
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the number of the system's error that an error stands for, if it names one.
+
+    torch, safetensors, tokenizers and WikiExtractor raise their own errors, which name it in their
+    text only.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := SYSTEM_ERROR.search(str(error))):
+        number = int(found[1])
+    return number
 
 
 def make_readable(folder: Path) -> None:

@@ -23,7 +23,6 @@ rule tables:
         intrinsic=[paths.intrinsic(*pair) for pair in paths.pairs()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
         documents=[paths.documents(code) for code in settings.experiment.languages],
-        held_out=[paths.held_out(code) for code in settings.experiment.languages],
         # Their tokenizers.
         models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
@@ -55,7 +54,6 @@ rule figures:
         benchmarks=[paths.benchmark(*pair) for pair in paths.benchmarked()],
         intrinsic=[paths.intrinsic(*pair) for pair in paths.pairs()],
         vocabularies=[paths.vocabulary_report(*each) for each in paths.vocabularies()],
-        held_out=[paths.held_out(code) for code in settings.experiment.languages],
         models=[paths.model(system, language) for language, system in paths.pairs()],
     output:
         report(

@@ -57,9 +57,8 @@ FOLDER, REPORT = "onnx", "report.json"
 OPSET = 18
 # The largest difference from the model's own output, in parts of the largest number of that output.
 TOLERANCE = 1e-4
-CALIBRATION_TEXTS = 128
+TEXTS = 128
 COMPARED_TEXTS = 16
-JUDGED_TEXTS = 256
 MAX_LENGTH = 128
 TEXTS_PER_BATCH = 16
 MASK_EVERY = 7
@@ -177,16 +176,18 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
             f"{', '.join(splits.labels)}"
         )
     texts = list(
-        islice(sample_texts(options.text, CALIBRATION_TEXTS), CALIBRATION_TEXTS)
+        islice(sample_texts(options.text, TEXTS), TEXTS)
         if options.text
-        else (" ".join(each.texts) for each in islice(splits.train, CALIBRATION_TEXTS))
+        else (" ".join(each.texts) for each in islice(splits.train, TEXTS))
         if splits
         else ()
     )
     length = min(MAX_LENGTH, max_sequence_length(model))
     place = folder / FOLDER
     place.mkdir()
-    batches = list(batches_of(tokenizer, texts, length))
+    # Without a task, int8 is judged on other text than it is calibrated on.
+    calibrated, judged = (texts, []) if options.task else (texts[::2], texts[1::2] or texts)
+    batches = list(batches_of(tokenizer, calibrated, length))
     names = [name for name in batches[0] if name in inspect.signature(model.forward).parameters]
     write_graph(model, head, names, batches[0], place / FLOAT)
     session = Session(place / FLOAT)
@@ -194,17 +195,20 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
     if options.task and splits:
         judge = judge_of_task(options.task, splits, tokenizer, length)
     elif head == "fill-mask":
-        judge = judge_of_words(tokenizer, texts, length)
-    elif head == "feature-extraction":
-        judge = judge_of_states(session, batches, read_sentence(options.model))
+        judge = judge_of_words(tokenizer, judged, length)
     else:
-        judge = judge_of_answers(session, batches)
+        others = list(batches_of(tokenizer, judged, length))
+        judge = (
+            judge_of_states(session, others, read_sentence(options.model))
+            if head == "feature-extraction"
+            else judge_of_answers(session, others)
+        )
     report: dict[str, Any] = {
         "head": head,
         "metric": judge.metric,
         "split": judge.split,
         "margin": options.margin,
-        "calibration_texts": len(texts),
+        "calibration_texts": len(calibrated),
         "float32": measured(session, judge, length, options.repeats)
         | {"largest_difference": difference},
         "int8": {},
@@ -433,7 +437,7 @@ def judge_of_words(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], len
     """
     masked: list[tuple[Batch, NDArray[np.bool_], NDArray[np.int64]]] = []
     special = np.array(tokenizer.all_special_ids)
-    for batch in batches_of(tokenizer, texts[:JUDGED_TEXTS], length):
+    for batch in batches_of(tokenizer, texts, length):
         ids = batch["input_ids"]
         places = ~np.isin(ids, special)
         order = places.cumsum(1)

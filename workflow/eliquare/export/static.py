@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors.numpy import save_file
+from sklearn.decomposition import PCA
 
 from eliquare import cli
 from eliquare.config.export import StaticShape
@@ -134,18 +135,11 @@ def token_vectors(folder: Path, tokens: int) -> Vectors:
 def principal_components(vectors: Vectors, number: int) -> tuple[Vectors, float]:
     """Return centred vectors in their first components, and the share of variance in these.
 
-    ``number`` are taken, or all where there are fewer. A component's sign is such that its largest
-    number is positive, whatever the library's is.
+    ``number`` are taken, or all where there are fewer.
     """
-    number = min(number, *vectors.shape)
-    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    values, axes = np.linalg.eigh(centred.T @ centred)
-    values, axes = values[::-1].clip(0), axes[:, ::-1][:, :number]
-    found = centred @ axes
-    largest = np.abs(found).argmax(0)
-    signs = np.sign(found[largest, np.arange(number)])
-    explained = float(values[:number].sum() / max(values.sum(), 1e-12))
-    return (found * signs).astype(np.float32), explained
+    pca = PCA(min(number, *vectors.shape), svd_solver="covariance_eigh")
+    found: Vectors = pca.fit_transform(vectors.astype(np.float64)).astype(np.float32)
+    return found, float(pca.explained_variance_ratio_.sum())
 
 
 def sif(share: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:

@@ -21,6 +21,8 @@ MODELS = (
     "distill_extended",
     "reduce_student",
 )
+MEASURED = ("finetune", "benchmark", "evaluate_intrinsic")
+VOCABULARIES = ("vocabulary_report", "extension_report")
 # Each rule with the rules that it takes from, directly.
 RULES: dict[str, tuple[str, ...]] = {
     "download_dump": (),
@@ -53,11 +55,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "benchmark": MODELS,
     "evaluate_intrinsic": (*MODELS, "sample_held_out"),
     "freeze_config": (),
-    "tables": ("finetune", "benchmark", "evaluate_intrinsic"),
-    "figures": ("finetune", "benchmark", "vocabulary_report", "extension_report"),
+    "tables": (*MEASURED, *VOCABULARIES),
+    "figures": (*MEASURED, *VOCABULARIES),
     "export": ("finetune", "distill", "distill_extended", "reduce_student", "sample_held_out"),
-    "release": ("distill", "distill_extended", "tables", "export"),
-    "report": ("tables", "figures", "verify_student", "release"),
+    "release": ("distill", "distill_extended", "reduce_student", *MEASURED, "export"),
+    "report": ("tables", "figures", *VOCABULARIES, "verify_student", "export"),
 }
 BOX_WIDTH, BOX_HEIGHT, THREAD_WIDTH = 142, 44, 16
 GAP_X, GAP_Y, MARGIN = 14, 40, 6

@@ -422,7 +422,7 @@ class MaskedTrainer(transformers.Trainer):
             sentence: how it makes the embedding of a text, for a sentence encoder.
         """
         output, saved = self.options.output, model or self.plain_model
-        with checkpoint.disk_full_is_a_failure(str(output)), atomic_dir(output) as folder:
+        with atomic_dir(output) as folder:
             saved.save_pretrained(folder)
             if sentence:
                 write_sentence(folder, sentence, saved.config.hidden_size)
@@ -430,6 +430,5 @@ class MaskedTrainer(transformers.Trainer):
             checkpoint.write_history(folder, self.state.log_history)
             write_json(folder / "provenance.json", origin)
             (folder / "README.md").write_text(card, encoding="utf-8")
-        with checkpoint.disk_full_is_a_failure(str(checkpoint.kept_of(output))):
-            checkpoint.keep(output)
+        checkpoint.keep(output)
         shutil.rmtree(self.folder)
