@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (8, "51c31a78829a3139f1a17d6782fb4283e52fced4ec170d8069485f94dbb628bd")
+TABLES = (8, "a0529e9e2378ae1eb4ef0427878dcbdf10bd4db99eeb7c30206f2736c3e2a6c3")
 
 
 @pytest.fixture(scope="module")

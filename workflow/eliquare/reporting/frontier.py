@@ -174,6 +174,8 @@ def draw(
         unit = cost.partition("(")[2].rstrip(")")
         number = experiment.systems.index(point.system) + 1
         dots.append(Dot(number, across, down, *beside, f"{words} {unit}", point in best))
+    # Of dots in one place, that of the frontier is seen.
+    dots.sort(key=lambda dot: dot.is_best)
     # Between two systems nothing is known: a step, not a slope.
     steps = [f"M{x(best[0].cost)} {HEIGHT - BOTTOM}V{y(best[0].score)}"]
     steps += [f"H{x(point.cost)}V{y(point.score)}" for point in best[1:]]
