@@ -155,7 +155,7 @@ teachers:
 vocabularies: {few: {min_sentence_fraction: 0.0005, scripts: [Latin]}}
 extensions: {more: {num_tokens: 50}}
 students:
-  full: {teacher: big, training: {max_steps: 2}, objective: {kl: {weight: [[0, 1], [1, 0]]}}}
+  full: {teacher: big, training: {max_steps: 2}, objective: {kl: {weight: {from: 1, to: 0}}}}
   pre: {extends: full, vocabulary: few, seeds: [1, 2]}
   post: {reduced_from: full, vocabulary: few}
 systems: {other: {model: a/b}}

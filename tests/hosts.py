@@ -66,6 +66,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
+        names[:1] = [self.server.instead_of_the_first or names[0]]
         if found and found[1] == "tree":
             sizes = [path.stat().st_size for path in files]
             body = [
@@ -124,12 +125,14 @@ class Hosts(Local):
     """The server: ``with Hosts(folder) as hosts: ... hosts.root``.
 
     ``cut`` is where it drops a file's connection (0: nowhere), ``html`` whether it answers
-    everything with a page, and ``asked`` what it was asked: (path, Range).
+    everything with a page, ``instead_of_the_first`` the name of another file that it lists, and
+    ``asked`` what it was asked: (path, Range).
     """
 
     def __init__(self, folder: Path):
         self.asked: list[tuple[str, str | None]] = []
         self.cut, self.knows_range, self.html = 0, True, False
+        self.instead_of_the_first = ""
         self.folder = Path(folder)
         super().__init__(lambda *a: Handler(*a, directory=str(folder)))
 

@@ -25,6 +25,15 @@ from demo_languages.speaker import Speaker
 # Latin, Cyrillic and Devanagari letters.
 CODES = ("qaa", "qab", "qac")
 KINDS = ("wordpiece", "unigram", "bytes")
+# The environment of a job that has no home, no caches and no temporary folder, in an ASCII locale;
+# nobody, root neither, can make folders there.
+BARE = {
+    **dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/proc/none"),
+    "TMPDIR": "/proc/none",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+}
 SPECIALS = {
     "bos_token": "<s>",
     "pad_token": "<pad>",

@@ -100,6 +100,17 @@ def test_a_fault_is_one_line_and_an_exit_code(name, capsys):
     assert "Traceback" not in printed
 
 
+def test_a_name_that_is_no_utf_8_is_one_line(capsys):
+    word = os.fsdecode(b"caf\xe9.txt")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["corpus", "text", "--files", word, "--output", "x"])
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == "error: caf\\udce9.txt: not UTF-8; rename the file or the folder\n"
+    )
+
+
 def test_a_bug_shows_its_traceback():
     with pytest.raises(KeyError), cli.boundary():
         raise KeyError("a bug")

@@ -143,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     argv = list(sys.argv[1:] if argv is None else argv)
     with boundary(debug=DEBUG in argv):
         argv = [word for word in argv if word != DEBUG]
+        require_text(argv)
         if argv[:1] == ["new"]:
             print(new_configuration(argv[1:]), end="")
             sys.exit(0)
@@ -171,6 +172,15 @@ def boundary(debug: bool = False) -> Iterator[None]:
         for line in without_passwords(str(found)).splitlines():
             print(f"{word}: {line}", file=sys.stderr)
         sys.exit(code)
+
+
+def require_text(argv: Sequence[str]) -> None:
+    """Raise InputError for a word, as the name of a file, that is no UTF-8."""
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{word}: not UTF-8; rename the file or the folder") from None
 
 
 def chosen(argv: Sequence[str]) -> tuple[str, str]:

@@ -86,10 +86,18 @@ def existing(path: str | Path, what: str) -> Path:
     return path
 
 
+def existing_file(path: str | Path, what: str = "file") -> Path:
+    """Return the path as ``existing`` does; raise InputError for a folder too."""
+    path = existing(path, what)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a {what}")
+    return path
+
+
 @contextlib.contextmanager
 def open_text(path: str | Path, what: str, newline: str | None = None) -> Iterator[TextIO]:
     """Open a text file in UTF-8; InputError where it is missing, or what the block reads is not."""
-    with existing(path, what).open(encoding="utf-8", newline=newline) as file:
+    with existing_file(path, what).open(encoding="utf-8", newline=newline) as file:
         try:
             yield file
         except UnicodeDecodeError as error:
@@ -268,7 +276,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path, kind: type = dict) -> Any:
     """Read JSON of a kind; raise InputError naming file and line if it is not."""
     try:
-        found = json.loads(existing(path, "file").read_text(encoding="utf-8"))
+        found = json.loads(existing_file(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, endless digits or brackets
@@ -318,7 +326,7 @@ def checksum(path: str | Path) -> str:
         relative = file.relative_to(path)
         hidden = any(part.startswith(".") for part in relative.parts)
         if file.is_file() and not hidden and file.name != "history.jsonl":
-            digest.update(f"{relative.as_posix()} {checksum(file)}\n".encode())
+            digest.update(os.fsencode(f"{relative.as_posix()} {checksum(file)}\n"))
     return digest.hexdigest()
 
 

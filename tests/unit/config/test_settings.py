@@ -123,6 +123,18 @@ MISTAKES = {
         "students.full.training.learning_rate",
         "as 5.0e-4",
     ),
+    "5e-4 in fine-tuning": (
+        "finetuning/learning_rate",
+        "5e-4",
+        "finetuning.learning_rate: expected a number above 0, as 5.0e-5",
+        "found '5e-4'",
+    ),
+    "one of several rates": (
+        "finetuning/learning_rate",
+        [1.0e-5],
+        "finetuning.learning_rate: expected a number above 0",
+        "or several different ones as [2.0e-5, 5.0e-5]",
+    ),
     "1.0e3": (
         "students/full/training/learning_rate",
         "1.0e3",
@@ -683,15 +695,19 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     small["vocabularies"]["listed"] = {"tokens": "tokens.txt"}
     small["tasks"]["elsewhere"] = {"language": "sl", "kind": "ner", "train": "resources/demo/x"}
+    small["tasks"]["long"] = {"language": "sl", "kind": "ner", "train": "x" * 300}
     settings = complete(small | {"demo": {}})
     with pytest.raises(InputError) as caught:
         checks.check_files(settings, "mine.yaml")
+    del small["tasks"]["long"]  # no file can have this name
+    settings = complete(small | {"demo": {}})
     keys = [line.split(": ")[1] for line in str(caught.value).splitlines()[:-1]]
     assert keys == [
         "languages.sl.corpus.files",
         "vocabularies.listed.tokens",
         "tasks.names.train",
         "tasks.pairs.train",
+        "tasks.long.train",
     ]
     for name in ("sl.txt", "sw.csv", "tokens.txt"):
         Path(name).touch()

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -52,6 +53,29 @@ def test_a_damaged_documents_folder_is_an_error(tmp_path):
         file.write(b'{"id": "1", "title": "", "text": "a"}\n{"id": "2"}\n')
     with pytest.raises(InputError, match=r"documents.jsonl.zst, line 2: expected a JSON object"):
         list(documents.read(tmp_path))
+
+
+def test_lines_are_whole_wherever_a_block_ends(tmp_path, monkeypatch):
+    content = b"\n\none\n" + b"two" * 9 + b"\n\nthree\n" + b"four"
+    (tmp_path / "lines.txt").write_bytes(content)
+    for size in range(1, 12):
+        monkeypatch.setattr(documents, "BLOCK_BYTES", size)
+        assert list(documents.read_lines(tmp_path / "lines.txt")) == content.split(b"\n")
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path, monkeypatch, suffix):
+    """As a few kilobytes that decompress to gigabytes of zeros are."""
+    monkeypatch.setattr(documents, "LINE_BYTES", 4 << 20)
+    bomb = tmp_path / f"bomb{suffix}"
+    bomb.write_bytes(COMPRESS[suffix](bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"bomb.*: has a line of more than 4 MiB"):
+            list(documents.read_lines(bomb))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def write(folder, *texts, **options):

@@ -1,15 +1,17 @@
 """WikiExtractor beside a stage: pages that stop it, processes that are killed, none left."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
-from eliquare.corpus import extractor
+from eliquare.corpus import documents, extractor
 from eliquare.corpus.extractor import Extractor, PageError, TooSlow
 from eliquare.io import Failure
 
@@ -93,6 +95,27 @@ def test_a_killed_worker_of_wikiextractor_is_a_failure():
         list(program.texts(pages))
     program.close()
     assert ended(workers)
+
+
+def test_no_shared_memory_is_named(monkeypatch):
+    """As in a container with none, or one that is read-only: the system names no file."""
+    code = f"raise OSError({errno.EROFS}, 'Read-only file system')"
+    monkeypatch.setattr(extractor, "PROGRAM", [sys.executable, "-c", code])
+    with pytest.raises(Failure, match=r"Read-only file system; it needs shared memory: /dev/shm"):
+        ask(Extractor("", []), "a")
+    refused = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(documents, "ProcessPoolExecutor", Mock(side_effect=refused))
+    with pytest.raises(Failure, match=r"cannot start .*; it needs shared memory: /dev/shm"):
+        list(documents.in_order(Mock(), ["a"], processes=2))
+
+
+def test_a_killed_worker_of_the_stage_is_a_failure():
+    with pytest.raises(Failure, match="a worker process was killed"):
+        list(documents.in_order(end_at_once, ["a"], processes=2))
+
+
+def end_at_once(items):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_program_ends_when_its_process_is_killed():

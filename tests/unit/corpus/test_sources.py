@@ -9,7 +9,7 @@ import sys
 import pytest
 import zstandard
 
-from eliquare.corpus import documents
+from eliquare.corpus import documents, sources
 from eliquare.corpus.sources import (
     DatasetOptions,
     MixtureOptions,
@@ -70,15 +70,24 @@ def test_a_document_per_file(tmp_path, out):
         (b"\n  \n", "text.txt: an empty corpus: 0 of 0 kept"),
         (b"good\nbad \xff\n", "text.txt, line 2, byte 5: not UTF-8"),
         ("abc".encode("utf-16"), "text.txt, line 1, byte 1: not UTF-8"),
+        (b"good\n" + b"x" * 101, "text.txt, line 2: 101 bytes; expected lines of text of at most"),
     ],
 )
-def test_text_that_cannot_be_used(tmp_path, out, content, words):
+def test_text_that_cannot_be_used(tmp_path, out, monkeypatch, content, words):
+    monkeypatch.setattr(sources, "TEXT_CHARACTERS", 100)
     file = tmp_path / "text.txt"
     file.write_bytes(content)
     with pytest.raises(InputError) as error:
         text([file], out)
     assert words in str(error.value)
     assert not out.exists()
+
+
+def test_a_file_that_is_too_long_for_one_document_is_refused(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(sources, "TEXT_CHARACTERS", 100)
+    (tmp_path / "text.txt").write_text("\n" * 101)
+    with pytest.raises(InputError, match="is one document of more than 100 characters"):
+        text([tmp_path / "text.txt"], out, document="file")
 
 
 def test_on_the_command_line_a_mistake_is_one_line_and_exit_code_2(tmp_path, out):
@@ -123,6 +132,12 @@ def test_a_dataset_that_cannot_be_used(local, out, options, words):
     with pytest.raises(InputError, match=words):
         dataset(local, out, **options)
     assert not out.exists()
+
+
+def test_a_dataset_without_a_row_is_refused(tmp_path, out):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(InputError, match=r"empty.jsonl: a file of it has no row"):
+        dataset(tmp_path / "empty.jsonl", out)
 
 
 def test_a_dataset_made_by_a_script_is_refused_in_one_line(tmp_path, out):

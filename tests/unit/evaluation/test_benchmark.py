@@ -103,9 +103,12 @@ def test_positions_of_xlm_r_start_behind_the_padding(tmp_path):
 
 def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no masked language model") as error:
+    with pytest.raises(InputError, match=r"no model here \(config.json is missing\)") as error:
         measured(tmp_path / "empty", tmp_path / "m.json")
     assert "\n" not in str(error.value)
+    write_json(tmp_path / "empty/config.json", {"model_type": "bert", "num_hidden_layers": 10**7})
+    with pytest.raises(InputError, match="num_hidden_layers 10000000; no model has so many"):
+        measured(tmp_path / "empty", tmp_path / "m.json")
     assert not (tmp_path / "m.json").exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import BertConfig, BertForMaskedLM
 
 import worlds
@@ -215,7 +216,9 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, model, pairs):
     command += ["--system", "tiny", "--language", "qaa", "--seeds", *map(str, range(1, 30))]
     command += ["--tasks", json.dumps(topic_task(pairs)), "--store", str(tmp_path / "store")]
     command += ["--output", str(tmp_path / "scores.json")]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | worlds.BARE
+    )
     for line in running.stderr:
         if "seed 3 " in line:
             running.kill()
@@ -257,6 +260,14 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, model, kind, train,
         run(tmp_path / "made", model, task)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_and_a_negative_seed_are_refused(tmp_path, model):
+    task = {"name": "t", "kind": "ner", "language": "qaa", "train": str(tmp_path)}
+    with pytest.raises(InputError, match="is a folder; expected a task file"):
+        run(tmp_path / "made", model, task)
+    with pytest.raises(ValidationError, match="seeds"):
+        run(tmp_path / "made", model, task, seeds=[-1])
 
 
 @pytest.mark.parametrize("broken", ["missing", "empty", "weights", "tokenizer"])
@@ -323,10 +334,13 @@ def test_a_label_that_training_never_had_counts_as_an_error(tmp_path, model, pai
     assert 0 <= epoch["validation_loss"] < 10
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path, model, pairs):
-    task = topic_task(pairs, finetuning=QUICK | {"learning_rate": 1e30})
-    with pytest.raises(Failure, match="learning_rate"):
-        run(tmp_path, model, task)
+@pytest.mark.parametrize("loss", ["loss", "validation loss"])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, model, pairs, loss):
+    # In one step, the training itself does not see what it did.
+    one_step = {"per_device_train_batch_size": 10**9, "warmup_ratio": 0.0}
+    rate = {"learning_rate": 1e30} | (one_step if loss != "loss" else {})
+    with pytest.raises(Failure, match=f"the {loss} is nan; lower finetuning's learning_rate"):
+        run(tmp_path, model, topic_task(pairs, finetuning=QUICK | rate))
     assert not result(tmp_path, "topic").exists()
 
 

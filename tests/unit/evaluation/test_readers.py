@@ -13,6 +13,7 @@ import zstandard
 from pydantic import ValidationError
 
 from eliquare.config.tasks import TaskData
+from eliquare.corpus import documents
 from eliquare.evaluation import data, readers
 from eliquare.io import InputError
 from real_data import DATA, needs_data
@@ -203,9 +204,9 @@ def test_no_more_than_twenty_mistakes_are_listed(tmp_path):
     ("name", "content", "says"),
     [
         ("a.conllu", b"", "no example"),
-        ("a.conllu", TREEBANK.encode("utf-16"), "not UTF-8"),
-        ("a.conllu.gz", gzip.compress(TREEBANK.encode())[:-20], "not an intact .gz"),
-        ("a.conllu.gz", TREEBANK.encode(), "not an intact .gz"),
+        ("a.conllu", TREEBANK.encode("utf-16"), "line 1: not UTF-8"),
+        ("a.conllu.gz", gzip.compress(TREEBANK.encode())[:-20], "ends in the middle of the comp"),
+        ("a.conllu.gz", TREEBANK.encode(), "a.conllu.gz: cannot be read .* fetch it again"),
     ],
     # Not the bytes, which hold the time: each worker would name the test in its own way.
     ids=["empty", "UTF-16", "cut", "not gzip"],
@@ -258,6 +259,8 @@ def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     parts = data.split("classification", rows)
     assert {row.labels for row in parts.train} == {row.labels for row in rows}
     assert sum(map(len, parts[:3])) == 100
+    with pytest.raises(InputError, match=r"a.csv: no example is left for the test split"):
+        data.split("classification", rows[:40])
 
 
 def test_a_label_that_train_never_had_is_named_and_stays(tmp_path, caplog):
@@ -409,6 +412,26 @@ def test_json_lines_that_python_cannot_hold(tmp_path, text, said):
     for read in (lambda: readers.read("classification", path), lambda: [*readers.read_texts(path)]):
         with pytest.raises(InputError, match=rf"a.jsonl, line 2: .*{said}"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv.gz", "text,label\n" + "a" * 2000, "a line of more than"),
+        ("a.csv.gz", 'text,label\n"' + "a\n" * 2000, "line 2: .*field larger than field limit"),
+        ("a.jsonl.bz2", '{"text": "' + "a" * 2000, "a line of more than"),
+        ("a.conllu", "1\t" + "a" * 2000, "a line of more than"),
+    ],
+    ids=["line", "field of many lines", "JSON", "CoNLL-U"],
+)
+def test_a_line_or_field_without_end_is_refused(tmp_path, monkeypatch, name, content, said):
+    """Whatever it decompresses to, memory has a limit."""
+    for module in (documents, readers):
+        monkeypatch.setattr(module, "LINE_BYTES", 1000)
+    compress = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)
+    path = write(tmp_path, name, compress(content.encode()))
+    with pytest.raises(InputError, match=said):
+        list(readers.read_texts(path))
 
 
 def test_a_field_of_any_length_is_read(tmp_path):

@@ -135,6 +135,25 @@ def test_a_model_that_is_not_there_says_why_where_that_is_allowed(
     assert [file.name for file in output.iterdir()] == ["unavailable.json"]
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"html": True}, "Expecting value"),
+        ({"cut": 100}, "peer closed connection"),
+        ({"instead_of_the_first": "../../../PWNED.json"}, r"cannot contain a '..' path segment"),
+    ],
+    ids=["page", "cut", "path out of the folder"],
+)
+def test_odd_answers_of_the_hub_are_one_line_and_write_nothing(hub, tmp_path, how, said):
+    for name, value in how.items():
+        setattr(hub, name, value)
+    with pytest.raises(Failure, match=f"lab/small: cannot be fetched .*{said}") as error:
+        fetch_any(tmp_path / "out", "lab/small")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("PWNED*"))
+
+
 def test_a_repository_without_a_model_is_not_there_either(hub, tmp_path):
     (hub.folder / "hub/models/lab/small/main/config.json").unlink()
     fetch_any(tmp_path / "out", "lab/small", allow_unavailable=True)

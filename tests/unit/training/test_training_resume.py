@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import trainings
+import worlds
 from eliquare import cli
 from eliquare.config.objective import Objective
 from eliquare.distillation.objective import Distillation
@@ -64,8 +65,9 @@ def test_the_command_killed_and_given_again_makes_the_same_bytes(world, trained,
     command = ["-m", "eliquare", "distillation", "distill", *trainings.words(options)]
     process = subprocess.Popen(
         [sys.executable, *command],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | worlds.BARE,
         stderr=subprocess.DEVNULL,
+        umask=0o077,
     )
     end = time.monotonic() + 600
     while last_step(output) < 2:

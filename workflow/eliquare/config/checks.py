@@ -3,6 +3,7 @@
 Checks yield problems, (path of keys, message), so that all of them are reported at once.
 """
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -273,14 +274,14 @@ def check_files(settings: Configuration, source: str) -> None:
     lines = [
         f"{source}: {key}: there is no file {file}; put it there"
         for key, file in files
-        if not file.exists()
+        if not os.path.exists(file)  # also where the name is too long for any
     ]
     latest = time.time() + SECONDS_AHEAD
     lines += [
         f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
         f"is older than its input; `touch {file}`"
         for key, file in files
-        if file.exists() and file.stat().st_mtime > latest
+        if os.path.exists(file) and file.stat().st_mtime > latest
     ]
     lines += [
         f"{source}: languages.{code}.corpus.revision: missing; there is no folder {name}, and of a "
@@ -297,7 +298,7 @@ def unpinned_datasets(settings: Configuration) -> Iterator[tuple[str, str]]:
     """Yield (language, data set) of every corpus from the hub without a commit."""
     for code in corpora_of(settings):
         corpus = settings.languages[code].corpus
-        if corpus.dataset and not corpus.revision and not Path(corpus.dataset).exists():
+        if corpus.dataset and not corpus.revision and not os.path.exists(corpus.dataset):
             yield code, corpus.dataset
 
 

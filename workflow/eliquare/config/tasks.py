@@ -1,9 +1,9 @@
 """The keys of a task: its kind, its data, and how a system is fine-tuned on it."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from eliquare.config import sources
 from eliquare.config.base import (
@@ -25,7 +25,19 @@ HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_co
 LONGEST_INPUT = {"upos": 128, "ner": 128, "classification": 512, "pair": 512}
 
 
+def one_or_several(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a learning rate or several; of a mistake, say both ways in one line."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(
+            "expected a number above 0, as 5.0e-5 (with a point, which YAML wants), or several "
+            f"different ones as [2.0e-5, 5.0e-5], found {value!r}"
+        ) from None
+
+
 Rate = Annotated[float, Field(gt=0)]
+Rates = Annotated[Rate | Annotated[Once[Rate], Field(min_length=2)], WrapValidator(one_or_several)]
 
 
 class Finetuning(Settings):
@@ -33,7 +45,7 @@ class Finetuning(Settings):
 
     num_train_epochs: int = Field(10, ge=1)
     """Epochs, the best on validation kept (electronics2023: 10)."""
-    learning_rate: Rate | Annotated[Once[Rate], Field(min_length=2)] = 5.0e-5
+    learning_rate: Rates = 5.0e-5
     """Peak learning rate. Of several, as `[2.0e-5, 5.0e-5, 1.0e-4]`, each system takes with each
     seed the one that is best on validation: one rate for all is not fair to all."""
     early_stopping_patience: int | None = Field(None, ge=1)

@@ -38,7 +38,16 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.model import DocumentFilter
 from eliquare.corpus import identify
-from eliquare.io import Failure, InputError, atomic_dir, existing, read_json, write_json
+from eliquare.corpus.extractor import SHARED_MEMORY
+from eliquare.io import (
+    Failure,
+    InputError,
+    atomic_dir,
+    existing,
+    existing_file,
+    read_json,
+    write_json,
+)
 
 FILE = "documents.jsonl.zst"
 OTHER_LANGUAGE = "other_language"
@@ -169,16 +178,22 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
 
     Also for a line of more than LINE_BYTES, which memory must not depend on.
     """
-    rest = b""
+    begun: list[bytes] = []  # the parts of a line whose end has not come
+    size = 0
     for block in read_blocks(path):
-        *lines, rest = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
-        yield from lines
-        if len(rest) > LINE_BYTES:
+        begin, *others = block.split(b"\n")
+        begun.append(begin)
+        size += len(begin)
+        if size > LINE_BYTES:
             raise InputError(
                 f"{path}: has a line of more than {LINE_BYTES >> 20} MiB; expected lines of text"
             )
-    if rest:
-        yield rest
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun, size = [others[-1]], len(others[-1])
+    if size:
+        yield b"".join(begun)
 
 
 def read_blocks(path: str | Path) -> Iterator[bytes]:
@@ -187,9 +202,7 @@ def read_blocks(path: str | Path) -> Iterator[bytes]:
     Several streams or frames one after the other, as Wikimedia and ``cat`` make them, are one file.
     Raises InputError if the file is missing, truncated, damaged or an archive.
     """
-    path = existing(path, "file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
+    path = existing_file(path)
     try:
         # Without threads the library decompresses by itself: the zstd program hides a truncation.
         with path.open("rb") as raw:
@@ -322,14 +335,7 @@ def in_order(judge: Judge, items: Iterable[Any], processes: int) -> Generator[Pr
         yield from judge(items)
         return
     items = iter(items)
-    # A forked child of a process with threads may hang; one forked from a server starts clean, and
-    # has this room imported.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["eliquare.corpus.wikipedia"])
-    with (
-        ProcessPoolExecutor(processes, context, initializer=end_with_parent) as pool,
-        killed_is_failure(),
-    ):
+    with killed_is_failure(), workers(processes) as pool:
         waiting: deque[Future[list[Prepared]]] = deque()
         while chunk := list(itertools.islice(items, CHUNK)):
             waiting.append(pool.submit(prepare_list, judge, chunk))
@@ -337,6 +343,18 @@ def in_order(judge: Judge, items: Iterable[Any], processes: int) -> Generator[Pr
                 yield from waiting.popleft().result()
         for future in waiting:
             yield from future.result()
+
+
+def workers(processes: int) -> ProcessPoolExecutor:
+    """Return worker processes; raise Failure where they find no shared memory."""
+    # A forked child of a process with threads may hang; one forked from a server starts clean, and
+    # has this room imported.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eliquare.corpus.wikipedia"])
+    try:
+        return ProcessPoolExecutor(processes, context, initializer=end_with_parent)
+    except OSError as error:
+        raise Failure(f"worker processes cannot start ({error}); {SHARED_MEMORY}") from None
 
 
 def end_with_parent() -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import psutil
 
-from eliquare.io import Failure
+from eliquare.io import Failure, system_error
 
 PROGRAM = [sys.executable, "-m", "wikiextractor.WikiExtractor"]
 OPTIONS = ["/dev/stdin", "--json", "-q", "-o", "-", "--processes", "1"]
@@ -28,6 +28,7 @@ PAGE_SECONDS = 60  # a page takes milliseconds
 AHEAD = 8  # it takes ten pages before it waits for its output to be read
 LOOK_EVERY_SECONDS = 1
 # A shell whose input ends when this process does kills the group of the program.
+SHARED_MEMORY = "it needs shared memory: /dev/shm, writable and with room"
 WATCH = ["sh", "-c", 'read _; kill -KILL "-$1"', "watch"]
 HEADER = """<mediawiki>
   <siteinfo>
@@ -124,7 +125,8 @@ class Extractor:
             self._text(None)  # it reads templates first, which may take minutes
         except PageError as error:
             self.close()
-            raise Failure(f"WikiExtractor failed: {error}") from None
+            needs = f"; {SHARED_MEMORY}" if system_error(error) else ""
+            raise Failure(f"WikiExtractor failed: {error}{needs}") from None
 
     def _send(self, title: str, wikitext: str) -> None:
         """Give a page to the program, which is started if it does not run."""
@@ -187,8 +189,8 @@ class Extractor:
         if code >= 0 or "Traceback (most recent call last):" in lines:
             raise PageError(said)
         raise Failure(
-            "a process of WikiExtractor was killed, as it happens where memory runs out; give the "
-            "job more memory or fewer --processes"
+            "a process of WikiExtractor was killed, as it happens where memory runs out (or "
+            "/dev/shm, with --expand-templates); give the job more memory or fewer --processes"
         )
 
     def _kill(self) -> int:

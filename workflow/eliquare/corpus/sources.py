@@ -154,6 +154,8 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
             streaming=True,
             cache_dir=str(cache),
         )
+    except StopIteration:
+        raise InputError(f"--dataset {name}: a file of it has no row at all") from None
     except RuntimeError as error:
         if "scripts are no longer supported" not in str(error):
             raise

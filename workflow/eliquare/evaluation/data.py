@@ -85,6 +85,11 @@ def split(
         rest += back
         drawn[name] = sorted(set(numbers) - set(back))
     stays = [train[n] for n in sorted(rest)]
+    if empty := [name for name, numbers in drawn.items() if not numbers]:
+        raise InputError(
+            f"{train[0].file}: no example is left for the {empty[0]} split, since each drawn one "
+            f"has a label of its own; add examples, or name a file in the task's {empty[0]}"
+        )
     return Splits(
         stays,
         validation or [train[n] for n in drawn["validation"]],

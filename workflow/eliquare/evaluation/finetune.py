@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from eliquare import cli
+from eliquare.config.base import Seed
 from eliquare.config.tasks import Finetuning, TaskData
 from eliquare.evaluation import data, readers
 from eliquare.io import (
@@ -33,6 +34,7 @@ from eliquare.io import (
     atomic_write,
     checksum,
     existing,
+    existing_file,
     locked,
     provenance,
     read_json,
@@ -76,7 +78,7 @@ class FinetuneOptions(cli.Options):
     system: str = Field(description="Name of the system.")
     language: str = Field(description="Code of the language.")
     tasks: list[Task] = Field(min_length=1, description="Tasks, each as JSON.")
-    seeds: list[int] = Field(
+    seeds: list[Seed] = Field(
         min_length=1, description="Seeds of the new head, the order of the data and the dropout."
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
@@ -156,7 +158,7 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
         if unavailable_task(task):
             continue
         paths = {"train": task.train, "validation": task.validation, "test": task.test}
-        given = {name: existing(path, "task file") for name, path in paths.items() if path}
+        given = {name: existing_file(path, "task file") for name, path in paths.items() if path}
         # A file's name decides how a table is read.
         settings = {
             "version": cli.version("evaluation", "finetune"),

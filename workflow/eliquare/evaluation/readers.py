@@ -8,6 +8,7 @@ Files are UTF-8, with or without a byte-order mark, and may be compressed (``.gz
 ``.xz``, ``.zst``).
 """
 
+import codecs
 import contextlib
 import csv
 import json
@@ -18,9 +19,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xopen import xopen
-
-from eliquare.io import InputError, existing
+from eliquare.corpus.documents import LINE_BYTES, read_lines
+from eliquare.io import InputError, existing_file
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 REPORTED_MISTAKES = 20
@@ -320,7 +320,7 @@ def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
 
 def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator[TableRow]:
     """Yield line, columns and cells of each row of a csv or tsv file; no cells at the header."""
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(LINE_BYTES)
     reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
     header: list[str] = []
     begins = 1
@@ -348,22 +348,16 @@ def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator
 def text_lines(path: str | Path) -> Iterator[str]:
     r"""Yield the lines of a UTF-8 file, compressed or not, with their ends; only ``\n`` is one.
 
-    Raises InputError if the file is missing, not UTF-8 or not intact.
+    Raises InputError if the file is missing, not UTF-8 or not intact, or a line is endless.
     """
-    path = existing(path, "task file")
-    try:
-        with xopen(path, "rt", encoding="utf-8-sig", newline="\n", threads=0) as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); convert it to UTF-8"
-        ) from None
-    except Exception as error:  # Each compression library has errors of its own.
-        if path.suffix not in COMPRESSED:
-            raise
-        raise InputError(
-            f"{path}: not an intact {path.suffix} file ({error}); fetch it again"
-        ) from None
+    for number, raw in enumerate(read_lines(existing_file(path, "task file")), start=1):
+        try:
+            line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not UTF-8 text ({error.reason}); convert it to UTF-8"
+            ) from None
+        yield line + "\n"
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:

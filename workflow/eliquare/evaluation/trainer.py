@@ -108,7 +108,9 @@ class System:
             num_train_epochs=finetuning.num_train_epochs,
             learning_rate=learning_rate,
             per_device_train_batch_size=finetuning.per_device_train_batch_size,
-            per_device_eval_batch_size=4 * finetuning.per_device_train_batch_size,
+            # The Trainer makes so many copies of each loss.
+            per_device_eval_batch_size=4
+            * min(finetuning.per_device_train_batch_size, len(train.features)),
             warmup_steps=math.ceil(finetuning.warmup_ratio * steps),
             weight_decay=finetuning.weight_decay,
             optim="adamw_torch_fused",
@@ -202,12 +204,13 @@ class TaskTrainer(transformers.Trainer):
         """
         epoch = len(self.history) + 1
         logs = self.state.log_history[-1]
-        if not math.isfinite(logs["loss"]):
-            raise Failure(
-                f"epoch {epoch}: the loss is {logs['loss']}; lower finetuning's learning_rate"
-            )
         validation = self.encoded["validation"]
         predicted, validation_loss = self.answers(validation)
+        for what, loss in (("loss", logs["loss"]), ("validation loss", validation_loss)):
+            if not math.isfinite(loss):
+                raise Failure(
+                    f"epoch {epoch}: the {what} is {loss}; lower finetuning's learning_rate"
+                )
         scores = score(self.kind, validation.gold, predicted)
         entry: dict[str, Any] = {"epoch": epoch, "step": self.state.global_step}
         entry |= {name: logs[name] for name in ("learning_rate", "grad_norm", "loss")}

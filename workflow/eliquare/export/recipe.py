@@ -75,7 +75,7 @@ def write(options: RecipeOptions) -> None:
     """Write the recipe of a reduced model."""
     quiet()
     base, reduced = local_folder(options.base, options.revision), options.reduced
-    tokens = tokenizer_json.list_tokens(tokenizer_json.describe(load_fast_tokenizer(base)))
+    tokens = tokenizer_json.list_tokens(tokenizer_json.describe(load_fast_tokenizer(base)), base)
     kept = sorted(read_vocabulary(reduced / "vocabulary.csv", tokens))
     made_of = read_json(reduced / "provenance.json")["inputs"].get("model")
     if made_of != checksum(base):

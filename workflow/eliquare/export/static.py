@@ -61,7 +61,7 @@ def write_static(options: StaticOptions, folder: Path) -> dict[str, Any]:
     quiet()
     tokenizer = load_fast_tokenizer(options.model)
     description = tokenizer_json.describe(tokenizer)
-    tokens = tokenizer_json.list_tokens(description)
+    tokens = tokenizer_json.list_tokens(description, tokenizer.name_or_path)
     share = shares(options.counts, tokens)
     vectors = token_vectors(options.model, len(tokens))
     reduced, explained = principal_components(vectors, options.dimensions)

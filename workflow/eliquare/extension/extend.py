@@ -68,7 +68,8 @@ def extend(options: ExtendOptions) -> None:
     folder = local_folder(options.model)
     tokenizer, model = load_fast_tokenizer(folder), load_model(folder)
     old = tokenizer_json.describe(tokenizer)
-    ids = {name: token_id for token_id, name in enumerate(tokenizer_json.list_tokens(old))}
+    names = tokenizer_json.list_tokens(old, tokenizer.name_or_path)
+    ids = {name: token_id for token_id, name in enumerate(names)}
     size = len(ids)
     tokenizer_json.require_rows(folder, size, model.config.vocab_size)
     texts = (document.text for document in read(options.documents))

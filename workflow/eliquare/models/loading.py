@@ -284,6 +284,7 @@ def load_for_benchmark(
     """
     quiet()
     folder = local_folder(source, revision)
+    load_config(folder)  # says what of it cannot be used
     model: PreTrainedModel = from_pretrained(
         AutoModelForMaskedLM, "masked language model", folder, dtype=dtype
     )

@@ -107,7 +107,7 @@ def reduce(options: ReduceOptions) -> None:
         logger.warning("nothing proves this reduction: give --sample, some text to compare on")
     tokenizer = load_fast_tokenizer(folder)
     description = tokenizer_json.describe(tokenizer)
-    tokens = tokenizer_json.list_tokens(description)
+    tokens = tokenizer_json.list_tokens(description, folder)
     selected = read_vocabulary(options.vocabulary, tokens)
     prompts = dict.fromkeys(prompt_ids(folder, description), "prompt")
     completed = complete(

@@ -66,7 +66,7 @@ def report(options: ReportOptions) -> None:
     quiet()
     old, new = load_fast_tokenizer(options.model), load_fast_tokenizer(options.reduced)
     description = tokenizer_json.describe(old)
-    tokens = tokenizer_json.list_tokens(description)
+    tokens = tokenizer_json.list_tokens(description, old.name_or_path)
     selected = read_vocabulary(options.vocabulary, tokens)
     if len(selected) != len(new):
         raise InputError(

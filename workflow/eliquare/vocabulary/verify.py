@@ -203,7 +203,7 @@ def match_vocabularies(folder: Path, reduced: Path) -> Pair:
     """Return both tokenizers; raise InputError for new tokens that the old one lacks."""
     old, new = load_fast_tokenizer(folder), load_fast_tokenizer(reduced)
     old_vocabulary, description = old.get_vocab(), tokenizer_json.describe(new)
-    tokens = tokenizer_json.list_tokens(description)
+    tokens = tokenizer_json.list_tokens(description, new.name_or_path)
     if foreign := [token for token in tokens if token not in old_vocabulary]:
         raise InputError(f"{reduced}: token {foreign[0]!r} is not one of the old model's")
     old_ids = [old_vocabulary[token] for token in tokens]
