@@ -5,6 +5,7 @@ a few seconds of each; `python tests/benchmarks/fuzz.py --seconds 60` as long as
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache, partial
@@ -231,5 +232,6 @@ def survives(read: Callable[[Any], object], given: Any) -> None:
     try:
         read(given)
     except (InputError, Failure) as error:
-        if not str(error).strip():
-            raise AssertionError("an error without words") from error
+        # Nor words of pydantic's own, for the branches of a union.
+        if not str(error).strip() or re.search(r"function-|constrained-", str(error)):
+            raise AssertionError(f"not in plain words: {error}") from error

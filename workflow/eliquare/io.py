@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -273,6 +273,18 @@ def write_json(path: str | Path, value: Any) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
+class Content(dict[str, Any]):
+    """The object in a JSON file; InputError, which names the file, for a key that it lacks."""
+
+    def __init__(self, values: Mapping[str, Any], path: str | Path) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        """Raise InputError."""
+        raise InputError(f"{self.path}: has no {key!r}; damaged, or made by another version")
+
+
 def read_json(path: str | Path, kind: type = dict) -> Any:
     """Read JSON of a kind; raise InputError naming file and line if it is not."""
     try:
@@ -284,7 +296,7 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     if not isinstance(found, kind):
         expected = "a list" if kind is list else "an object"
         raise InputError(f"{path}: expected {expected} of JSON, found {type(found).__name__}")
-    return found
+    return Content(found, path) if kind is dict else found
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:

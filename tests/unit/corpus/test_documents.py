@@ -66,14 +66,14 @@ def test_lines_are_whole_wherever_a_block_ends(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_line_without_end_is_refused_in_bounded_memory(tmp_path, monkeypatch, suffix):
     """As a few kilobytes that decompress to gigabytes of zeros are."""
-    monkeypatch.setattr(documents, "LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(documents, "LINE_BYTES", 2 << 20)
     bomb = tmp_path / f"bomb{suffix}"
-    bomb.write_bytes(COMPRESS[suffix](bytes(64 << 20)))
+    bomb.write_bytes(COMPRESS[suffix](bytes(24 << 20)))
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match=r"bomb.*: has a line of more than 4 MiB"):
+        with pytest.raises(InputError, match=r"bomb.*: has a line of more than 2 MiB"):
             list(documents.read_lines(bomb))
-        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
     finally:
         tracemalloc.stop()
 

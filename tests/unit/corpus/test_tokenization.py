@@ -30,7 +30,7 @@ def folders(tmp_path_factory):
     return {kind: worlds.write_tokenizer(kind, folder / kind, TEXTS) for kind in worlds.KINDS}
 
 
-@pytest.mark.parametrize("language", ["uk", "mr", "ja", "qaa", ""])
+@pytest.mark.parametrize("language", ["uk", "mr", "ja", "qaa", "", "zh-min-nan", "be-x-old"])
 def test_sentences_joined_are_the_text(language):
     for text in TEXTS:
         sentences = split_sentences(text, language)

@@ -426,6 +426,7 @@ def test_json_lines_that_python_cannot_hold(tmp_path, text, said):
 )
 def test_a_line_or_field_without_end_is_refused(tmp_path, monkeypatch, name, content, said):
     """Whatever it decompresses to, memory has a limit."""
+    monkeypatch.setattr(documents, "BLOCK_BYTES", 100)
     for module in (documents, readers):
         monkeypatch.setattr(module, "LINE_BYTES", 1000)
     compress = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)

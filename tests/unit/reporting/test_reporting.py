@@ -362,7 +362,7 @@ def test_differences_are_paired_by_seed(tree):
     assert row["within_spread"] == "False"
 
 
-@pytest.mark.parametrize("missing", ["seed", "task", "file"])
+@pytest.mark.parametrize("missing", ["seed", "task", "file", "everything"])
 def test_a_missing_score_is_named(tmp_path, missing):
     settings = results_tree.make(tmp_path)
     path = tmp_path / "small/scores/sw/post.json"
@@ -374,6 +374,8 @@ def test_a_missing_score_is_named(tmp_path, missing):
     path.write_text(json.dumps(scores))
     if missing == "file":
         path.unlink()
+    if missing == "everything":
+        path.write_text("{}")
     with pytest.raises(InputError, match=r"scores/sw/post\.json"):
         make_tables(tmp_path, settings)
     assert not (tmp_path / "tables").exists()
