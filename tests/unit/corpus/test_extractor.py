@@ -101,11 +101,11 @@ def test_no_shared_memory_is_named(monkeypatch):
     """As in a container with none, or one that is read-only: the system names no file."""
     code = f"raise OSError({errno.EROFS}, 'Read-only file system')"
     monkeypatch.setattr(extractor, "PROGRAM", [sys.executable, "-c", code])
-    with pytest.raises(Failure, match=r"Read-only file system; it needs shared memory: /dev/shm"):
+    with pytest.raises(Failure, match=r"Read-only file system; shared memory is needed: /dev/shm"):
         ask(Extractor("", []), "a")
     refused = OSError(errno.EROFS, "Read-only file system")
     monkeypatch.setattr(documents, "ProcessPoolExecutor", Mock(side_effect=refused))
-    with pytest.raises(Failure, match=r"cannot start .*; it needs shared memory: /dev/shm"):
+    with pytest.raises(Failure, match=r"cannot start .*; shared memory is needed: /dev/shm"):
         list(documents.in_order(Mock(), ["a"], processes=2))
 
 

@@ -28,7 +28,7 @@ PAGE_SECONDS = 60  # a page takes milliseconds
 AHEAD = 8  # it takes ten pages before it waits for its output to be read
 LOOK_EVERY_SECONDS = 1
 # A shell whose input ends when this process does kills the group of the program.
-SHARED_MEMORY = "it needs shared memory: /dev/shm, writable and with room"
+SHARED_MEMORY = "shared memory is needed: /dev/shm, writable and with room"
 WATCH = ["sh", "-c", 'read _; kill -KILL "-$1"', "watch"]
 HEADER = """<mediawiki>
   <siteinfo>
