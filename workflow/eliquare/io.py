@@ -296,7 +296,7 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     if not isinstance(found, kind):
         expected = "a list" if kind is list else "an object"
         raise InputError(f"{path}: expected {expected} of JSON, found {type(found).__name__}")
-    return Content(found, path) if kind is dict else found
+    return Content(found, path) if isinstance(found, dict) else found
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
