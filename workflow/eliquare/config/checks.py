@@ -22,12 +22,12 @@ from eliquare.config.model import (
     HEADS,
     Configuration,
     Student,
-    System,
     Teacher,
     Training,
 )
 from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
 from eliquare.config.sources import SPLITS
+from eliquare.config.systems import System
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 
@@ -42,6 +42,7 @@ REFERENCES = {
     "vocabulary": ("vocabularies",),
     "extension": ("extensions",),
     "reduced_from": ("students",),
+    "student": ("students",),
     "language": ("languages",),
     "languages": ("languages",),
     "vocabularies.languages": ("languages", "mixtures"),
@@ -85,6 +86,9 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
         entries += [((section, name), each) for name, each in mapping(written.get(section)).items()]
     for name, student in mapping(written.get("students")).items():
         entries.append((("students", name, "export"), mapping(student).get("export")))
+    for name, system in mapping(written.get("systems")).items():
+        taught = mapping(system).get("task_distillation")
+        entries.append((("systems", name, "task_distillation"), taught))
     for path, entry in entries:
         for key, value in mapping(entry).items():
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
@@ -109,9 +113,10 @@ def taken_names(settings: Configuration) -> Iterator[Problem]:
                     yield (section, name), f"this name is taken by {taken[name]}; choose another"
                 taken[name] = f"{section}.{name}"
     yield from names_that_join(settings)
-    for name in settings.students:
-        if "@" in name:
-            yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
+    for section in ("students", "systems"):
+        for name in getattr(settings, section):
+            if "@" in name:
+                yield (section, name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
 
 
 def names_that_join(settings: Configuration) -> Iterator[Problem]:
@@ -151,6 +156,9 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         for path, message in [*check(student, settings), *export_problems(student, settings)]:
             yield ("students", name, *path), message
     experiment = settings.experiment
+    for name, system in settings.systems.items():
+        for path, message in task_distillation_problems(name, system, settings):
+            yield ("systems", name, *path), message
     for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
         if name not in experiment.systems:
             message = f"{name}, of release or baseline, is not compared; add it here"
@@ -231,6 +239,21 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
             yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
         elif compared is not None and name not in compared:
             yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
+
+
+def task_distillation_problems(
+    name: str, system: System, settings: Configuration
+) -> Iterator[Problem]:
+    """Yield what hinders the comparison of a system that a teacher of the task teaches."""
+    if system.student is None or name not in settings.experiment.systems:
+        return
+    if system.student not in settings.experiment.systems:
+        message = f"{system.student} is not compared; add it to experiment.systems beside {name}"
+        yield ("student",), message
+    made_for = settings.students[system.student].languages
+    for code in system.languages if made_for else ():
+        if code not in made_for:
+            yield ("languages",), f"{system.student} is not made for {code}; add it there"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from eliquare.config.base import (
@@ -33,6 +33,7 @@ from eliquare.config.base import (
 )
 from eliquare.config.export import Export
 from eliquare.config.objective import EXTENSION_TERMS, Objective
+from eliquare.config.systems import Compared, System
 from eliquare.config.tasks import Finetuning, Task
 
 Pooling = Literal["mean", "cls", "max"]
@@ -233,24 +234,6 @@ class Shape(Settings):
 
 
 HEADS = "{} is no multiple of {} attention heads"
-
-
-def _names(value: Any) -> Any:
-    """Return one name, or none, as a list."""
-    return [value] if isinstance(value, str) else [] if value is None else value
-
-
-# A name, or a list of them.
-Names = Annotated[
-    Once[Line], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)
-]
-
-
-class Compared(Settings):
-    """How a system that is compared is named."""
-
-    label: Label = Field("", description="Name in tables.")
-    published_as: Names = Field([], description="The papers' name of this system, or several.")
 
 
 class Teacher(Compared, Shape, Sourced):
@@ -454,25 +437,6 @@ class Student(Compared, StudentShape):
                     yield ("objective", term), f"two tokenizers can be compared by {allowed} alone"
 
 
-class System(Compared):
-    """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
-
-    model: FilePath | None = Field(None, description="Hub id or folder.")
-    revision: Commit | None = None
-    """For a hub id: the commit. Without it the newest is taken at the fetch, and recorded."""
-    teacher: Name | None = None
-    """Instead of `model`: a teacher whose vocabulary is only reduced."""
-    vocabulary: Name | None = Field(None, description="With `teacher`: one of `vocabularies`.")
-    languages: Once[CorpusName] = Field([])
-    """Languages that this model is for; all of the experiment if empty."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a problem where it is not one of the two kinds."""
-        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(self, key)]
-        if keys not in (["model"], ["teacher", "vocabulary"]):
-            yield (), "give model, or teacher and vocabulary"
-
-
 class Benchmark(Settings):
     """How parameters, latency, throughput and memory are measured."""
 
@@ -538,7 +502,9 @@ class Configuration(Settings):
     extensions: dict[Name, Extension] = Field({})
     """Ways to give a language new, longer tokens (VocabAmp), by name."""
     students: dict[StudentName, Student] = Field({}, description="The student recipes, by name.")
-    systems: dict[Name, System] = Field({}, description="Other models to compare with, by name.")
+    systems: dict[StudentName, System] = Field(
+        {}, description="Other models to compare with, by name."
+    )
     tasks: dict[Name, Task] = Field({}, json_schema_extra=_with_automatic_tasks)
     """The tasks, by name; or `auto`, the public tasks of the languages. In `{auto: true, …}`,
     `sl-ner: null` takes one out, `sl-ner: WikiANN` puts in one of docs/tasks.md."""
