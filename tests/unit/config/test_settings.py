@@ -286,6 +286,25 @@ MISTAKES = {
         "students.full.hidden_size",
         "initialization: blank",
     ),
+    "wider": ("students/full/hidden_size", 128, "students.full.hidden_size", "teacher has 64"),
+    "predictions without a head": (
+        "teachers/big",
+        {"source": "folder", "model": "m", "pooling": "mean"},
+        "students.full.objective.kl",
+        "big: a sentence encoder predicts no tokens; write `preset: sentence`",
+    ),
+    "embeddings without pooling": (
+        "students/full/objective",
+        {"sentence_cosine": 1},
+        "students.full.objective.sentence_cosine",
+        "big: its pooling, which makes embeddings, is not given",
+    ),
+    "no such pooling": (
+        "teachers/encoder",
+        {"source": "folder", "model": "m", "pooling": "lasttoken"},
+        "teachers.encoder.pooling",
+        "'mean', 'cls' or 'max'",
+    ),
     "too long": ("sequences/max_length", 1024, "teachers.big.max_position_embeddings", "1024"),
     "misspelt term": ("students/full/objective", {"hiden": 1}, "students.full.objective.hiden"),
     "misspelt setting": (

@@ -1,6 +1,7 @@
 """Sentence encoders as teachers: their students, the terms on embeddings, prompts."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -175,7 +176,7 @@ def test_embeddings_that_are_all_alike_are_said(world, encoder, tmp_path, caplog
     write_sentence(alike, SENTENCE, 32)
     with caplog.at_level(logging.WARNING):
         distilled(world, alike, tmp_path / "student", objective={"preset": "sentence"})
-    assert "nearly alike" in caplog.text
+    assert re.search(r"nearly alike \(mean cosine of different texts (0\.9|1\.0)", caplog.text)
     batch = objective_models.make_batch()
     other = objective_models.make(seed=4)
     assert mean_similarity(other, batch, SENTENCE) < 0.9
