@@ -189,7 +189,7 @@ def test_a_student_is_taught_the_task_by_the_fine_tuned_teacher(flow):
     # One model before it is fine-tuned: it is measured once.
     assert not (results / "benchmarks/qaa/taught.json").exists()
     sizes = rows(flow[0].folder, "sizes")
-    assert sizes["taught"]["parameters"] == sizes["pre"]["parameters"]
+    assert sizes["taught"]["parameters_total"] == sizes["pre"]["parameters_total"]
 
 
 def test_the_report_says_what_the_run_cost(flow):

@@ -97,8 +97,9 @@ class Paths:
                 _, corpus = self.origin(name, language)
             for each in self.adapted_from(teacher) if teacher else ():
                 adapted = self.settings.teachers[each]
-                if adapted.teacher and adapted.extension:
-                    found.append((corpus, adapted.teacher, adapted.extension))
+                if adapted.teacher and adapted.starts_from:
+                    own = adapted.corpus or corpus
+                    found.append((own, adapted.teacher, adapted.starts_from))
         return list(dict.fromkeys(found))
 
     # Teachers
@@ -106,10 +107,10 @@ class Paths:
     def root_teacher(self, teacher: str) -> str:
         """Return the teacher whose tokenizer this one has.
 
-        Itself, or the one it continues; one that continues with new tokens has its own.
+        Itself, or the one it continues; one that continues with other tokens has its own.
         """
         entry = self.settings.teachers[teacher]
-        if entry.source == "adapt" and entry.teacher and not entry.extension:
+        if entry.source == "adapt" and entry.teacher and not entry.starts_from:
             return self.root_teacher(entry.teacher)
         return teacher
 
@@ -120,15 +121,17 @@ class Paths:
         return [teacher, *before]
 
     def start_of(self, corpus: str, teacher: str) -> Path:
-        """Return the model that an adapted teacher continues, with new tokens if it has any."""
+        """Return the model that an adapted teacher continues, with other tokens if it has any."""
         entry = self.settings.teachers[teacher]
-        return self.teacher(corpus, entry.teacher or "", entry.extension or FULL)
+        return self.teacher(corpus, entry.teacher or "", entry.starts_from or FULL)
 
     def teacher(self, corpus: str, teacher: str, vocabulary: str = FULL) -> Path:
         """Return the model folder of a teacher; adapted and reduced ones belong to a corpus."""
-        adapted = self.settings.teachers[teacher].source == "adapt"
-        if vocabulary == FULL and not adapted:
+        entry = self.settings.teachers[teacher]
+        if vocabulary == FULL and entry.source != "adapt":
             return self.results / "teachers" / teacher / "model"
+        if vocabulary == FULL:
+            corpus = entry.corpus or corpus
         return self.results / "corpora" / corpus / teacher / vocabulary / "model"
 
     def tokenizer(self, corpus: str, teacher: str, vocabulary: str) -> Path:
@@ -137,8 +140,8 @@ class Paths:
         entry = self.settings.teachers[root]
         if vocabulary == FULL and entry.source == "pretrain":
             return self.results / "teachers" / root / "tokenizer"
-        if vocabulary == FULL and entry.teacher and entry.extension:
-            return self.tokenizer(corpus, entry.teacher, entry.extension)
+        if vocabulary == FULL and entry.teacher and entry.starts_from:
+            return self.tokenizer(entry.corpus or corpus, entry.teacher, entry.starts_from)
         return self.teacher(corpus, root, vocabulary)
 
     # Students

@@ -305,6 +305,18 @@ MISTAKES = {
         "teachers.encoder.pooling",
         "'mean', 'cls' or 'max'",
     ),
+    "adapted with two vocabularies": (
+        "teachers/own",
+        {
+            "source": "adapt",
+            "teacher": "big",
+            "vocabulary": "sentences",
+            "extension": "longer",
+            "training": {"max_steps": 1},
+        },
+        "teachers.own.vocabulary",
+        "its extension says it",
+    ),
     "too long": ("sequences/max_length", 1024, "teachers.big.max_position_embeddings", "1024"),
     "misspelt term": ("students/full/objective", {"hiden": 1}, "students.full.objective.hiden"),
     "misspelt setting": (

@@ -183,12 +183,12 @@ def root(settings: Configuration, name: str) -> str | None:
 
 
 def extended(settings: Configuration, name: str) -> str | None:
-    """Return the last teacher on the way to this one that got new tokens, if there is one."""
+    """Return the last teacher on the way to this one that got other tokens, if there is one."""
     if root(settings, name) is None:
         return None
     entry = settings.teachers[name]
-    if entry.extension or not entry.teacher:
-        return name if entry.extension else None
+    if entry.starts_from or not entry.teacher:
+        return name if entry.starts_from else None
     return extended(settings, entry.teacher)
 
 
@@ -202,7 +202,8 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     for name in student.teachers:
         if extended(settings, name) != extended(settings, student.teacher or ""):
             message = (
-                f"{name} and {student.teacher} have other tokens, since an extension gave some"
+                f"{name} and {student.teacher} have other tokens, since a vocabulary or an "
+                "extension of one changed them"
             )
             yield ("teachers",), f"{message}; the teachers of a student have the same"
     yield from term_problems(student, settings)

@@ -243,7 +243,7 @@ class Teacher(Compared, Shape, Sourced):
         "hub": ("model revision", "pooling normalize prompts"),
         "folder": ("model", "pooling normalize prompts"),
         "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
-        "adapt": ("teacher", "extension training"),
+        "adapt": ("teacher", "corpus vocabulary extension training"),
     }
     source: Literal["hub", "folder", "pretrain", "adapt"]
     """`hub`: a model id with a pinned revision; `folder`: a model on disk; `pretrain`: trained here
@@ -260,9 +260,13 @@ class Teacher(Compared, Shape, Sourced):
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
     "passage: "}`. Training texts have the last one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
+    vocabulary: Name | None = None
+    """adapt: which of `vocabularies` reduces the teacher first."""
     extension: Name | None = None
     """adapt: which of `extensions` gives the teacher new tokens first."""
-    corpus: CorpusName | None = Field(None, description="pretrain: a mixture or a language.")
+    corpus: CorpusName | None = None
+    """pretrain: a mixture or a language. adapt: one to adapt to once, for all languages; by default
+    each language's own text."""
     tokenizer: Literal["wordpiece", "unigram"] = "wordpiece"
     """pretrain: the kind of tokenizer."""
     vocab_size: int = Field(30000, ge=100, description="pretrain: tokens.")
@@ -271,6 +275,8 @@ class Teacher(Compared, Shape, Sourced):
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the keys of its source, the budget and the shape."""
         yield from super().problems()
+        if self.vocabulary and self.extension:
+            yield ("vocabulary",), "its extension says it; remove this key"
         if self.source in ("pretrain", "adapt"):
             for path, message in self.training.budget_problems():
                 yield ("training", *path), message
@@ -282,6 +288,11 @@ class Teacher(Compared, Shape, Sourced):
                     yield (key,), "this is of a sentence encoder; give its pooling too"
         if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
             yield ("hidden_size",), HEADS.format(self.hidden_size, self.num_attention_heads)
+
+    @property
+    def starts_from(self) -> str | None:
+        """adapt: the vocabulary or extension that changes its tokens first, if one does."""
+        return self.extension or self.vocabulary
 
 
 # The keys of which a selection has exactly one.
