@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
@@ -190,6 +191,23 @@ def test_a_student_is_taught_the_task_by_the_fine_tuned_teacher(flow):
     assert not (results / "benchmarks/qaa/taught.json").exists()
     sizes = rows(flow[0].folder, "sizes")
     assert sizes["taught"]["parameters_total"] == sizes["pre"]["parameters_total"]
+
+
+def test_an_encoder_gets_a_head_once_for_all_languages(flow):
+    """On a mixture, with the tokens that stay for it: planned, and made in tests of the stages."""
+    project, path = flow
+    config = yaml.safe_load(path.read_text())
+    head = {"source": "adapt", "teacher": "encoder", "corpus": "world", "vocabulary": "sentences"}
+    config["teachers"]["predicts"] = head | {"training": {"max_steps": 4}}
+    config["students"]["of-head"] = {"extends": "pre", "teacher": "predicts", "vocabulary": None}
+    systems = {"languages": ["qaa", "qab"], "systems": ["of-head"]}
+    config["experiment"] = {"seeds": [1], "tasks": ["qaa-upos"]} | systems
+    jobs = project.planned(project.configure(config, "head.yaml"))
+    once = ("select_vocabulary", "reduce_teacher", "adapt_teacher")
+    assert {name: jobs[name] for name in (*once, "distill")} == {
+        **dict.fromkeys(once, 1),
+        "distill": 2,
+    }
 
 
 def test_the_report_says_what_the_run_cost(flow):
