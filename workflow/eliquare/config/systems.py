@@ -1,4 +1,4 @@
-"""The keys of what is compared: names in tables, and models that are not made here or not again."""
+"""The keys of what is compared: names in tables; models made elsewhere, or fine-tuned otherwise."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -40,7 +40,7 @@ class Compared(Settings):
 class TaskDistillation(Settings):
     """A teacher that is fine-tuned on a task teaches the system on it (Hinton et al. 2015).
 
-    With the same seed, on the texts of the task (Sanh et al. 2019, section 3; Jiao et al. 2020).
+    With the same seed, on the texts of the task (Sanh et al. 2019; Jiao et al. 2020).
     """
 
     teacher: Name = Field(description="The teacher, fine-tuned on each task with each seed.")

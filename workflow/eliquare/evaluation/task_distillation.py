@@ -1,11 +1,11 @@
 """Task distillation: a system learns a task from its labels and from a fine-tuned teacher.
 
 The loss is that of Hinton et al. 2015: the cross-entropy of the labels, and the KL of both models'
-predictions at a temperature, times its square. DistilBERT was taught SQuAD so (Sanh et al. 2019,
-section 3), TinyBERT every task (Jiao et al. 2020). The teacher's fine-tuning leaves its logits in
-the store: a row per text, or per word where each has a label, in the order of the task's
-training examples and of the unlabelled sentences. So teacher and system share texts and words, and
-may have different tokenizers: the row of a word belongs to the first token that each has of it.
+predictions at a temperature, times its square. DistilBERT was taught SQuAD so (Sanh et al. 2019),
+TinyBERT every task (Jiao et al. 2020). The teacher's fine-tuning leaves its logits in the store: a
+row per text, or per word where each has a label, in the order of the task's training examples and
+of the unlabelled sentences. So teacher and system share texts and words, and may have different
+tokenizers: the row of a word belongs to the first token that each has of it.
 """
 
 from collections.abc import Iterable, Mapping
