@@ -229,7 +229,7 @@ class Paths:
     def task_distillation(self, system: str) -> TaskDistillation | None:
         """Return how a system is taught on tasks, if it is."""
         entry = self.settings.systems.get(system)
-        return entry and entry.task_distillation
+        return entry.task_distillation if entry else None
 
     def unlabelled(self, system: str, language: str) -> Path | None:
         """Return the sentences that the teacher of a task labels, for it and those it teaches.

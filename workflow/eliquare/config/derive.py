@@ -133,8 +133,8 @@ def completed(settings: Configuration) -> Configuration:
         if section in ("students", "systems"):
             for name, entry in entries.items():
                 of_student = settings.students.get(getattr(entry, "student", None) or "")
-                own = entry.languages or (of_student and of_student.languages)
-                values[section][name]["languages"] = own or languages
+                inherited = of_student.languages if of_student else []
+                values[section][name]["languages"] = entry.languages or inherited or languages
     for code, language in settings.languages.items():
         if language.corpus.source == "dump":
             values["languages"][code]["corpus"] = {"mirror": language.corpus.mirror or dumps_host()}

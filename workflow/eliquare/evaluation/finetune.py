@@ -253,7 +253,7 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
     }
     taught = options.task_distillation
     texts = {
-        name: data.unlabelled(tasks[name].kind, text, taught and taught.sentences)
+        name: data.unlabelled(tasks[name].kind, text, taught.sentences if taught else None)
         for name in tasks
         if (text := options.text_for(tasks[name]))
     }

@@ -292,7 +292,11 @@ class TaskTrainer(transformers.Trainer):
         See ``task_distillation``.
         """
         return {
-            name: logits_of(self.model, self.get_test_dataloader(split.features), split)
+            name: logits_of(
+                cast(torch.nn.Module, self.model),
+                self.get_test_dataloader(cast(Any, split.features)),
+                split,
+            )
             for name, split in self.task.taught.items()
         }
 
