@@ -411,6 +411,8 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
     ]
     yield "sequences", settings.sequences, [folder / "sequences" for folder in prepared]
     held_out = [paths.held_out(code) for code in settings.languages]
+    taught = product(settings.systems, settings.experiment.languages)
+    held_out += filter(None, (paths.unlabelled(*each) for each in taught))
     yield "sequences.validation_fraction", settings.sequences.validation_fraction, held_out
     yield "masking", settings.masking, [folder / "masking" for folder in prepared]
     for section in ("vocabularies", "extensions"):
@@ -420,7 +422,9 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
                 yield f"{section}.{name}", entry, places
     for section in ("teachers", "students", "systems"):
         for name, entry in getattr(settings, section).items():
-            of_system = [paths.benchmark(code, name) for code in settings.languages]
+            # A taught student is measured as the student.
+            codes = settings.languages if paths.untaught(name) == name else ()
+            of_system = [paths.benchmark(code, name) for code in codes]
             of_system += [paths.store / task / name for task in settings.tasks]
             if section == "teachers":
                 of_system += [paths.teacher(corpus, name) for corpus in corpora]
