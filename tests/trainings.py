@@ -88,6 +88,14 @@ def make_world(folder: Path) -> World:
     texts = worlds.texts()
     documents = worlds.write_documents(folder / "documents", texts)
     tokenizer = worlds.write_tokenizer("wordpiece", folder / "tokenizer", texts)
+    tokenize_and_mask(folder, documents, tokenizer)
+    teacher = write_model(tokenizer, folder / "teacher")
+    student = write_model(tokenizer, folder / "student", seed=2, num_hidden_layers=2)
+    return World(folder, tokenizer, folder / "sequences", folder / "masking", teacher, student)
+
+
+def tokenize_and_mask(folder: Path, documents: Path, tokenizer: Path) -> None:
+    """Write what a training reads of documents, into a folder."""
     sequences.tokenize(
         sequences.TokenizeOptions(
             documents=documents,
@@ -108,9 +116,6 @@ def make_world(folder: Path) -> World:
             output=folder / "masking",
         )
     )
-    teacher = write_model(tokenizer, folder / "teacher")
-    student = write_model(tokenizer, folder / "student", seed=2, num_hidden_layers=2)
-    return World(folder, tokenizer, folder / "sequences", folder / "masking", teacher, student)
 
 
 def write_model(tokenizer: Path, output: Path, seed: int = 1, **shape: Any) -> Path:

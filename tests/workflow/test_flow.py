@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
+from eliquare.io import checksum
 from families import make_teacher
 from tiny_project import Project, tiny
 
@@ -80,7 +82,11 @@ def configuration(mmbert: Path, encoder: Path) -> dict[str, Any]:
         "objective": {"preset": "sentence"},
         "training": {"max_steps": 4},
     }
-    config["experiment"] |= {"systems": ["pre", "post", "longer", "of-own", "reduced", "sentence"]}
+    # Fine-tuned with a teacher of the task, which is fine-tuned for that alone.
+    how = {"teacher": "teacher", "sentences": 10}
+    config["systems"]["taught"] = {"student": "pre", "task_distillation": how}
+    systems = ["pre", "post", "longer", "of-own", "reduced", "sentence", "taught"]
+    config["experiment"] |= {"systems": systems}
     config["experiment"]["release"].append("sentence")
     return config
 
@@ -117,13 +123,13 @@ def read(file: Path) -> Any:
 
 def test_every_system_has_a_score_and_a_size(flow):
     project, path = flow
-    systems = {"pre", "post", "longer", "of-own", "reduced", "sentence"}
+    systems = {"pre", "post", "longer", "of-own", "reduced", "sentence", "taught"}
     scores = rows(project.folder, "scores")
     assert set(scores) == systems
     assert all(0 < float(row["qaa/qaa-upos accuracy"]) < 1 for row in scores.values())
     sizes = {
         name: read(project.folder / f"results/benchmarks/qaa/{name}.json")["vocab_size"]
-        for name in systems
+        for name in systems - {"taught"}
     }
     assert sizes["pre"] == sizes["post"] <= sizes["longer"] - 60
     # The teacher's tokens, those that are new, and nothing else.
@@ -168,6 +174,40 @@ def test_a_student_of_a_sentence_encoder_is_one(flow):
     intrinsic = read(flow[0].folder / "results/flow/intrinsic/qaa/sentence.json")
     assert intrinsic["bits_per_character"] is None
     assert "no head" in intrinsic["remark"]
+
+
+def test_a_student_is_taught_the_task_by_the_fine_tuned_teacher(flow):
+    results = flow[0].folder / "results"
+    folders = {name: results / f"finetuned/qaa-upos/{name}/seed-1" for name in ("pre", "taught")}
+    origin = read(folders["taught"] / "provenance.json")
+    assert origin["settings"]["task_distillation"]["teacher"] == "teacher"
+    inputs = {name: read(folder / "provenance.json")["inputs"] for name, folder in folders.items()}
+    logits = folders["taught"].parents[1] / "teacher/seed-1/logits.safetensors"
+    assert inputs["taught"] == inputs["pre"] | {"teacher_logits": checksum(logits)}
+    assert len((results / "corpora/qaa/unlabelled-10.txt").read_text().splitlines()) == 10
+    histories = [(folder / "history.jsonl").read_bytes() for folder in folders.values()]
+    assert histories[0] != histories[1]
+    # One model before it is fine-tuned: it is measured once.
+    assert not (results / "benchmarks/qaa/taught.json").exists()
+    sizes = rows(flow[0].folder, "sizes")
+    assert sizes["taught"]["parameters_total"] == sizes["pre"]["parameters_total"]
+
+
+def test_an_encoder_gets_a_head_once_for_all_languages(flow):
+    """On a mixture, with the tokens that stay for it: planned, and made in tests of the stages."""
+    project, path = flow
+    config = yaml.safe_load(path.read_text())
+    head = {"source": "adapt", "teacher": "encoder", "corpus": "world", "vocabulary": "sentences"}
+    config["teachers"]["predicts"] = head | {"training": {"max_steps": 4}}
+    config["students"]["of-head"] = {"extends": "pre", "teacher": "predicts", "vocabulary": None}
+    systems = {"languages": ["qaa", "qab"], "systems": ["of-head"]}
+    config["experiment"] = {"seeds": [1], "tasks": ["qaa-upos"]} | systems
+    jobs = project.planned(project.configure(config, "head.yaml"))
+    once = ("select_vocabulary", "reduce_teacher", "adapt_teacher")
+    assert {name: jobs[name] for name in (*once, "distill")} == {
+        **dict.fromkeys(once, 1),
+        "distill": 2,
+    }
 
 
 def test_the_report_says_what_the_run_cost(flow):

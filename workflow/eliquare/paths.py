@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from eliquare.config.export import Export
-from eliquare.config.model import Configuration, Student, System
+from eliquare.config.model import Configuration, Student
 from eliquare.config.sources import SPLITS
+from eliquare.config.systems import System, TaskDistillation
 from eliquare.config.tasks import Task
 
 DUMPS = Path("resources/dumps")
@@ -96,8 +97,9 @@ class Paths:
                 _, corpus = self.origin(name, language)
             for each in self.adapted_from(teacher) if teacher else ():
                 adapted = self.settings.teachers[each]
-                if adapted.teacher and adapted.extension:
-                    found.append((corpus, adapted.teacher, adapted.extension))
+                if adapted.teacher and adapted.starts_from:
+                    own = adapted.corpus or corpus
+                    found.append((own, adapted.teacher, adapted.starts_from))
         return list(dict.fromkeys(found))
 
     # Teachers
@@ -105,10 +107,10 @@ class Paths:
     def root_teacher(self, teacher: str) -> str:
         """Return the teacher whose tokenizer this one has.
 
-        Itself, or the one it continues; one that continues with new tokens has its own.
+        Itself, or the one it continues; one that continues with other tokens has its own.
         """
         entry = self.settings.teachers[teacher]
-        if entry.source == "adapt" and entry.teacher and not entry.extension:
+        if entry.source == "adapt" and entry.teacher and not entry.starts_from:
             return self.root_teacher(entry.teacher)
         return teacher
 
@@ -119,15 +121,17 @@ class Paths:
         return [teacher, *before]
 
     def start_of(self, corpus: str, teacher: str) -> Path:
-        """Return the model that an adapted teacher continues, with new tokens if it has any."""
+        """Return the model that an adapted teacher continues, with other tokens if it has any."""
         entry = self.settings.teachers[teacher]
-        return self.teacher(corpus, entry.teacher or "", entry.extension or FULL)
+        return self.teacher(corpus, entry.teacher or "", entry.starts_from or FULL)
 
     def teacher(self, corpus: str, teacher: str, vocabulary: str = FULL) -> Path:
         """Return the model folder of a teacher; adapted and reduced ones belong to a corpus."""
-        adapted = self.settings.teachers[teacher].source == "adapt"
-        if vocabulary == FULL and not adapted:
+        entry = self.settings.teachers[teacher]
+        if vocabulary == FULL and entry.source != "adapt":
             return self.results / "teachers" / teacher / "model"
+        if vocabulary == FULL:
+            corpus = entry.corpus or corpus
         return self.results / "corpora" / corpus / teacher / vocabulary / "model"
 
     def tokenizer(self, corpus: str, teacher: str, vocabulary: str) -> Path:
@@ -136,8 +140,8 @@ class Paths:
         entry = self.settings.teachers[root]
         if vocabulary == FULL and entry.source == "pretrain":
             return self.results / "teachers" / root / "tokenizer"
-        if vocabulary == FULL and entry.teacher and entry.extension:
-            return self.tokenizer(corpus, entry.teacher, entry.extension)
+        if vocabulary == FULL and entry.teacher and entry.starts_from:
+            return self.tokenizer(entry.corpus or corpus, entry.teacher, entry.starts_from)
         return self.teacher(corpus, root, vocabulary)
 
     # Students
@@ -201,6 +205,7 @@ class Paths:
 
     def model(self, system: str, language: str) -> Path:
         """Return the model folder of a teacher, a student or another system for a language."""
+        system = self.untaught(system)
         entry = self.entry(system)
         if entry is None:
             return self.teacher(language, system)
@@ -213,6 +218,37 @@ class Paths:
             return self.student(system, language)
         return self.student(system, self.corpus_of(system, language))
 
+    def untaught(self, system: str) -> str:
+        """Return the system itself, or the student that is fine-tuned with a teacher of the task.
+
+        Both are one model before they are fine-tuned.
+        """
+        entry = self.settings.systems.get(system)
+        return (entry and entry.student) or system
+
+    def task_distillation(self, system: str) -> TaskDistillation | None:
+        """Return how a system is taught on tasks, if it is."""
+        entry = self.settings.systems.get(system)
+        return entry.task_distillation if entry else None
+
+    def unlabelled(self, system: str, language: str) -> Path | None:
+        """Return the sentences that the teacher of a task labels, for it and those it teaches.
+
+        A system takes the first of them, as many as it wants.
+        """
+        taught = self.task_distillation(system)
+        if taught and not taught.sentences:
+            return None
+        pupils = self.taught_by(taught.teacher if taught else system, language)
+        number = max((each.sentences for each in pupils), default=0)
+        file = self.results / "corpora" / language / f"unlabelled-{number}.txt"
+        return file if number else None
+
+    def taught_by(self, teacher: str, language: str) -> list[TaskDistillation]:
+        """Return how a fine-tuned teacher teaches each of the compared systems of a language."""
+        found = [self.task_distillation(name) for _, name in self.pairs([language])]
+        return [each for each in found if each and each.teacher == teacher]
+
     def is_for(self, system: str, language: str) -> bool:
         """Return whether a system is meant for a language."""
         entry = self.entry(system)
@@ -224,7 +260,7 @@ class Paths:
 
     def benchmark(self, language: str, system: str) -> Path:
         """Return the sizes and speeds of a system."""
-        return self.results / "benchmarks" / language / f"{system}.json"
+        return self.results / "benchmarks" / language / f"{self.untaught(system)}.json"
 
     # The experiment
 
@@ -238,7 +274,7 @@ class Paths:
 
     def intrinsic(self, language: str, system: str) -> Path:
         """Return the scores of a system in a language that need no labels and no fine-tuning."""
-        return self.experiment / "intrinsic" / language / f"{system}.json"
+        return self.experiment / "intrinsic" / language / f"{self.untaught(system)}.json"
 
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks to fine-tune on: all of the experiment, or those of some languages."""

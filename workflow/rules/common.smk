@@ -311,11 +311,17 @@ def finetuning_minutes(wildcards, input, attempt):
     return job_resources.finetuning_minutes(
         attempt,
         input.model,
-        input.files,
+        [*input.files, *filter(None, [input.get("unlabelled")])],
         max(task.finetuning.num_train_epochs for task in tasks),
         len(settings.experiment.seeds),
         longest=LONGEST_JOB,
     )
+
+
+def teacher_of_tasks(wildcards):
+    """Return the scores of the fine-tuned teacher that teaches a system, beside its predictions."""
+    taught = paths.task_distillation(wildcards.system)
+    return paths.scores(wildcards.language, taught.teacher) if taught else []
 
 
 def counts_of_student(wildcards):

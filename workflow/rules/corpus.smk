@@ -181,6 +181,33 @@ rule sample_held_out:
         " > {log:q} 2>&1"
 
 
+# The number stands in the name, so that experiments with other numbers are not in each other's way.
+rule sample_unlabelled:
+    input:
+        "<results>/corpora/{corpus}/documents",
+    output:
+        "<results>/corpora/{corpus}/unlabelled-{number}.txt",
+    log:
+        "<logs>/sample_unlabelled/{corpus}-{number}.log",
+    wildcard_constraints:
+        number=r"\d+",
+    conda:
+        "../../envs/eliquare.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
+    params:
+        version=version("corpus", "sample"),
+        language=lambda wc: wc.corpus,
+        fraction=settings.sequences.validation_fraction,
+    message:
+        "Draw {wildcards.number} sentences of the training documents: {wildcards.corpus}"
+    shell:
+        "python -m eliquare corpus sample --documents {input:q} --language {params.language:q}"
+        " --part training --sentences {wildcards.number:q}"
+        " --validation-fraction {params.fraction:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule tokenize:
     input:
         documents="<results>/corpora/{corpus}/documents",

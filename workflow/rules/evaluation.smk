@@ -42,6 +42,8 @@ rule finetune:
     input:
         model=lambda wc: paths.model(wc.system, wc.language),
         files=lambda wc: task_files(wc.language),
+        teacher=teacher_of_tasks,
+        unlabelled=lambda wc: paths.unlabelled(wc.system, wc.language) or [],
     output:
         f"<results>/{settings.name}/scores/{{language}}/{{system}}.json",
     log:

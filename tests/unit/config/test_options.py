@@ -1,6 +1,8 @@
 """Options of stages: made from the models, as the command line reads them."""
 
+import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +145,32 @@ def test_models_are_kept_and_exported_only_where_the_recipe_asks(small):
     assert task["finetuning"] == kept["finetuning"]
     # In Swahili there is no such task.
     assert "--tasks" not in parsed(options.export(settings, "pre", "sw"))
+
+
+def test_a_teacher_of_tasks_labels_for_all_that_it_teaches(small):
+    before = {name: options.tasks(complete(small), "sl", name) for name in ("big", "full")}
+    small["systems"] = {
+        f"of-{number}": {
+            "student": "full",
+            "task_distillation": {"teacher": "big", "sentences": number},
+        }
+        for number in (0, 5, 9)
+    }
+    small["experiment"]["systems"] += small["systems"]
+    settings = complete(small)
+    teacher, unlabelled = parsed(options.tasks(settings, "sl", "big")), "unlabelled-9.txt"
+    assert json.loads(teacher["--tasks"][0])["keep_logits"] is True
+    assert Path(teacher["--unlabelled"][0]).name == unlabelled
+    for number in (0, 5):
+        given = parsed(options.tasks(settings, "sl", f"of-{number}"))
+        how = {"teacher": "big", "sentences": number, "temperature": 2.0, "weight": 0.5}
+        assert json.loads(given["--task-distillation"][0]) == how
+        assert ("--unlabelled" in given) == bool(number)
+    # Of no other system, so that nothing is made again.
+    assert options.tasks(settings, "sl", "full") == before["full"]
+    without = copy.deepcopy(small) | {"systems": {"of-0": small["systems"]["of-0"]}}
+    without["experiment"]["systems"] = ["big", "full", "of-0"]
+    assert "--unlabelled" not in options.tasks(complete(without), "sl", "big")
 
 
 def test_what_needs_no_finetuning_has_options_of_its_own(small):

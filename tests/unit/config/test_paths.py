@@ -189,6 +189,27 @@ def test_a_teacher_with_new_tokens_is_adapted_with_its_own_tokenizer(paths):
     assert paths.start_of("sl", "adapted") == paths.teacher("sl", "ready")
 
 
+def test_a_teacher_is_adapted_once_to_a_mixture_with_the_tokens_that_stay_for_it():
+    raw = yaml.safe_load(CONFIG)
+    head = {"source": "adapt", "teacher": "ready", "training": {"max_steps": 10}, "corpus": "both"}
+    raw["teachers"] |= {"whole": head, "head": head | {"vocabulary": "few"}}
+    raw["students"]["of-head"] = {"extends": "one", "teacher": "head"}
+    raw["experiment"]["systems"].append("of-head")
+    paths = Paths(complete(raw))
+    assert paths.teacher("sl", "head") == paths.teacher("sw", "head")
+    assert paths.teacher("sl", "head") == Path("results/corpora/both/head/full/model")
+    assert paths.start_of("both", "head") == paths.teacher("both", "ready", "few")
+    assert ("both", "ready", "few") in paths.vocabularies()
+    # Every language is read with the tokens that stay for the mixture.
+    assert paths.tokenizer("sl", "head", FULL) == paths.teacher("both", "ready", "few")
+    assert paths.prepared("sl", "head", FULL) == Path("results/corpora/sl/head/full")
+    assert paths.teacher_models("of-head", "sl") == [paths.teacher("both", "head")]
+    # With all tokens, it shares the sequences of the teacher that it continues.
+    assert paths.prepared("sl", "whole", FULL) == paths.prepared("sl", "ready", FULL)
+    # For a language it can be reduced once more.
+    assert paths.teacher("sl", "head", "sentences").parts[2] == "sl"
+
+
 def test_a_student_that_is_not_trained_is_as_it_starts(paths):
     assert paths.model("scratch", "sl") == Path("results/students/scratch/sl/model")
     assert ("scratch", "sl") not in paths.distillations()

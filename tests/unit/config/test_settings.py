@@ -299,6 +299,37 @@ MISTAKES = {
         "students.full.hidden_size",
         "initialization: blank",
     ),
+    "wider": ("students/full/hidden_size", 128, "students.full.hidden_size", "teacher has 64"),
+    "predictions without a head": (
+        "teachers/big",
+        {"source": "folder", "model": "m", "pooling": "mean"},
+        "students.full.objective.kl",
+        "big: a sentence encoder predicts no tokens; write `preset: sentence`",
+    ),
+    "embeddings without pooling": (
+        "students/full/objective",
+        {"sentence_cosine": 1},
+        "students.full.objective.sentence_cosine",
+        "big: its pooling, which makes embeddings, is not given",
+    ),
+    "no such pooling": (
+        "teachers/encoder",
+        {"source": "folder", "model": "m", "pooling": "lasttoken"},
+        "teachers.encoder.pooling",
+        "'mean', 'cls' or 'max'",
+    ),
+    "adapted with two vocabularies": (
+        "teachers/own",
+        {
+            "source": "adapt",
+            "teacher": "big",
+            "vocabulary": "sentences",
+            "extension": "longer",
+            "training": {"max_steps": 1},
+        },
+        "teachers.own.vocabulary",
+        "its extension says it",
+    ),
     "too long": ("sequences/max_length", 1024, "teachers.big.max_position_embeddings", "1024"),
     "misspelt term": ("students/full/objective", {"hiden": 1}, "students.full.objective.hiden"),
     "misspelt setting": (
@@ -355,6 +386,24 @@ MISTAKES = {
         "`reduced_from`",
     ),
     "system of nothing": ("systems/only", {"teacher": "big"}, "systems.only", "vocabulary"),
+    "a student as it is": (
+        "systems/again",
+        {"student": "full"},
+        "systems.again.task_distillation",
+        "this is the student itself",
+    ),
+    "no such teacher of tasks": (
+        "systems/taught",
+        {"student": "full", "task_distillation": {"teacher": "full"}},
+        "systems.taught.task_distillation.teacher",
+        "there is no 'full'",
+    ),
+    "a seed of a system": (
+        "systems/taught@2",
+        {"student": "full", "task_distillation": {"teacher": "big"}},
+        "systems.taught@2",
+        "seeds",
+    ),
     "pair without column": ("tasks/pairs/text_pair_column", ..., "tasks.pairs", "text_pair_column"),
     "column without pair": (
         "tasks/names/text_pair_column",
@@ -814,3 +863,35 @@ def test_only_tasks_that_are_compared_are_exported(small):
     assert len(lines) == 2
     assert "names is not among experiment.tasks; add it there" in lines[0]
     assert "agreement is scored without fine-tuning" in lines[1]
+
+
+@pytest.fixture
+def taught(small) -> dict:
+    """Return the small configuration with a student that a fine-tuned teacher teaches."""
+    how = {"teacher": "big", "sentences": 9}
+    small["systems"] = {"taught": {"student": "full", "task_distillation": how}}
+    small["experiment"]["systems"].append("taught")
+    return small
+
+
+def test_a_taught_student_is_compared_beside_itself_in_its_languages(taught):
+    taught["experiment"]["systems"].remove("full")
+    assert errors_of(taught) == [
+        "systems.taught.student: full is not compared; add it to experiment.systems beside taught"
+    ]
+    taught["experiment"]["systems"].append("full")
+    taught["students"]["full"]["languages"] = ["sl"]
+    assert complete(taught).systems["taught"].languages == ["sl"]
+    taught["systems"]["taught"]["languages"] = ["sl", "sw"]
+    (line,) = errors_of(taught)
+    assert line == "systems.taught.languages: full is not made for sw; add it there"
+
+
+def test_a_taught_student_has_the_seeds_of_the_student(taught):
+    taught["students"]["full"]["seeds"] = [1, 4]
+    settings = restore(dump(complete(taught)))
+    assert settings.experiment.systems[-2:] == ["taught", "taught@4"]
+    assert [settings.systems[name].student for name in ("taught", "taught@4")] == ["full", "full@4"]
+    paths = Paths(settings)
+    assert paths.model("taught@4", "sl") == paths.model("full@4", "sl")
+    assert complete(taught | {"smoke": True}).systems["taught"].task_distillation.sentences == 9

@@ -57,6 +57,18 @@ def refused(raw: dict, results: Path) -> str:
     return str(error.value)
 
 
+def test_a_taught_student_leaves_what_is_measured_of_the_student(raw, tmp_path):
+    make(tmp_path, raw, tmp_path / "benchmarks/sl/full.json", tmp_path / "finetuned/names/taught")
+    how = {"student": "full", "task_distillation": {"teacher": "big"}}
+    other = changed(raw, "systems/taught", how)
+    other["experiment"]["systems"].append("taught")
+    check_shared(complete(other), "new.yaml", tmp_path)
+    make(tmp_path, other)
+    third = changed(other, "systems/taught", how | {"task_distillation": {"teacher": "there"}})
+    third["name"] = "third"
+    assert refused(third, tmp_path).startswith("new.yaml: systems.taught: ")
+
+
 # What is changed, the name that is refused, and a result of that name.
 CHANGES = {
     "sequences": ("sequences/max_length", 16, "sequences", "sl/big/full/sequences"),

@@ -33,6 +33,18 @@ def test_sentences_are_of_validation_documents(tmp_path):
     assert len(found) == len(set(found)) == 50
 
 
+def test_of_the_training_part_fewer_sentences_are_the_first_of_more(tmp_path):
+    documents = list(worlds.texts())
+    held = " ".join(" ".join(validation_texts(documents)).split())
+    few, many = (
+        sample(tmp_path / str(number), documents, part="training", sentences=number)
+        for number in (7, 40)
+    )
+    assert (len(few), len(many)) == (7, 40)
+    assert few == many[:7]
+    assert not any(sentence in held for sentence in many)
+
+
 def test_the_order_of_the_documents_changes_nothing(tmp_path):
     documents = list(worlds.texts())
     first = sample(tmp_path / "first", documents, sentences=20)

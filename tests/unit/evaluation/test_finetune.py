@@ -164,10 +164,10 @@ def made(monkeypatch) -> list[tuple[str, int]]:
         def __init__(self, *options):
             pass
 
-        def prepare(self, kind, task, finetuning):
+        def prepare(self, kind, task, finetuning, unlabelled):
             return kind
 
-        def train(self, prepared, seed):
+        def train(self, prepared, seed, lesson):
             made.append((prepared, seed))
             names = (*finetune.TASK_KEYS, *finetune.SEED_KEYS)
             metrics = dict.fromkeys(names, f"{prepared} {seed}")

@@ -9,7 +9,13 @@ import trainings
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models.hub import FetchOptions, fetch
 from eliquare.models.loading import load_model, load_tokenizer
-from eliquare.models.sentence import POOLINGS, Sentence, read_sentence, write_sentence
+from eliquare.models.sentence import (
+    POOLINGS,
+    Sentence,
+    read_sentence,
+    require_pooling,
+    write_sentence,
+)
 from eliquare.vocabulary.reduce import ReduceOptions, reduce
 
 TEXTS = ["ba ko lu ti", "ba", "ko lu ba ba ti ko"]
@@ -94,6 +100,17 @@ def test_an_encoder_without_its_pooling_is_no_teacher(encoder, tmp_path):
     with pytest.raises(InputError, match="give the pooling of a sentence encoder"):
         fetched(encoder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_pooling_that_the_model_does_not_have_is_refused(encoder, tmp_path):
+    folder = fetched(encoder, tmp_path / "model", pooling="cls")
+    with pytest.raises(InputError, match=r"^pooling: mean is asked for, and .* says cls; write"):
+        fetched(folder, tmp_path / "again", pooling="mean")
+    assert not (tmp_path / "again").exists()
+    # A model that says nothing, whose texts begin with the first word's token.
+    with pytest.raises(InputError, match=r"^pooling: cls is the state of a token before") as error:
+        require_pooling(encoder, "cls", has_first=False)
+    assert "\n" not in str(error.value)
 
 
 def test_a_reduced_encoder_is_one_too(encoder, tmp_path):

@@ -23,12 +23,12 @@ from eliquare.config.model import (
     HEADS,
     Configuration,
     Student,
-    System,
     Teacher,
     Training,
 )
 from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
 from eliquare.config.sources import SPLITS
+from eliquare.config.systems import System
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 
@@ -43,6 +43,7 @@ REFERENCES = {
     "vocabulary": ("vocabularies",),
     "extension": ("extensions",),
     "reduced_from": ("students",),
+    "student": ("students",),
     "language": ("languages",),
     "languages": ("languages",),
     "vocabularies.languages": ("languages", "mixtures"),
@@ -86,6 +87,9 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
         entries += [((section, name), each) for name, each in mapping(written.get(section)).items()]
     for name, student in mapping(written.get("students")).items():
         entries.append((("students", name, "export"), mapping(student).get("export")))
+    for name, system in mapping(written.get("systems")).items():
+        taught = mapping(system).get("task_distillation")
+        entries.append((("systems", name, "task_distillation"), taught))
     for path, entry in entries:
         for key, value in mapping(entry).items():
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
@@ -110,9 +114,10 @@ def taken_names(settings: Configuration) -> Iterator[Problem]:
                     yield (section, name), f"this name is taken by {taken[name]}; choose another"
                 taken[name] = f"{section}.{name}"
     yield from names_that_join(settings)
-    for name in settings.students:
-        if "@" in name:
-            yield ("students", name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
+    for section in ("students", "systems"):
+        for name in getattr(settings, section):
+            if "@" in name:
+                yield (section, name), "'@' is for seeds of distillation; write `seeds: [1, 2]`"
 
 
 def names_that_join(settings: Configuration) -> Iterator[Problem]:
@@ -152,6 +157,9 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         for path, message in [*check(student, settings), *export_problems(student, settings)]:
             yield ("students", name, *path), message
     experiment = settings.experiment
+    for name, system in settings.systems.items():
+        for path, message in task_distillation_problems(name, system, settings):
+            yield ("systems", name, *path), message
     for name in [*experiment.release, experiment.baseline or experiment.systems[0]]:
         if name not in experiment.systems:
             message = f"{name}, of release or baseline, is not compared; add it here"
@@ -176,12 +184,12 @@ def root(settings: Configuration, name: str) -> str | None:
 
 
 def extended(settings: Configuration, name: str) -> str | None:
-    """Return the last teacher on the way to this one that got new tokens, if there is one."""
+    """Return the last teacher on the way to this one that got other tokens, if there is one."""
     if root(settings, name) is None:
         return None
     entry = settings.teachers[name]
-    if entry.extension or not entry.teacher:
-        return name if entry.extension else None
+    if entry.starts_from or not entry.teacher:
+        return name if entry.starts_from else None
     return extended(settings, entry.teacher)
 
 
@@ -195,7 +203,8 @@ def student_problems(student: Student, settings: Configuration) -> Iterator[Prob
     for name in student.teachers:
         if extended(settings, name) != extended(settings, student.teacher or ""):
             message = (
-                f"{name} and {student.teacher} have other tokens, since an extension gave some"
+                f"{name} and {student.teacher} have other tokens, since a vocabulary or an "
+                "extension of one changed them"
             )
             yield ("teachers",), f"{message}; the teachers of a student have the same"
     yield from term_problems(student, settings)
@@ -232,6 +241,21 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
             yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
         elif compared is not None and name not in compared:
             yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
+
+
+def task_distillation_problems(
+    name: str, system: System, settings: Configuration
+) -> Iterator[Problem]:
+    """Yield what hinders the comparison of a system that a teacher of the task teaches."""
+    if system.student is None or name not in settings.experiment.systems:
+        return
+    if system.student not in settings.experiment.systems:
+        message = f"{system.student} is not compared; add it to experiment.systems beside {name}"
+        yield ("student",), message
+    made_for = settings.students[system.student].languages
+    for code in system.languages if made_for else ():
+        if code not in made_for:
+            yield ("languages",), f"{system.student} is not made for {code}; add it there"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
@@ -388,6 +412,8 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
     ]
     yield "sequences", settings.sequences, [folder / "sequences" for folder in prepared]
     held_out = [paths.held_out(code) for code in settings.languages]
+    taught = product(settings.systems, settings.experiment.languages)
+    held_out += filter(None, (paths.unlabelled(*each) for each in taught))
     yield "sequences.validation_fraction", settings.sequences.validation_fraction, held_out
     yield "masking", settings.masking, [folder / "masking" for folder in prepared]
     for section in ("vocabularies", "extensions"):
@@ -397,7 +423,9 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
                 yield f"{section}.{name}", entry, places
     for section in ("teachers", "students", "systems"):
         for name, entry in getattr(settings, section).items():
-            of_system = [paths.benchmark(code, name) for code in settings.languages]
+            # A taught student is measured as the student.
+            codes = settings.languages if paths.untaught(name) == name else ()
+            of_system = [paths.benchmark(code, name) for code in codes]
             of_system += [paths.store / task / name for task in settings.tasks]
             if section == "teachers":
                 of_system += [paths.teacher(corpus, name) for corpus in corpora]

@@ -14,6 +14,7 @@ from eliquare.config.base import Problem
 from eliquare.config.errors import suggestion
 from eliquare.config.model import Configuration, Corpus, Student, Training
 from eliquare.config.objective import as_term
+from eliquare.config.systems import System
 from eliquare.config.tasks import HUB_COLUMNS
 
 Values = dict[str, Any]
@@ -131,7 +132,9 @@ def completed(settings: Configuration) -> Configuration:
         }
         if section in ("students", "systems"):
             for name, entry in entries.items():
-                values[section][name]["languages"] = entry.languages or languages
+                of_student = settings.students.get(getattr(entry, "student", None) or "")
+                inherited = of_student.languages if of_student else []
+                values[section][name]["languages"] = entry.languages or inherited or languages
     for code, language in settings.languages.items():
         if language.corpus.source == "dump":
             values["languages"][code]["corpus"] = {"mirror": language.corpus.mirror or dumps_host()}
@@ -180,6 +183,11 @@ def smoke_run(settings: Configuration) -> Configuration:
             name: {"training": few_steps(each.training), "seeds": each.seeds[:1]}
             for name, each in settings.students.items()
         },
+        "systems": {
+            name: {"task_distillation": {"sentences": min(each.task_distillation.sentences, 40)}}
+            for name, each in settings.systems.items()
+            if each.task_distillation
+        },
         "extensions": {name: {"num_tokens": 5, "min_gain": None} for name in settings.extensions},
         "tasks": {name: {"finetuning": finetuning} for name in settings.tasks},
         "benchmark": {"repeats": 3},
@@ -192,6 +200,7 @@ def smoke_run(settings: Configuration) -> Configuration:
 def one_per_seed(settings: Configuration) -> Configuration:
     """Make one recipe of each seed of a student: ``small``, ``small@2``, also where it is named."""
     students: dict[str, Student] = {}
+    others: dict[str, System] = {}
     names: dict[str, list[str]] = {}
     for name, student in settings.students.items():
         names[name] = [name, *(f"{name}@{seed}" for seed in student.seeds[1:])]
@@ -200,6 +209,11 @@ def one_per_seed(settings: Configuration) -> Configuration:
             if each != name and student.reduced_from:
                 values["reduced_from"] = f"{student.reduced_from}@{seed}"
             students[each] = changed(student, values)
+    for name, system in settings.systems.items():
+        of_student = names.get(system.student or "", [""])
+        names[name] = [name, *(f"{name}@{each.partition('@')[2]}" for each in of_student[1:])]
+        for each, own in zip(names[name], of_student, strict=True):
+            others[each] = changed(system, {"student": own or None})
     systems = [each for name in settings.experiment.systems for each in names.get(name, [name])]
     settings = changed(settings, {"experiment": {"systems": systems}})
-    return settings.model_copy(update={"students": students})
+    return settings.model_copy(update={"students": students, "systems": others})

@@ -8,7 +8,7 @@ together; what one entry alone cannot tell (names that must exist, say) is in ``
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from eliquare.config.base import (
@@ -33,6 +33,7 @@ from eliquare.config.base import (
 )
 from eliquare.config.export import Export
 from eliquare.config.objective import EXTENSION_TERMS, Objective
+from eliquare.config.systems import Compared, System
 from eliquare.config.tasks import Finetuning, Task
 
 Pooling = Literal["mean", "cls", "max"]
@@ -235,24 +236,6 @@ class Shape(Settings):
 HEADS = "{} is no multiple of {} attention heads"
 
 
-def _names(value: Any) -> Any:
-    """Return one name, or none, as a list."""
-    return [value] if isinstance(value, str) else [] if value is None else value
-
-
-# A name, or a list of them.
-Names = Annotated[
-    Once[Line], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)
-]
-
-
-class Compared(Settings):
-    """How a system that is compared is named."""
-
-    label: Label = Field("", description="Name in tables.")
-    published_as: Names = Field([], description="The papers' name of this system, or several.")
-
-
 class Teacher(Compared, Shape, Sourced):
     """One teacher. Each key is for the sources named before it; the shape is for `pretrain`."""
 
@@ -260,7 +243,7 @@ class Teacher(Compared, Shape, Sourced):
         "hub": ("model revision", "pooling normalize prompts"),
         "folder": ("model", "pooling normalize prompts"),
         "pretrain": ("corpus", f"tokenizer vocab_size training {' '.join(Shape.model_fields)}"),
-        "adapt": ("teacher", "extension training"),
+        "adapt": ("teacher", "corpus vocabulary extension training"),
     }
     source: Literal["hub", "folder", "pretrain", "adapt"]
     """`hub`: a model id with a pinned revision; `folder`: a model on disk; `pretrain`: trained here
@@ -277,9 +260,13 @@ class Teacher(Compared, Shape, Sourced):
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
     "passage: "}`. Training texts have the last one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
+    vocabulary: Name | None = None
+    """adapt: which of `vocabularies` reduces the teacher first."""
     extension: Name | None = None
     """adapt: which of `extensions` gives the teacher new tokens first."""
-    corpus: CorpusName | None = Field(None, description="pretrain: a mixture or a language.")
+    corpus: CorpusName | None = None
+    """pretrain: a mixture or a language. adapt: one to adapt to once, for all languages; by default
+    each language's own text."""
     tokenizer: Literal["wordpiece", "unigram"] = "wordpiece"
     """pretrain: the kind of tokenizer."""
     vocab_size: int = Field(30000, ge=100, description="pretrain: tokens.")
@@ -288,6 +275,8 @@ class Teacher(Compared, Shape, Sourced):
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the keys of its source, the budget and the shape."""
         yield from super().problems()
+        if self.vocabulary and self.extension:
+            yield ("vocabulary",), "its extension says it; remove this key"
         if self.source in ("pretrain", "adapt"):
             for path, message in self.training.budget_problems():
                 yield ("training", *path), message
@@ -299,6 +288,11 @@ class Teacher(Compared, Shape, Sourced):
                     yield (key,), "this is of a sentence encoder; give its pooling too"
         if self.source == "pretrain" and self.hidden_size % self.num_attention_heads:
             yield ("hidden_size",), HEADS.format(self.hidden_size, self.num_attention_heads)
+
+    @property
+    def starts_from(self) -> str | None:
+        """adapt: the vocabulary or extension that changes its tokens first, if one does."""
+        return self.extension or self.vocabulary
 
 
 # The keys of which a selection has exactly one.
@@ -454,25 +448,6 @@ class Student(Compared, StudentShape):
                     yield ("objective", term), f"two tokenizers can be compared by {allowed} alone"
 
 
-class System(Compared):
-    """One other model to compare with: `model`, or `teacher` and `vocabulary`."""
-
-    model: FilePath | None = Field(None, description="Hub id or folder.")
-    revision: Commit | None = None
-    """For a hub id: the commit. Without it the newest is taken at the fetch, and recorded."""
-    teacher: Name | None = None
-    """Instead of `model`: a teacher whose vocabulary is only reduced."""
-    vocabulary: Name | None = Field(None, description="With `teacher`: one of `vocabularies`.")
-    languages: Once[CorpusName] = Field([])
-    """Languages that this model is for; all of the experiment if empty."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a problem where it is not one of the two kinds."""
-        keys = [key for key in ("model", "teacher", "vocabulary") if getattr(self, key)]
-        if keys not in (["model"], ["teacher", "vocabulary"]):
-            yield (), "give model, or teacher and vocabulary"
-
-
 class Benchmark(Settings):
     """How parameters, latency, throughput and memory are measured."""
 
@@ -538,7 +513,9 @@ class Configuration(Settings):
     extensions: dict[Name, Extension] = Field({})
     """Ways to give a language new, longer tokens (VocabAmp), by name."""
     students: dict[StudentName, Student] = Field({}, description="The student recipes, by name.")
-    systems: dict[Name, System] = Field({}, description="Other models to compare with, by name.")
+    systems: dict[StudentName, System] = Field(
+        {}, description="Other models to compare with, by name."
+    )
     tasks: dict[Name, Task] = Field({}, json_schema_extra=_with_automatic_tasks)
     """The tasks, by name; or `auto`, the public tasks of the languages. In `{auto: true, …}`,
     `sl-ner: null` takes one out, `sl-ner: WikiANN` puts in one of docs/tasks.md."""

@@ -114,19 +114,26 @@ def task_source(task: Task) -> list[str]:
 
 
 def tasks(settings: Configuration, language: str, system: str) -> list[str]:
-    """Return the experiment's tasks in a language, each with how a system is fine-tuned on it."""
+    """Return the experiment's tasks in a language, each with how a system is fine-tuned on it.
+
+    What is kept of it, and what teaches it, is said only where there is such a thing.
+    """
     paths = Paths(settings)
-    kept = paths.kept_tasks(system, language)
-    return words(
-        {"tasks": [task(settings, name, name in kept) for name in paths.tasks([language])]}
-    )
+    kept, teaches = paths.kept_tasks(system, language), bool(paths.taught_by(system, language))
+    values: dict[str, Any] = {"tasks": []}
+    for name in paths.tasks([language]):
+        asked = {"keep_model": name in kept, "keep_logits": teaches}
+        asked = {key: value for key, value in asked.items() if value}
+        values["tasks"].append(task(settings, name) | asked)
+    if taught := paths.task_distillation(system):
+        values["task_distillation"] = taught.model_dump(mode="json")
+    return words({**values, "unlabelled": paths.unlabelled(system, language)})
 
 
-def task(settings: Configuration, name: str, kept: bool = False) -> dict[str, Any]:
-    """Return a task to fine-tune on; only where its models are kept, that is said too."""
+def task(settings: Configuration, name: str) -> dict[str, Any]:
+    """Return a task to fine-tune on."""
     finetuning = settings.tasks[name].finetuning.model_dump(mode="json", exclude_none=True)
-    values = task_data(settings, name) | {"finetuning": finetuning}
-    return values | ({"keep_model": True} if kept else {})
+    return task_data(settings, name) | {"finetuning": finetuning}
 
 
 def export(settings: Configuration, student: str, language: str) -> list[str]:

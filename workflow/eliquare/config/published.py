@@ -13,7 +13,8 @@ from importlib import resources
 
 from eliquare.config.base import Problem
 from eliquare.config.errors import suggestion
-from eliquare.config.model import Configuration, Student, System, Teacher
+from eliquare.config.model import Configuration, Student, Teacher
+from eliquare.config.systems import System
 
 # The metric of ours that the printed scores of a kind of task are compared with; of names that of
 # run_ner.py, as conlleval counts. Rows of any other kind are no scores.

@@ -82,6 +82,8 @@ SUMMANDS = RANDOM.randint(0, 2**32, BANDS * BAND_ROWS, dtype=np.uint32)
 WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{N}]+"
 )
+# A word, or another character that is no space.
+UNIT = regex.compile(rf"{WORD.pattern}|\S")
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,9 @@
 
 eliquare corpus sample --documents DOCUMENTS --language sw --output TEXT --pairs PAIRS
 
+With ``--part training`` it is of the other text, on which teachers of tasks teach (task
+distillation).
+
 Sentences, of which language models predict the tokens; pairs of a title and its document, of which
 embeddings find the document. A document without a title is looked for by its first sentence, which
 is taken out of it.
@@ -13,7 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,6 +46,9 @@ class SampleOptions(Options):
     validation_fraction: float = Field(
         0.1, gt=0, le=0.5, description="Share of the documents kept for validation."
     )
+    part: Literal["validation", "training"] = Field(
+        "validation", description="Documents to sample."
+    )
     sentences: int = Field(64, ge=1, description="Sentences at most.")
     output: Path = Field(description="Text file to write, a sentence per line.")
     pairs: Path | None = Field(
@@ -51,17 +57,18 @@ class SampleOptions(Options):
 
 
 def sample(options: SampleOptions) -> None:
-    """Write sentences of the validation documents, one of each document, more if these are few.
+    """Write sentences of a part of the documents, one of each document, more if these are few.
 
     Documents and sentences are drawn by hashes of their text: their order changes nothing.
     """
     threshold = split_threshold(options.documents, options.validation_fraction)
     numbered = ((document_number(each.text), each) for each in read(options.documents))
-    validation = (pair for pair in numbered if pair[0] < threshold)
+    is_validation = options.part == "validation"
+    wanted = (pair for pair in numbered if (pair[0] < threshold) == is_validation)
     drawn = [
         document
         for _, document in heapq.nsmallest(
-            max(options.sentences, PAIRS), validation, key=lambda pair: (pair[0], pair[1].text)
+            max(options.sentences, PAIRS), wanted, key=lambda pair: (pair[0], pair[1].text)
         )
     ]
     columns = [
@@ -73,9 +80,9 @@ def sample(options: SampleOptions) -> None:
     if not chosen:
         raise InputError(
             f"{options.documents}: no sentence of {MIN_WORDS} words in the {len(columns)} "
-            "validation documents; add documents of running text"
+            f"{options.part} documents; add documents of running text"
         )
-    logger.info("%d sentences of %d validation documents", len(chosen), len(columns))
+    logger.info("%d sentences of %d %s documents", len(chosen), len(columns), options.part)
     if options.pairs:
         with atomic_write(options.pairs) as partial, partial.open("w", newline="") as file:
             table = csv.writer(file, delimiter="\t")

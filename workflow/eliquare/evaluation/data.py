@@ -3,12 +3,14 @@
 import logging
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from eliquare.config.tasks import TaskData
+from eliquare.corpus.documents import UNIT
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import UPOS_TAGS, Example
-from eliquare.io import InputError
+from eliquare.io import InputError, existing
 
 WORD_KINDS = ("upos", "ner")
 # The metric by which the best epoch of a task is chosen, and systems are compared.
@@ -53,6 +55,17 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
         chosen = random.Random(SPLIT_SEED).sample(range(len(train)), max_train_samples)
         train = [train[n] for n in sorted(chosen)]
     return splits._replace(train=train)
+
+
+def unlabelled(kind: str, path: Path, number: int | None = None) -> list[Example]:
+    """Return the first sentences of a file, one per line, as examples of a task without labels."""
+    lines = existing(path, "text file").read_text(encoding="utf-8").splitlines()[:number]
+    of_words = kind in WORD_KINDS
+    texts = (tuple(UNIT.findall(line)) if of_words else (line,) for line in lines)
+    return [
+        Example(words, ("",) * len(words), str(path), (row,) * len(words))
+        for row, words in enumerate(texts, start=1)
+    ]
 
 
 def split(

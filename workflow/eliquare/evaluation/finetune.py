@@ -19,17 +19,19 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from eliquare import cli
-from eliquare.config.base import Seed
+from eliquare.config.base import Problem, Seed
+from eliquare.config.systems import TaskDistillation
 from eliquare.config.tasks import Finetuning, TaskData
 from eliquare.evaluation import data, readers
 from eliquare.io import (
+    InputError,
     atomic_dir,
     atomic_write,
     checksum,
@@ -59,6 +61,9 @@ TASK_KEYS = (
 # fmt: on
 SEED_KEYS = ("test", "validation", "best_epoch", "learning_rate", "steps", "warmup_steps")
 
+# What a teacher of tasks leaves in the store for those it teaches.
+LOGITS = "logits.safetensors"
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,6 +74,7 @@ class Task(TaskData):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the task.")
     finetuning: Finetuning = Field(Finetuning(), description="Hyper-parameters.")
     keep_model: bool = Field(False, description="Keep the fine-tuned models in the store.")
+    keep_logits: bool = Field(False, description="Keep what teaches others (task distillation).")
 
 
 class FinetuneOptions(cli.Options):
@@ -81,19 +87,40 @@ class FinetuneOptions(cli.Options):
     seeds: list[Seed] = Field(
         min_length=1, description="Seeds of the new head, the order of the data and the dropout."
     )
+    task_distillation: TaskDistillation | None = Field(
+        None, description="The teacher of the tasks, fine-tuned with keep_logits, as JSON."
+    )
+    unlabelled: Path | None = Field(
+        None, description="Sentences that a teacher labels, one per line."
+    )
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
     threads: int = Field(1, ge=1, description="Threads of the processor.")
     store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
     output: Path = Field(description="JSON file with the scores to write.")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where the sentences of a teacher are wanted, and not given."""
+        if self.task_distillation and self.task_distillation.sentences and not self.unlabelled:
+            yield ("unlabelled",), "missing; task_distillation takes `sentences` from this file"
+
+    def text_for(self, task: Task) -> Path | None:
+        """Return the unlabelled text that a task is taught on; none for pairs of texts."""
+        taught = self.task_distillation
+        unused = task.kind == "pair" or (taught and not taught.sentences)
+        return None if unused else self.unlabelled
+
 
 class Run(NamedTuple):
-    """One result: a task with a seed, its folder in the store, and what decides it."""
+    """One result: a task with a seed, its folder in the store, and what decides it.
+
+    ``teacher`` is the stored result of the teacher that teaches it, if one does.
+    """
 
     task: Task
     seed: int
     folder: Path
     origin: dict[str, Any]
+    teacher: Path | None = None
 
     @property
     def model(self) -> Path:
@@ -103,8 +130,11 @@ class Run(NamedTuple):
     def is_stored(self) -> bool:
         """Return whether the store holds this result, made from the same."""
         path = self.folder / "provenance.json"
-        made = path.exists() and read_json(path).get("digest") == self.origin["digest"]
-        return made and (self.model.exists() or not self.task.keep_model)
+        origin = read_json(path) if path.exists() else {}
+        keys = ("digest", "unlabelled") if self.task.keep_logits else ("digest",)
+        made = all(origin.get(key) == self.origin.get(key) for key in keys)
+        kept = {self.model: self.task.keep_model, self.folder / LOGITS: self.task.keep_logits}
+        return made and all(path.exists() for path, asked in kept.items() if asked)
 
 
 def finetune(options: FinetuneOptions) -> None:
@@ -162,19 +192,51 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
         # A file's name decides how a table is read.
         settings = {
             "version": cli.version("evaluation", "finetune"),
-            "task": task.model_dump(exclude={"name", "language", "keep_model", *paths}),
+            "task": task.model_dump(
+                exclude={"name", "language", "keep_model", "keep_logits", *paths}
+            ),
             "formats": {name: readers.format_suffix(path) for name, path in given.items()},
             "precision": options.precision,
         }
         made_of = provenance(settings, given, options.threads)
-        made_of["inputs"]["model"] = model
+        of_task = made_of["inputs"]
+        text = options.text_for(task)
+        sentences = checksum(existing(text, "text file")) if text else None
         for seed in dict.fromkeys(options.seeds):
-            origin = made_of | {"settings": settings | {"seed": seed}}
+            origin = made_of | {
+                "settings": settings | {"seed": seed},
+                "inputs": of_task | {"model": model},
+            }
+            teacher = None
+            if taught := options.task_distillation:
+                teacher = options.store / task.name / taught.teacher / f"seed-{seed}"
+                require_lesson(teacher, origin["settings"], of_task, sentences)
+                origin["settings"]["task_distillation"] = taught.model_dump()
+                origin["inputs"]["teacher_logits"] = checksum(teacher / LOGITS)
             decides = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
             origin["digest"] = hashlib.sha256(decides.encode()).hexdigest()
+            if task.keep_logits:
+                # Decides what is kept, and nothing of the result.
+                origin["unlabelled"] = sentences
             place = options.store / task.name / options.system / f"seed-{seed}"
-            runs.append(Run(task, seed, place, origin))
+            runs.append(Run(task, seed, place, origin, teacher))
     return runs
+
+
+def require_lesson(
+    teacher: Path, settings: dict[str, Any], files: dict[str, str], sentences: str | None
+) -> None:
+    """Raise InputError unless the store holds what a teacher predicts on the same task and text."""
+    origin = read_json(teacher / "provenance.json") if (teacher / LOGITS).exists() else {}
+    made_of = origin.get("inputs", {})
+    same_task = origin.get("settings") == json.loads(json.dumps(settings)) and files.items() <= (
+        made_of.items()
+    )
+    if not same_task or (sentences and origin.get("unlabelled") != sentences):
+        raise InputError(
+            f"{teacher}: expected the logits of this teacher, fine-tuned on the same data with the "
+            "same settings, seed and unlabelled text; fine-tune it with keep_logits first"
+        )
 
 
 def model_checksum(folder: Path) -> str:
@@ -190,21 +252,32 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
     loaded = {
         name: data.load(task, task.finetuning.max_train_samples) for name, task in tasks.items()
     }
+    taught = options.task_distillation
+    texts = {
+        name: data.unlabelled(tasks[name].kind, text, taught.sentences if taught else None)
+        for name in tasks
+        if (text := options.text_for(tasks[name]))
+    }
     # With several GPUs in sight, the Trainer falls back on DataParallel: another batch size.
     first_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     os.environ["CUDA_VISIBLE_DEVICES"] = first_gpu
+    from eliquare.evaluation.task_distillation import Lesson
     from eliquare.evaluation.trainer import System
 
     gc.freeze()  # as after the import of a stage, in cli.load
     system = System(folder, options.precision, options.threads)
     left = len(missing)
     for name, runs in itertools.groupby(missing, lambda run: run.task.name):
-        prepared = system.prepare(tasks[name].kind, loaded[name], tasks[name].finetuning)
+        task = tasks[name]
+        prepared = system.prepare(task.kind, loaded[name], task.finetuning, texts.get(name, ()))
         for run in runs:
             with locked(run.folder, "result"):
                 if not run.is_stored():
                     logger.info("%s, %s, seed %d (%d left)", name, options.system, run.seed, left)
-                    save(options, run, system.train(prepared, run.seed))
+                    lesson = None
+                    if taught and run.teacher:
+                        lesson = Lesson.of(run.teacher / LOGITS, prepared.taught, taught)
+                    save(options, run, system.train(prepared, run.seed, lesson))
             left -= 1
 
 
@@ -221,3 +294,5 @@ def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
         write_json(partial / "provenance.json", run.origin)
         if run.task.keep_model:
             result.save_model(partial / run.model.name)
+        if run.task.keep_logits:
+            result.save_logits(partial / LOGITS)

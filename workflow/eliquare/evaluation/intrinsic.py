@@ -30,7 +30,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import regex
 import torch
 from pydantic import Field
 from tokenizers import Encoding
@@ -40,7 +39,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from eliquare import cli
 from eliquare.config.tasks import TaskData
-from eliquare.corpus import documents
+from eliquare.corpus.documents import UNIT
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import data, embed
 from eliquare.evaluation.examples import Cloze, Spelling, draw_clozes, long_words
@@ -56,7 +55,6 @@ from eliquare.models.loading import (
 from eliquare.training.outputs import outputs_at, projection_of
 from eliquare.vocabulary.report import measure_texts
 
-UNIT = regex.compile(rf"{documents.WORD.pattern}|\S")
 # Longer texts are read in windows. More context hardly changes a prediction, and costs a lot.
 LONGEST_WINDOW = 512
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from torch.utils.data import Sampler, SequentialSampler
 
 from eliquare.config.tasks import Finetuning, TaskKind
 from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits
 from eliquare.evaluation.encoding import Encoded, encode
+from eliquare.evaluation.readers import Example
+from eliquare.evaluation.task_distillation import Lesson, logits_of
 from eliquare.io import Failure, InputError
 from eliquare.models import loading
 
@@ -34,6 +37,14 @@ class Prepared(NamedTuple):
     kind: TaskKind
     finetuning: Finetuning
     encoded: dict[str, Encoded]
+    unlabelled: Encoded | None = None
+
+    @property
+    def taught(self) -> dict[str, Encoded]:
+        """The splits of which a teacher's logits are kept."""
+        return {"train": self.encoded["train"]} | (
+            {"unlabelled": self.unlabelled} if self.unlabelled else {}
+        )
 
 
 class Result(NamedTuple):
@@ -43,13 +54,17 @@ class Result(NamedTuple):
     history: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
     seconds: float
-    model: transformers.PreTrainedModel
+    trainer: "TaskTrainer"
     tokenizer: transformers.PreTrainedTokenizerFast
 
     def save_model(self, folder: Path) -> None:
         """Write the fine-tuned model with its tokenizer, as `pipeline` loads it."""
-        self.model.save_pretrained(folder)
+        cast(transformers.PreTrainedModel, self.trainer.model).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def save_logits(self, file: Path) -> None:
+        """Write the model's logits for what it teaches others on: see ``task_distillation``."""
+        save_file(self.trainer.logits(), file)
 
 
 class System:
@@ -66,37 +81,51 @@ class System:
             loading.empty_model(loading.load_config(folder))
         )
 
-    def prepare(self, kind: TaskKind, splits: Splits, finetuning: Finetuning) -> Prepared:
+    def prepare(
+        self,
+        kind: TaskKind,
+        splits: Splits,
+        finetuning: Finetuning,
+        unlabelled: Sequence[Example] = (),
+    ) -> Prepared:
         """Encode a task, once for all its seeds."""
         wanted = finetuning.longest_input(kind)
         max_length = min(wanted, self.max_length)
         if max_length < wanted:
             line = "%s: takes at most %d tokens; finetuning's max_length of %d is lowered to that"
             logger.warning(line, self.folder, max_length, wanted)
+        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
         encoded = {
-            name: encode(self.tokenizer, kind, getattr(splits, name), splits.labels, max_length)
-            for name in ("train", "validation", "test")
+            name: encode(self.tokenizer, kind, examples, splits.labels, max_length)
+            for name, examples in (*parts.items(), ("unlabelled", unlabelled))
+            if examples
         }
-        return Prepared(kind, finetuning.model_copy(update={"max_length": max_length}), encoded)
+        without_labels = encoded.pop("unlabelled", None)
+        finetuning = finetuning.model_copy(update={"max_length": max_length})
+        return Prepared(kind, finetuning, encoded, without_labels)
 
-    def train(self, task: Prepared, seed: int) -> Result:
+    def train(self, task: Prepared, seed: int, lesson: Lesson | None = None) -> Result:
         """Fine-tune with one seed, and score what is best on validation once on the test split.
 
-        With several learning rates, a fresh model is fine-tuned with each.
+        With several learning rates, a fresh model is fine-tuned with each. A lesson takes the place
+        of the training split.
         """
         best, *others = task.finetuning.learning_rates
-        trainer = self.trained(task, seed, best)
+        trainer = self.trained(task, seed, best, lesson)
         for rate in others:
-            other = self.trained(task, seed, rate)
+            other = self.trained(task, seed, rate, lesson)
             if other.rank(other.best_epoch()) > trainer.rank(trainer.best_epoch()):
                 best, trainer = rate, other
         return self.result(task, trainer, best)
 
-    def trained(self, task: Prepared, seed: int, learning_rate: float) -> "TaskTrainer":
+    def trained(
+        self, task: Prepared, seed: int, learning_rate: float, lesson: Lesson | None = None
+    ) -> "TaskTrainer":
         """Return the trainer of a fresh model after its training."""
-        kind, finetuning, encoded = task
+        kind, finetuning, encoded, _ = task
         train = encoded["train"]
-        steps_per_epoch = math.ceil(len(train.features) / finetuning.per_device_train_batch_size)
+        features = lesson.features if lesson else train.features
+        steps_per_epoch = math.ceil(len(features) / finetuning.per_device_train_batch_size)
         steps = steps_per_epoch * finetuning.num_train_epochs
         transformers.set_seed(seed)
         model = loading.load_for_task(self.folder, train.labels, per_token=kind in WORD_KINDS)
@@ -125,7 +154,7 @@ class System:
             report_to="none",
             disable_tqdm=True,
         )
-        trainer = TaskTrainer(model, self.tokenizer, task, arguments)
+        trainer = TaskTrainer(model, self.tokenizer, task, arguments, lesson)
         started = time.perf_counter()
         trainer.train()
         trainer.seconds = time.perf_counter() - started
@@ -133,7 +162,7 @@ class System:
 
     def result(self, task: Prepared, trainer: "TaskTrainer", learning_rate: float) -> Result:
         """Score the best epoch of a training on the test split."""
-        kind, finetuning, encoded = task
+        kind, finetuning, encoded, _ = task
         train, test = encoded["train"], encoded["test"]
         model = cast(transformers.PreTrainedModel, trainer.model)
         model.load_state_dict(trainer.best_weights)
@@ -162,7 +191,9 @@ class System:
             {"id": number, "gold": right, "predicted": given}
             for number, (right, given) in enumerate(zip(test.gold, predicted, strict=True))
         ]
-        return Result(metrics, trainer.history, predictions, trainer.seconds, model, self.tokenizer)
+        return Result(
+            metrics, trainer.history, predictions, trainer.seconds, trainer, self.tokenizer
+        )
 
 
 class TaskTrainer(transformers.Trainer):
@@ -178,16 +209,18 @@ class TaskTrainer(transformers.Trainer):
         tokenizer: transformers.PreTrainedTokenizerFast,
         task: Prepared,
         arguments: transformers.TrainingArguments,
+        lesson: Lesson | None = None,
     ) -> None:
         collator: Any = transformers.DataCollatorWithPadding
         if task.kind in WORD_KINDS:
             collator = transformers.DataCollatorForTokenClassification
-        self.kind, self.finetuning, self.encoded = task
+        self.task, self.lesson = task, lesson
+        self.kind, self.finetuning, self.encoded, _ = task
         super().__init__(
             model=model,
             args=arguments,
             data_collator=collator(tokenizer),
-            train_dataset=self.encoded["train"].features,
+            train_dataset=lesson.features if lesson else self.encoded["train"].features,
             eval_dataset=self.encoded["validation"].features,
             preprocess_logits_for_metrics=best_labels,
         )
@@ -249,6 +282,26 @@ class TaskTrainer(transformers.Trainer):
         if (labels == IGNORE_INDEX).all():
             loss = torch.zeros_like(loss)  # the mean over no label is no number
         return loss, answers, labels
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **keywords: Any) -> Any:
+        """Return the loss of a batch; in training with a lesson, its loss."""
+        if self.lesson is None or not model.training:
+            return super().compute_loss(model, inputs, *rest, **keywords)
+        return self.lesson.loss(model(**inputs | {"labels": None}).logits, inputs["labels"])
+
+    def logits(self) -> dict[str, torch.Tensor]:
+        """Return the model's logits for its training split and unlabelled text, as a file of them.
+
+        See ``task_distillation``.
+        """
+        return {
+            name: logits_of(
+                cast(torch.nn.Module, self.model),
+                self.get_test_dataloader(cast(Any, split.features)),
+                split,
+            )
+            for name, split in self.task.taught.items()
+        }
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: nobody asks, and counting a model's parameters at each step takes time."""

@@ -56,6 +56,7 @@ def fetch(options: FetchOptions) -> None:
 
 def fetch_available(options: FetchOptions) -> None:
     """Copy or download a model; raise InputError where it is not there, or does not load."""
+    from eliquare.corpus.tokenization import SpecialTokens
     from eliquare.models.loading import (
         load_config,
         load_fast_tokenizer,
@@ -64,7 +65,12 @@ def fetch_available(options: FetchOptions) -> None:
         load_tokenizer,
         quiet,
     )
-    from eliquare.models.sentence import Sentence, copy_sentence_files, write_sentence
+    from eliquare.models.sentence import (
+        Sentence,
+        copy_sentence_files,
+        require_pooling,
+        write_sentence,
+    )
 
     quiet()
     is_folder = Path(options.model).is_dir()
@@ -92,6 +98,9 @@ def fetch_available(options: FetchOptions) -> None:
         else:
             model: Any
             if options.pooling:
+                backend = load_fast_tokenizer(source).backend_tokenizer
+                has_first = bool(SpecialTokens.of(backend).prefix)
+                require_pooling(source, options.pooling, has_first)
                 model = load_model(source, "float32").base_model
                 sentence = Sentence(options.pooling, options.normalize, options.prompts)
                 write_sentence(partial, sentence, model.config.hidden_size)

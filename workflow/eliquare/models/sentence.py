@@ -88,22 +88,48 @@ def read_sentence(folder: str | Path) -> Sentence | None:
             "would lack it; take a model of Transformer, Pooling and Normalize, or name its "
             "pooling in `pooling` to leave that module out"
         )
-    file = folder / kinds.get("Pooling", POOLING_FOLDER) / "config.json"
+    pooling = read_pooling(folder / kinds.get("Pooling", POOLING_FOLDER) / "config.json")
+    prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).exists() else {}
+    length = read_json(folder / LENGTH) if (folder / LENGTH).exists() else {}
+    return Sentence(
+        pooling,
+        "Normalize" in kinds,
+        {name: text for name, text in prompts.get("prompts", {}).items() if text},
+        prompts.get("default_prompt_name"),
+        length.get("max_seq_length"),
+    )
+
+
+def read_pooling(file: Path) -> Pooling:
+    """Return the pooling that a model's file says; raise InputError if it is not known here."""
     said = read_json(file)
     given = [said["pooling_mode"]] if "pooling_mode" in said else []
     given += [name for name, key in _KEYS.items() if said.get(key)]
     others = [key for key in said if key.startswith("pooling_mode_") and said[key] is True]
     if len({*given}) != 1 or given[0] not in POOLINGS or {*others} - {*_KEYS.values()}:
         raise InputError(f"{file}: expected one pooling of {', '.join(POOLINGS)}")
-    prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).exists() else {}
-    length = read_json(folder / LENGTH) if (folder / LENGTH).exists() else {}
-    return Sentence(
-        given[0],
-        "Normalize" in kinds,
-        {name: text for name, text in prompts.get("prompts", {}).items() if text},
-        prompts.get("default_prompt_name"),
-        length.get("max_seq_length"),
-    )
+    pooling: Pooling = given[0]
+    return pooling
+
+
+def require_pooling(folder: Path, wanted: Pooling, has_first: bool) -> None:
+    """Raise InputError if a model does not pool as it is said to.
+
+    Args:
+        folder: The model's folder, which may say how it pools.
+        wanted: What the settings say.
+        has_first: Whether its tokenizer puts a token before each text.
+    """
+    for file in folder.glob("*_Pooling/config.json"):
+        if (own := read_pooling(file)) != wanted:
+            raise InputError(
+                f"pooling: {wanted} is asked for, and {file} says {own}; write pooling: {own}"
+            )
+    if wanted == "cls" and not has_first:
+        raise InputError(
+            f"pooling: cls is the state of a token before the text, and the tokenizer of {folder} "
+            "puts none there; write mean or max"
+        )
 
 
 def copy_sentence_files(source: Path, target: Path) -> None:

@@ -20,7 +20,8 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config import load
 from eliquare.config.derive import base_name
-from eliquare.config.model import Configuration, Student, System, Teacher
+from eliquare.config.model import Configuration, Student, Teacher
+from eliquare.config.systems import System
 from eliquare.evaluation.data import MAIN_METRIC
 from eliquare.io import InputError, existing, read_json, read_json_lines
 from eliquare.paths import FULL, Paths

@@ -297,6 +297,8 @@ def names_of(experiment: Experiment) -> set[str]:
         entry = experiment.entries[name]
         corpora.update(filter(None, [getattr(entry, "corpus", None)]))
         linked += filter(None, [entry.teacher, getattr(entry, "reduced_from", None)])
+        taught = getattr(entry, "task_distillation", None)
+        linked += [taught.teacher] if taught else []
         linked += getattr(entry, "teachers", [])
     corpora |= {code for corpus in corpora for code in settings.members(corpus)}
     dumps = {

@@ -113,7 +113,8 @@ def compared(experiment: Experiment, language: str) -> list[str]:
     needed = {
         name: fertility
         for name in (teacher, *experiment.settings.systems)
-        if (fertility := experiment.fertility(name, language)) is not None
+        if experiment.paths.untaught(name) == name
+        and (fertility := experiment.fertility(name, language)) is not None
     }
     best = min(needed, key=lambda name: needed[name], default=teacher)
     return [teacher, student] + ([best] if best in experiment.settings.systems else [])
