@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import worlds
-from eliquare.corpus.tokenization import CorpusTokenizer, SpecialTokens, encode, split_sentences
+from eliquare.corpus.tokenization import (
+    CorpusTokenizer,
+    SpecialTokens,
+    Words,
+    encode,
+    split_sentences,
+)
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models import loading
 
@@ -21,6 +27,7 @@ TEXTS = (
     *(text for code in worlds.CODES for text in worlds.texts(code, 20)),
     JAPANESE,
     "a\n\n b. c",
+    "a b\u200c c \u00a0d\u200b. e\u3000f",
 )
 
 
@@ -71,7 +78,7 @@ def test_sentence_by_sentence_gives_the_tokens_of_the_text(folders, kind, prefix
     if prefix_space and kind == "bytes":
         backend.pre_tokenizer = type(backend.pre_tokenizer)(add_prefix_space=True)
     sentences = [split_sentences(text, "ja") for text in TEXTS]
-    ids, is_start, lengths = encode(backend, sentences)
+    ids, is_start, lengths = encode(Words(backend), sentences)
     expected = backend.encode_batch([text.strip() for text in TEXTS], add_special_tokens=False)
     assert ids.tolist() == list(itertools.chain(*(encoding.ids for encoding in expected)))
     assert lengths.tolist() == [len(encoding.ids) for encoding in expected]
@@ -136,7 +143,7 @@ def test_the_stages_start_without_slow_imports(folders):
 
 def test_special_tokens_in_text_are_text(folders):
     tokenizer = CorpusTokenizer.load(folders["bytes"])
-    ids, _, _ = encode(tokenizer.backend, [["a <s> tag and a <mask> here"]])
+    ids, _, _ = encode(tokenizer.words, [["a <s> tag and a <mask> here"]])
     assert not np.isin(ids, tokenizer.special_ids).any()
 
 

@@ -310,7 +310,7 @@ def pack(
     ``numbers[documents]`` are their numbers in the corpus. Returns the documents' tokens, and the
     columns, with one row per sequence.
     """
-    encoded, around = encode(tokenizer.backend, sentences), tokenizer.around
+    encoded, around = encode(tokenizer.words, sentences), tokenizer.around
     room = max_length - around.size
     lengths = encoded.lengths
     rows_of_document = -(-lengths // room)
