@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eliquare import cli
-from eliquare.config import model, options, tasks
+from eliquare.config import corpus, model, options, tasks
 from eliquare.config.load import complete
 
 
@@ -50,8 +50,8 @@ def test_words_are_sorted_quoted_and_leave_out_what_is_not_given():
 @pytest.mark.parametrize(
     "of",
     [
-        model.DocumentFilter,
-        model.Masking,
+        corpus.DocumentFilter,
+        corpus.Masking,
         model.SelectionRule,
         model.ExtensionRule,
         model.Benchmark,

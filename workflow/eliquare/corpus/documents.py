@@ -36,7 +36,7 @@ import zstandard
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.model import DocumentFilter
+from eliquare.config.corpus import DocumentFilter
 from eliquare.corpus import identify
 from eliquare.io import Failure, InputError, atomic_dir, existing, read_json, write_json
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config import model
+from eliquare.config import corpus
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.sequences import batches, column, list_column, record_batch
 from eliquare.corpus.tokenization import CorpusTokenizer, integer_type, require_same
@@ -37,7 +37,7 @@ Int64 = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 
-class MaskOptions(Options, model.Masking):
+class MaskOptions(Options, corpus.Masking):
     """Options of ``corpus mask``."""
 
     sequences: Path = Field(description="Sequences folder.")

@@ -26,7 +26,7 @@ from pydantic import Field
 from tokenizers import decoders
 
 from eliquare.cli import Options
-from eliquare.config.model import Sequences
+from eliquare.config.corpus import Sequences
 from eliquare.corpus.counts import Counts
 from eliquare.corpus.documents import WORD, Document, read
 from eliquare.corpus.tokenization import (

@@ -6,6 +6,7 @@ tokens are those of the full text.
 
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ class Words:
         self._forget()
 
     def _forget(self) -> None:
-        self._number: dict[str, int] = {}
+        self._number = defaultdict[str, int](itertools.count().__next__)  # new words get the next
         self._characters = 0
         self._ids = np.zeros(0, dtype=np.int64)
         self._ends = np.zeros(1, dtype=np.int64)
@@ -272,8 +273,9 @@ class Words:
         """Return the tokens of texts, one after the other, and how many each text has."""
         split = list(map(self._word.findall, texts))
         words = list(itertools.chain.from_iterable(split))
-        self._learn([word for word in dict.fromkeys(words) if word not in self._number])
+        known = len(self._number)
         numbers = np.fromiter(map(self._number.__getitem__, words), np.int64, len(words))
+        self._learn(list(itertools.islice(self._number, known, None)))
         ends = self._ends[numbers + 1]
         lengths = ends - self._ends[numbers]
         totals = np.cumsum(lengths)
@@ -308,7 +310,6 @@ class Words:
         lengths = np.bincount(np.searchsorted(ends, positions, "right"), minlength=len(words))
         self._ids = np.append(self._ids, np.array(ids, np.int64))
         self._ends = np.append(self._ends, self._ends[-1] + np.cumsum(lengths))
-        self._number.update(zip(words, itertools.count(len(self._number)), strict=False))
         self._characters += int(sizes.sum())
 
 
