@@ -419,7 +419,7 @@ def is_list(text: str) -> bool:
     """Return whether most lines, and with them most of the text, are no running text."""
     lines = text.split("\n")
     running = characters = 0
-    for line in lines:
+    for line in sorted(lines, key=len, reverse=True):  # few of the longest hold most of the text
         if is_running_text(line):
             running += 1
             characters += len(line)

@@ -158,11 +158,12 @@ class Masking:
                 f"{name}: {size} tokens, but {len(weights)} masking weights; expected the same "
                 "tokenizer"
             )
-        unused = [index for index, token in enumerate(tokenizer.tokens) if not token]
+        usable = np.array([bool(token) for token in tokenizer.tokens])
+        usable[tokenizer.special_ids] = False
         return cls(
             weights=np.asarray(weights, dtype=np.float64),
             mask_id=tokenizer.mask_id,
-            random_ids=np.setdiff1d(np.arange(size), [*tokenizer.special_ids, *unused]),
+            random_ids=np.flatnonzero(usable),
             seed=seed,
             **shares,
         )
