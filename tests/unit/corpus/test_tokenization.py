@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 import worlds
+from eliquare.corpus import tokenization
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
     SpecialTokens,
@@ -85,6 +87,24 @@ def test_sentence_by_sentence_gives_the_tokens_of_the_text(folders, kind, prefix
     # A sentence has no start of its own where one token holds its beginning and the end before.
     total = sum(map(len, sentences))
     assert 0.97 * total <= is_start.sum() <= total
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_words_have_the_tokens_of_the_text(monkeypatch, splits):
+    """Also where two spaces are one, and where a token may hold two words."""
+    tokens = ["<unk>", "▁", "a", "b", "▁a", "▁b", "▁a▁b"]
+    backend = Tokenizer(models.Unigram([(token, -1.0) for token in tokens], unk_id=0))
+    replaced = [("\u200c", " "), (Regex(" {2,}"), " ")]
+    backend.normalizer = normalizers.Sequence([normalizers.Replace(*pair) for pair in replaced])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=splits)
+    monkeypatch.setattr(tokenization, "REMEMBERED_CHARACTERS", 5)
+    words = Words(backend)
+    for texts in (["a b\u200c a b\u200c", "a  b", "b"], ["b\u200c \u200cb a", "a b"], []):
+        expected = [encoding.ids for encoding in backend.encode_batch(texts)]
+        ids, lengths = words.encode(texts)
+        assert ids.tolist() == list(itertools.chain(*expected))
+        assert lengths.tolist() == list(map(len, expected))
+    assert words.encode(["a b"])[0].tolist() == ([4, 5] if splits else [6])
 
 
 @pytest.mark.parametrize("family", [None, "bert", "xlm-roberta", "modernbert", "camembert"])
