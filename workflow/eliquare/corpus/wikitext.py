@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import regex
 
@@ -80,10 +81,6 @@ REPLACED = (
 KINDS = {"ref": REFERENCE, "references": REFERENCE, "table": TABLE} | dict.fromkeys(
     FORMULAS, FORMULA
 )
-SAME_NAME = {
-    name: re.compile(rf"<(/?){name}\b([^<>]*)>", re.IGNORECASE)
-    for name in (*DROPPED, "nowiki", "code", "table")
-}
 NOT_HERE = (-1, -1)
 BRACES = re.compile(r"\{{2,}|\}{2,}")
 # Parser functions that WikiExtractor computes.
@@ -271,7 +268,7 @@ def closing(name: str, text: str, position: int) -> tuple[int, int] | None:
     if name == "comment":
         end = text.find("-->", position)
         return None if end < 0 else (end, end + 3)
-    for match in SAME_NAME[name].finditer(text, position):
+    for match in tags_of_name(name).finditer(text, position):
         if match[1]:
             return match.span()
         if not match[2].endswith("/"):
@@ -279,11 +276,17 @@ def closing(name: str, text: str, position: int) -> tuple[int, int] | None:
     return None
 
 
+@cache
+def tags_of_name(name: str) -> re.Pattern[str]:
+    """Return the pattern of the tags of one element: the slash of a closing one, what it holds."""
+    return re.compile(rf"<(/?){name}\b([^<>]*)>", re.IGNORECASE)
+
+
 def table_ends(text: str) -> dict[int, tuple[int, int]]:
     """Return begin and end of the tag that closes a table, for where each table begins."""
     opened: list[int] = []
     ends: dict[int, tuple[int, int]] = {}
-    for match in SAME_NAME["table"].finditer(text):
+    for match in tags_of_name("table").finditer(text):
         if not match[1]:
             opened.append(match.start())
         elif opened:
