@@ -12,11 +12,11 @@ processes together, so shared pages count in each.
 
 import argparse
 import bz2
+import contextlib
 import gzip
 import json
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -76,7 +76,6 @@ class Side:
         """Run a command to its end, as a part of this name."""
         threads = str(len(self.cores))
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         begin = time.perf_counter()
         process = subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, self.cores)), sys.executable, *map(str, command)],
@@ -88,23 +87,23 @@ class Side:
         watch.start()
         _, said = process.communicate()
         self.parts[part] = time.perf_counter() - begin
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.processor_seconds += after.ru_utime + after.ru_stime
-        self.processor_seconds -= before.ru_utime + before.ru_stime
         watch.join()
         if process.returncode:
             raise SystemExit(said.decode()[-2000:])
 
     def _watch(self, root: psutil.Process) -> None:
+        # The system counts no child that was killed with its parent, as WikiExtractor's are.
+        seconds: dict[psutil.Process, float] = {}
         while root.is_running():
             total = 0
-            try:
+            with contextlib.suppress(psutil.Error):
                 for process in [root, *root.children(recursive=True)]:
                     total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                pass
+                    times = process.cpu_times()
+                    seconds[process] = times.user + times.system
             self.peak = max(self.peak, total)
             time.sleep(0.05)
+        self.processor_seconds += sum(seconds.values())
 
 
 def ours(xml: Path, tokenizer: Path, folder: Path, cores: int) -> Side:

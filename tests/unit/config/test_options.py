@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eliquare import cli
-from eliquare.config import model, options, tasks
+from eliquare.config import corpus, model, options, tasks
 from eliquare.config.load import complete
 
 
@@ -52,8 +52,8 @@ def test_words_are_sorted_quoted_and_leave_out_what_is_not_given():
 @pytest.mark.parametrize(
     "of",
     [
-        model.DocumentFilter,
-        model.Masking,
+        corpus.DocumentFilter,
+        corpus.Masking,
         model.SelectionRule,
         model.ExtensionRule,
         model.Benchmark,

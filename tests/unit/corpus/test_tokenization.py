@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 import worlds
-from eliquare.corpus.tokenization import CorpusTokenizer, SpecialTokens, encode, split_sentences
+from eliquare.corpus import tokenization
+from eliquare.corpus.tokenization import (
+    CorpusTokenizer,
+    SpecialTokens,
+    Words,
+    encode,
+    split_sentences,
+)
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models import loading
 
@@ -21,6 +29,7 @@ TEXTS = (
     *(text for code in worlds.CODES for text in worlds.texts(code, 20)),
     JAPANESE,
     "a\n\n b. c",
+    "a b\u200c c \u00a0d\u200b. e\u3000f",
 )
 
 
@@ -71,13 +80,31 @@ def test_sentence_by_sentence_gives_the_tokens_of_the_text(folders, kind, prefix
     if prefix_space and kind == "bytes":
         backend.pre_tokenizer = type(backend.pre_tokenizer)(add_prefix_space=True)
     sentences = [split_sentences(text, "ja") for text in TEXTS]
-    ids, is_start, lengths = encode(backend, sentences)
+    ids, is_start, lengths = encode(Words(backend), sentences)
     expected = backend.encode_batch([text.strip() for text in TEXTS], add_special_tokens=False)
     assert ids.tolist() == list(itertools.chain(*(encoding.ids for encoding in expected)))
     assert lengths.tolist() == [len(encoding.ids) for encoding in expected]
     # A sentence has no start of its own where one token holds its beginning and the end before.
     total = sum(map(len, sentences))
     assert 0.97 * total <= is_start.sum() <= total
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_words_have_the_tokens_of_the_text(monkeypatch, splits):
+    """Also where two spaces are one, and where a token may hold two words."""
+    tokens = ["<unk>", "▁", "a", "b", "▁a", "▁b", "▁a▁b"]
+    backend = Tokenizer(models.Unigram([(token, -1.0) for token in tokens], unk_id=0))
+    replaced = [("\u200c", " "), (Regex(" {2,}"), " ")]
+    backend.normalizer = normalizers.Sequence([normalizers.Replace(*pair) for pair in replaced])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=splits)
+    monkeypatch.setattr(tokenization, "REMEMBERED_CHARACTERS", 5)
+    words = Words(backend)
+    for texts in (["a b\u200c a b\u200c", "a  b", "b"], ["b\u200c \u200cb a", "a b"], []):
+        expected = [encoding.ids for encoding in backend.encode_batch(texts)]
+        ids, lengths = words.encode(texts)
+        assert ids.tolist() == list(itertools.chain(*expected))
+        assert lengths.tolist() == list(map(len, expected))
+    assert words.encode(["a b"])[0].tolist() == ([4, 5] if splits else [6])
 
 
 @pytest.mark.parametrize("family", [None, "bert", "xlm-roberta", "modernbert", "camembert"])
@@ -136,7 +163,7 @@ def test_the_stages_start_without_slow_imports(folders):
 
 def test_special_tokens_in_text_are_text(folders):
     tokenizer = CorpusTokenizer.load(folders["bytes"])
-    ids, _, _ = encode(tokenizer.backend, [["a <s> tag and a <mask> here"]])
+    ids, _, _ = encode(tokenizer.words, [["a <s> tag and a <mask> here"]])
     assert not np.isin(ids, tokenizer.special_ids).any()
 
 

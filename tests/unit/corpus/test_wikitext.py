@@ -26,6 +26,7 @@ CASES = {
         "A town.",
     ),
     "unknown names of namespaces": ("A. [[Bild:A.jpg|thumb|words]]\n[[Kat:Mesta]]", "A."),
+    "plain links": ("Two [[house| old house ]]s, [[road]]s, [[a|]]b.", "Two old houses, roads, b."),
     "links never closed": (
         "The [[sea|wide sea and [[hill] and hut]].",
         "The wide sea and hill and hut.",

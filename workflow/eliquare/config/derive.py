@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from eliquare.config.base import Problem
+from eliquare.config.corpus import Corpus
 from eliquare.config.errors import suggestion
-from eliquare.config.model import Configuration, Corpus, Student, Training
+from eliquare.config.model import Configuration, Student, Training
 from eliquare.config.objective import as_term
 from eliquare.config.systems import System
 from eliquare.config.tasks import HUB_COLUMNS

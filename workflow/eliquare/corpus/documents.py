@@ -36,7 +36,7 @@ import zstandard
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config.model import DocumentFilter
+from eliquare.config.corpus import DocumentFilter
 from eliquare.corpus import identify
 from eliquare.corpus.extractor import SHARED_MEMORY
 from eliquare.io import (
@@ -439,7 +439,7 @@ def is_list(text: str) -> bool:
     """Return whether most lines, and with them most of the text, are no running text."""
     lines = text.split("\n")
     running = characters = 0
-    for line in lines:
+    for line in sorted(lines, key=len, reverse=True):  # few of the longest hold most of the text
         if is_running_text(line):
             running += 1
             characters += len(line)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from eliquare.cli import Options
-from eliquare.config import model
+from eliquare.config import corpus
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.sequences import batches, column, list_column, record_batch
 from eliquare.corpus.tokenization import CorpusTokenizer, integer_type, require_same
@@ -37,7 +37,7 @@ Int64 = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 
-class MaskOptions(Options, model.Masking):
+class MaskOptions(Options, corpus.Masking):
     """Options of ``corpus mask``."""
 
     sequences: Path = Field(description="Sequences folder.")
@@ -158,11 +158,12 @@ class Masking:
                 f"{name}: {size} tokens, but {len(weights)} masking weights; expected the same "
                 "tokenizer"
             )
-        unused = [index for index, token in enumerate(tokenizer.tokens) if not token]
+        usable = np.array([bool(token) for token in tokenizer.tokens])
+        usable[tokenizer.special_ids] = False
         return cls(
             weights=np.asarray(weights, dtype=np.float64),
             mask_id=tokenizer.mask_id,
-            random_ids=np.setdiff1d(np.arange(size), [*tokenizer.special_ids, *unused]),
+            random_ids=np.flatnonzero(usable),
             seed=seed,
             **shares,
         )

@@ -26,7 +26,7 @@ from pydantic import Field
 from tokenizers import decoders
 
 from eliquare.cli import Options
-from eliquare.config.model import Sequences
+from eliquare.config.corpus import Sequences
 from eliquare.corpus.counts import Counts
 from eliquare.corpus.documents import WORD, Document, read
 from eliquare.corpus.tokenization import (
@@ -310,7 +310,7 @@ def pack(
     ``numbers[documents]`` are their numbers in the corpus. Returns the documents' tokens, and the
     columns, with one row per sequence.
     """
-    encoded, around = encode(tokenizer.backend, sentences), tokenizer.around
+    encoded, around = encode(tokenizer.words, sentences), tokenizer.around
     room = max_length - around.size
     lengths = encoded.lengths
     rows_of_document = -(-lengths // room)

@@ -6,7 +6,8 @@ tokens are those of the full text.
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,16 @@ from tokenizers import Tokenizer
 from eliquare.faults import refused
 from eliquare.io import InputError, existing, read_json
 
-WIDE_SPACE = re.compile(r"(?<!\w)([A-Z])[^\S\x00-\x7f]\.")
+Int64 = npt.NDArray[np.int64]
+
+WIDE_SPACE = re.compile(r"([A-Z])(?<!\w[A-Z])[^\S\x00-\x7f]\.")
+# White space, and what normalizers make white space of.
+SPACES = (
+    " \t\n\x0b\x0c\r\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+)
+JOINED_WORDS = 100  # which are tokenized as one text: each text takes as long as some words
+REMEMBERED_CHARACTERS = 1 << 21  # of words, with which they take some 60 MB
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class CorpusTokenizer:
     Attributes:
         backend: Tokenizes, without truncation or padding; the names of special tokens in running
             text (``<s>`` or ``[MASK]`` in an article about them) are read as text.
+        words: The words that ``encode`` has seen.
         tokens: Each token in the order of the ids, ``""`` for an id without one.
         special_ids: Ids of the special tokens, ascending.
         around: The special tokens around a text.
@@ -64,6 +75,7 @@ class CorpusTokenizer:
     """
 
     backend: Tokenizer
+    words: "Words"
     tokens: list[str]
     special_ids: list[int]
     around: SpecialTokens
@@ -110,6 +122,7 @@ class CorpusTokenizer:
         added = backend.get_added_tokens_decoder()
         return cls(
             backend=backend,
+            words=Words(backend),
             tokens=tokens,
             special_ids=sorted(index for index, token in added.items() if token.special),
             around=SpecialTokens.of(backend),
@@ -143,10 +156,7 @@ def split_sentences(text: str, language: str) -> list[str]:
     sentences = []
     space = ""
     for line in text.strip().split("\n"):
-        parts = segment(language, line)
-        if sum(map(len, parts)) != len(line):
-            parts = [line]
-        for part in parts:
+        for part in segment(language, line):
             words = part.rstrip()
             if words:
                 sentences.append(space + words)
@@ -162,15 +172,17 @@ def segment(language: str, line: str) -> list[str]:
     sentencex ends with Rust's PanicException at a letter, a space of several bytes and a full stop
     ("vitamin C ." with no-break spaces), so it sees such spaces as plain ones.
     """
-    plain = WIDE_SPACE.sub(lambda match: f"{match[1]} .", line)
+    plain = WIDE_SPACE.sub(r"\1 .", line)
     try:
         parts: list[str] = sentencex.segment(language, plain)
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
         return [line]
-    begins = itertools.accumulate(map(len, parts), initial=0)
-    return [line[begin : begin + len(part)] for begin, part in zip(begins, parts, strict=False)]
+    if "".join(parts) == line:
+        return parts
+    ends = list(itertools.accumulate(map(len, parts), initial=0))
+    return [line[a:b] for a, b in itertools.pairwise(ends)] if ends[-1] == len(line) else [line]
 
 
 class Units(NamedTuple):
@@ -187,14 +199,13 @@ class Units(NamedTuple):
     owners: list[int]
 
     @classmethod
-    def of(cls, backend: Tokenizer, documents: list[list[str]]) -> "Units":
-        """Make units of documents that are given as sentences.
+    def of(cls, spaces: str, documents: list[list[str]]) -> "Units":
+        """Make units of documents that are given as sentences; they begin with one of ``spaces``.
 
         Sentences with nothing between them where the tokenizer can be split are one unit: in
         Japanese, say, no space follows a full stop, and a tokenizer that marks the start of a word
         would mark one there.
         """
-        spaces = breaking_spaces(backend)
         units = cls([], [], [])
         for owner, sentences in enumerate(documents):
             for sentence in sentences:
@@ -208,13 +219,98 @@ class Units(NamedTuple):
         return units
 
 
-def breaking_spaces(backend: Tokenizer) -> set[str]:
+def breaking_spaces(backend: Tokenizer) -> str:
     """Return the whitespace before which text can be split without changing its tokens."""
 
     def ids(text: str) -> list[int]:
         return list(backend.encode(text, add_special_tokens=False).ids)
 
-    return {space for space in " \n\t" if ids(f"a.{space}a") == ids("a.") + ids(f"{space}a")}
+    def breaks(space: str) -> bool:
+        return all(ids(f"{a}{space}a") == ids(a) + ids(f"{space}a") for a in ("a", "a."))
+
+    return "".join(filter(breaks, SPACES))
+
+
+def is_split_at_spaces(backend: Tokenizer) -> bool:
+    """Return whether each token is inside one word, so that words can be tokenized by themselves.
+
+    It is so where the pre-tokenizer splits text there, and no added token holds or takes a space.
+    """
+    if backend.pre_tokenizer is None:
+        return False
+    normalizer = backend.normalizer
+    text = normalizer.normalize_str("a a") if normalizer else "a a"
+    added = backend.get_added_tokens_decoder().values()
+    of_several = any(token.rstrip or len(token.content.split()) > 1 for token in added)
+    return len(backend.pre_tokenizer.pre_tokenize_str(text)) > 1 and not of_several
+
+
+class Words:
+    """Tokenizes words, each with the whitespace before it, once: most words occur again and again.
+
+    Forgets them all when they have more than REMEMBERED_CHARACTERS. Where words cannot be tokenized
+    one by one, a complete text is taken as a word.
+
+    Attributes:
+        spaces: The whitespace before which text can be split without changing its tokens.
+    """
+
+    def __init__(self, backend: Tokenizer):
+        self.backend = backend
+        self.spaces = breaking_spaces(backend)
+        self._one_by_one = bool(self.spaces) and is_split_at_spaces(backend)
+        word = f"[{self.spaces}]*[^{self.spaces}]+|[{self.spaces}]+"
+        self._word = re.compile(word if self._one_by_one else "(?s:.+)")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._number = defaultdict[str, int](itertools.count().__next__)  # new words get the next
+        self._characters = 0
+        self._ids = np.zeros(0, dtype=np.int64)
+        self._ends = np.zeros(1, dtype=np.int64)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Int64, Int64]:
+        """Return the tokens of texts, one after the other, and how many each text has."""
+        split = list(map(self._word.findall, texts))
+        words = list(itertools.chain.from_iterable(split))
+        known = len(self._number)
+        numbers = np.fromiter(map(self._number.__getitem__, words), np.int64, len(words))
+        self._learn(list(itertools.islice(self._number, known, None)))
+        ends = self._ends[numbers + 1]
+        lengths = ends - self._ends[numbers]
+        totals = np.cumsum(lengths)
+        ids = self._ids[np.repeat(ends - totals, lengths) + np.arange(lengths.sum())]
+        last = np.cumsum(list(map(len, split)), dtype=np.int64)
+        of_texts = np.diff(np.append(0, totals)[last], prepend=0)
+        if self._characters > REMEMBERED_CHARACTERS:
+            self._forget()
+        return ids, of_texts
+
+    def _learn(self, words: list[str]) -> None:
+        """Remember the tokens of words, several of which are tokenized as one text."""
+        groups: list[list[str]] = []
+        last = ""
+        for word in words:
+            # After another word, one without whitespace would be its end, and tokenizers take two
+            # spaces for one.
+            joins = self._one_by_one and word[0] in self.spaces and last[-1:] not in self.spaces
+            if last and joins and len(groups[-1]) < JOINED_WORDS:
+                groups[-1].append(word)
+            else:
+                groups.append([word])
+            last = word
+        texts = list(map("".join, groups))
+        encodings = self.backend.encode_batch(texts, add_special_tokens=False)
+        ids = [index for encoding in encodings for index in encoding.ids]
+        begins = np.array([o[0] for encoding in encodings for o in encoding.offsets], np.int64)
+        sizes = np.array(list(map(len, texts)), np.int64)
+        of_text = np.repeat(np.arange(len(texts)), list(map(len, encodings)))
+        positions = (np.cumsum(sizes) - sizes)[of_text] + np.minimum(begins, sizes[of_text] - 1)
+        ends = np.cumsum(list(map(len, words)), dtype=np.int64)
+        lengths = np.bincount(np.searchsorted(ends, positions, "right"), minlength=len(words))
+        self._ids = np.append(self._ids, np.array(ids, np.int64))
+        self._ends = np.append(self._ends, self._ends[-1] + np.cumsum(lengths))
+        self._characters += int(sizes.sum())
 
 
 class EncodedDocuments(NamedTuple):
@@ -231,29 +327,30 @@ class EncodedDocuments(NamedTuple):
     lengths: npt.NDArray[np.int64]
 
 
-def encode(backend: Tokenizer, documents: list[list[str]]) -> EncodedDocuments:
+def encode(words: Words, documents: list[list[str]]) -> EncodedDocuments:
     """Tokenize documents that are given as sentences, as ``split_sentences`` makes them."""
-    units = Units.of(backend, documents)
-    single = [len(begin) == 1 for begin in units.begins]
-    several = [not alone for alone in single]
-    texts, joined = (list(itertools.compress(units.texts, each)) for each in (single, several))
-    fast = iter(backend.encode_batch_fast(texts, add_special_tokens=False))
-    with_offsets = iter(backend.encode_batch(joined, add_special_tokens=False))
-    ids: list[int] = []
-    starts: list[int] = []
-    lengths = np.zeros(len(documents), dtype=np.int64)
-    for owner, begin, alone in zip(units.owners, units.begins, single, strict=True):
-        encoding = next(fast if alone else with_offsets)
-        unit_ids = encoding.ids
-        if unit_ids:
-            starts.append(len(ids))
-        if not alone:
-            characters = [offset[0] for offset in encoding.offsets]
-            positions = np.unique(np.searchsorted(characters, begin[1:]))
-            inside = positions[(positions > 0) & (positions < len(unit_ids))]
-            starts.extend((len(ids) + inside).tolist())
-        ids.extend(unit_ids)
-        lengths[owner] += len(unit_ids)
+    units = Units.of(words.spaces, documents)
+    is_single = np.array([len(begin) == 1 for begin in units.begins], dtype=bool)
+    single, several = (
+        list(itertools.compress(units.texts, each)) for each in (is_single, ~is_single)
+    )
+    single_ids, single_lengths = words.encode(single)
+    encodings = words.backend.encode_batch(several, add_special_tokens=False)
+    lengths = np.zeros(len(units.texts), dtype=np.int64)
+    lengths[is_single] = single_lengths
+    lengths[~is_single] = [len(encoding) for encoding in encodings]
+    is_of_single = np.repeat(is_single, lengths)
+    ids = np.zeros(len(is_of_single), dtype=np.int64)
+    ids[is_of_single] = single_ids
+    ids[~is_of_single] = [index for encoding in encodings for index in encoding.ids]
+
+    begins = np.cumsum(lengths) - lengths
     is_start = np.zeros(len(ids), dtype=bool)
-    is_start[starts] = True
-    return EncodedDocuments(np.array(ids, dtype=np.int64), is_start, lengths)
+    is_start[begins[lengths > 0]] = True
+    for unit, encoding in zip(np.flatnonzero(~is_single), encodings, strict=True):
+        characters = [offset[0] for offset in encoding.offsets]
+        inside = np.searchsorted(characters, units.begins[unit][1:])
+        is_start[begins[unit] + inside[inside < len(encoding)]] = True
+    of_documents = np.zeros(len(documents), dtype=np.int64)
+    np.add.at(of_documents, units.owners, lengths)
+    return EncodedDocuments(ids, is_start, of_documents)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from xml.sax import saxutils
 
 from pydantic import Field
 
@@ -155,6 +154,9 @@ TITLE = re.compile(rb"<title>([^<]*)</title>")
 ID = re.compile(rb"<id>(\d+)</id>")
 TEXT = re.compile(rb"<text\b[^>]*(?<!/)>([^<]*)</text>")
 HEADER_BYTES = 1 << 16
+# The ampersand is the last, so that it makes no entity. xml.sax.saxutils has these, and imports
+# http.client.
+ENTITIES = {"&gt;": ">", "&lt;": "<", "&quot;": '"', "&apos;": "'", "&#039;": "'", "&amp;": "&"}
 OPEN, CLOSE, END = b"<page>", b"</page>", b"</mediawiki>"
 
 
@@ -266,7 +268,9 @@ class Pages:
 
 def unescape(xml: str) -> str:
     """Return text without XML's entities; those of HTML stay."""
-    return saxutils.unescape(xml, {"&quot;": '"', "&apos;": "'", "&#039;": "'"})
+    for entity, character in ENTITIES.items():
+        xml = xml.replace(entity, character)
+    return xml
 
 
 def save_templates(pages: Pages, path: Path) -> None:

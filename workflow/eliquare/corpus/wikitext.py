@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import regex
 
@@ -80,10 +81,6 @@ REPLACED = (
 KINDS = {"ref": REFERENCE, "references": REFERENCE, "table": TABLE} | dict.fromkeys(
     FORMULAS, FORMULA
 )
-SAME_NAME = {
-    name: re.compile(rf"<(/?){name}\b([^<>]*)>", re.IGNORECASE)
-    for name in (*DROPPED, "nowiki", "code", "table")
-}
 NOT_HERE = (-1, -1)
 BRACES = re.compile(r"\{{2,}|\}{2,}")
 # Parser functions that WikiExtractor computes.
@@ -101,6 +98,8 @@ COLON_LINK = re.compile(
     r"\[\[(:?)([^\[\]|:\n]*):([^\[\]|\n]*)"
     r"(?:\|([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*))?\]\]"
 )
+# Any other link, the form that is written most.
+PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:\n]*)(?:\|([^\[\]{}|\n]*))?\]\]")
 FILE_NAME = re.compile(
     r"\.(?:jpe?g|png|gif|svg|tiff?|webp|xcf|pdf|djvu|og[gav]|webm|wav|mp3|mid|flac|opus|stl)\s*$",
     re.IGNORECASE,
@@ -210,6 +209,10 @@ def simplify(text: str, site: Site, title: str, expand: bool) -> tuple[str, Coun
         text = EXTERNAL_START.sub("", text)
         if "[[[" in text:
             text = re.sub(r"\[{3,}", "[[", text)
+        # WikiExtractor does the same, and needs ten times as long.
+        text = PLAIN_LINK.sub(
+            lambda match: match[1] if match[2] is None else match[2].strip(), text
+        )
     if "__" in text:
         text = SWITCH.sub("", text)
     return mark_lines(text), dropped
@@ -265,7 +268,7 @@ def closing(name: str, text: str, position: int) -> tuple[int, int] | None:
     if name == "comment":
         end = text.find("-->", position)
         return None if end < 0 else (end, end + 3)
-    for match in SAME_NAME[name].finditer(text, position):
+    for match in tags_of_name(name).finditer(text, position):
         if match[1]:
             return match.span()
         if not match[2].endswith("/"):
@@ -273,11 +276,17 @@ def closing(name: str, text: str, position: int) -> tuple[int, int] | None:
     return None
 
 
+@cache
+def tags_of_name(name: str) -> re.Pattern[str]:
+    """Return the pattern of the tags of one element: the slash of a closing one, what it holds."""
+    return re.compile(rf"<(/?){name}\b([^<>]*)>", re.IGNORECASE)
+
+
 def table_ends(text: str) -> dict[int, tuple[int, int]]:
     """Return begin and end of the tag that closes a table, for where each table begins."""
     opened: list[int] = []
     ends: dict[int, tuple[int, int]] = {}
-    for match in SAME_NAME["table"].finditer(text):
+    for match in tags_of_name("table").finditer(text):
         if not match[1]:
             opened.append(match.start())
         elif opened:

@@ -274,7 +274,7 @@ class AlignedEncoder:
         ``numbers[documents]`` are their numbers in the corpus. Spans of more than ``room`` tokens
         on a side are left out.
         """
-        units = Units.of(self.student.backend, sentences)
+        units = Units.of(self.student.words.spaces, sentences)
         sides = [Encoded.of(each.backend, units.texts) for each in (self.student, self.teacher)]
         both = np.intersect1d(sides[0].texts, sides[1].texts)
         student, teacher = (

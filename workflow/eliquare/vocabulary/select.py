@@ -93,7 +93,7 @@ def count_text(path: str | Path, folder: str | Path) -> Corpus:
     texts = filter(None, lines)
     while batch := list(islice(texts, LINES_AT_ONCE)):
         characters.update(*batch)
-        counts.add(encode(tokenizer.backend, [[text] for text in batch]))
+        counts.add(encode(tokenizer.words, [[text] for text in batch]))
     if not characters:
         raise InputError(f"{path}: no text in it; expected one sentence per line")
     return Corpus(counts, sorted(characters))
