@@ -15,7 +15,7 @@ from eliquare.cli import Options
 from eliquare.config.base import Commit, Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
-from eliquare.io import InputError, atomic_dir, existing, progress, read_json, remove
+from eliquare.io import InputError, atomic_dir, existing, progress, read_json, work_folder
 
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
@@ -144,16 +144,16 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     if file.is_file():
         where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     # Of the library's own, which is below HOME: that may not be there, or not to be written.
-    cache = options.output.with_name(f".{options.output.name}.cache")
     try:
-        yield from load_dataset(
-            **where,
-            name=options.configuration,
-            revision=options.revision,
-            split=options.split,
-            streaming=True,
-            cache_dir=str(cache),
-        )
+        with work_folder(options.output) as cache:
+            yield from load_dataset(
+                **where,
+                name=options.configuration,
+                revision=options.revision,
+                split=options.split,
+                streaming=True,
+                cache_dir=str(cache),
+            )
     except RuntimeError as error:
         if "scripts are no longer supported" not in str(error):
             raise
@@ -168,8 +168,6 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"--dataset {name}: {reason} (check --dataset, --configuration, --split, --revision)"
         ) from None
-    finally:
-        remove(cache)
 
 
 class MixtureOptions(Options):
