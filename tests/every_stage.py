@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ ENCODER = f"{CORPUS}/encoder/sentences"
 # Stages that the workflow does not run, in the order of their needs.
 BY_HAND = (
     "corpus dataset --dataset text.jsonl --output by-hand/documents",
+    # Small inputs get one process from the workflow.
+    "corpus documents --dump resources/dumps/qaawiki-20260101-pages-articles.xml.bz2"
+    " --min-documents 10 --processes 2 --output by-hand/pages",
+    "corpus text --files text.txt --min-documents 10 --processes 2 --output by-hand/text",
     f"vocabulary reduce --model base --vocabulary {ENCODER}/vocabulary.csv"
     f" --sample {CORPUS}/documents --output by-hand/reduced",
     "export recipe --reduced by-hand/reduced --base base --output by-hand/recipe.json",
@@ -32,7 +37,7 @@ BY_HAND = (
     f"export onnx --model {STUDENT} --text {CORPUS}/held_out.txt --output by-hand/onnx",
     f"export static --model {STUDENT} --counts {CORPUS}/teacher/sentences/counts"
     " --output by-hand/static",
-    'evaluation fetch --kind classification --url {"train":"https://host.example/train.tsv"}'
+    """evaluation fetch --kind classification --url '{"train": "https://host.example/train.tsv"}'"""
     " --output by-hand/task",
 )
 
@@ -46,11 +51,11 @@ def make(folder: Path) -> tuple[Project, Path, list["Stage"]]:
         printed = project.make(config, "--printshellcmds")
         prepare_by_hand(folder)
         for command in BY_HAND:
-            done = run_warm(project, shlex.split(f"-m eliquare {command}".replace('"', '\\"')))
+            done = run_warm(project, shlex.split(f"-m eliquare {command}"))
             assert done.returncode == 0, done.stdout
         said.write_text(printed)
     commands = list(dict.fromkeys(COMMAND.findall(said.read_text())))
-    commands += [f"python -m eliquare {command}".replace('"', '\\"') for command in BY_HAND]
+    commands += [f"python -m eliquare {command}" for command in BY_HAND]
     return project, config, [Stage.of(command) for command in commands]
 
 
@@ -149,26 +154,33 @@ class Stage(NamedTuple):
         at = words.index("python")
         variables = dict(word.split("=") for word in words[:at])
         _, package, *rest = arguments = words[at + 1 :]
+        output = Path(rest[rest.index("--output") + 1])
         if package != "eliquare":
-            outputs = [Path(rest[rest.index("--output") + 1])]
-            return cls(package, command, variables, arguments, outputs)
+            return cls(package, command, variables, arguments, [output])
         room, stage = rest[:2]
         options: Any = parse(load(STAGES[room][stage]), stage, rest[2:])
-        outputs = [*sorted(outputs_of(options, options.outputs).values())]
+        outputs = sorted({output, *outputs_of(options, options.outputs).values()})
         if stage == "finetune":
             outputs += [options.store / task.name / options.system for task in options.tasks]
-        return cls(f"{room} {stage}", command, variables, arguments, outputs)
+        name = f"{room} {stage}"
+        if getattr(options, "processes", 1) > 1:
+            name += f", {options.processes} processes"
+        return cls(name, command, variables, arguments, outputs)
 
 
 def run_warm(
     project: Project, arguments: list[str], variables: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a stage to its end in a Python that has imported everything."""
-    return subprocess.run(
-        [*warm_python(project.offline)[0], *arguments],
-        cwd=project.folder, env=environment() | dict(variables or {}), check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    """Run a stage to its end in a Python that has imported everything; both outputs are one."""
+    command = [*warm_python(project.offline)[0], *arguments]
+    # A file, as in a rule: the stage takes its output for what the forked Python had.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            command, cwd=project.folder, env=environment() | dict(variables or {}), check=False,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        output.seek(0)
+        return subprocess.CompletedProcess(command, done.returncode, output.read())
 
 
 def environment() -> dict[str, str]:

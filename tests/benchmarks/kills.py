@@ -5,13 +5,14 @@
 SIGKILL comes so many times, SIGINT and SIGTERM each as often as ``--interrupts`` says, to stages
 by hand (all that the workflow runs, and most that it does not), and again to runs of Snakemake.
 
-Where: SIGKILL goes to the process itself, to it with all its descendants, or to one of these;
-SIGINT to its process group, as Ctrl-C does; SIGTERM to it, or to its group. When: one trial in
+Where: SIGKILL goes to the process itself, to it with all its descendants, or, of a stage by hand, to
+one of these; SIGINT to its process group, as Ctrl-C does; SIGTERM to it, or to its group. When: one trial in
 eight while Python starts; two as soon as a first output has its final name; the others over the
-time that the stage works, which begins when it holds the lock of its output (what it imports after
-that is left out: a run that has imported everything says how long its work is). In a run of
-Snakemake, the time is that of the job that began last. A trial whose stage ends before the signal
-is taken again.
+time that the stage works, which begins when it holds the lock of its output. Three stages in four
+are forked from a Python that has imported torch and the like, so that a trial takes seconds; of the
+others, what they import after the lock is left out. In a run of Snakemake, the stages are programs
+as users start them, and the time is that of the job that began last. A trial whose stage ends
+before the signal is taken again.
 
 Amiss are: under a final name, another file than that of an undisturbed run; a process that is left
 after half a minute, whoever its parent is; an interrupted stage that says more than a line; and,
@@ -37,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +46,36 @@ import psutil
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "workflow")]
 
+import warm_python  # noqa: E402
 from eliquare.io import MARK, lock_of, remove  # noqa: E402
-from every_stage import Stage, environment, make, run_warm  # noqa: E402
-from tiny_project import SNAKEMAKE, Project  # noqa: E402
-from warm_python import warm_python  # noqa: E402
+from every_stage import Stage, environment, make  # noqa: E402
+from tiny_project import Project  # noqa: E402
 
 RESULTS = ("results", "resources", "by-hand")
-# Hold times of the clock: what of them is alike in two runs, a word of the path says.
 OF_SNAKEMAKE = "results/costs/"
-TIMED = re.compile(r"history\.jsonl$|/benchmarks/|/exports/|/onnx/|/kills/(?!settings)|time\.json$")
+# Hold times of the clock: a training's history at two keys; a measurement anywhere, and whatever is
+# made of measurements, which by hand are those of the undisturbed run.
+HISTORY, AT_KEYS = "history.jsonl", re.compile(r'"(seconds|tokens_per_second)": [-+.e\d]+')
+MEASURED = re.compile(r"/benchmarks/|(?:/exports/|/onnx/).*\.json$|time\.json$")
+OF_MEASURED = re.compile(
+    rf"{MEASURED.pattern}|/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
+)
 NUMBER = re.compile(r"-?\d[\d.,]*(?:e[-+]?\d+)?")
-SECONDS_TO_LEAVE, SECONDS_TO_END = 30, 600
+SECONDS_TO_ANSWER, SECONDS_TO_LEAVE, SECONDS_TO_END = 10, 30, 600
+ANSWER = "Terminating processes on user request"
 TRIES = 5
 # Seconds that a job in a run is given, where nothing was measured.
 UNKNOWN = 3.0
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER, IN_CREATE = 36, 0x100
+STAMP = ".snakemake_timestamp"
+# Share of the stages that are forked, not started; their names in what is printed.
+FORKED = 0.75
+KINDS = {True: "forked", False: "cold"}
+OURS = ("eliquare", "demo_languages")
 
 Trial = dict[str, Any]
-Seconds = dict[str, dict[str, float]]
+# Of a stage: by kind of Python, until it holds its lock, and from there on.
+Seconds = dict[str, dict[str, dict[str, float]]]
 
 
 def main() -> None:
@@ -76,13 +90,19 @@ def main() -> None:
     options = parser.parse_args()
     # Whoever loses its parent becomes a child of this process, so no process gets out of sight.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # In the background of a shell it is ignored, also by what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in warm_python.IMPORTS:
+        import_module(name)
     draw = random.Random(options.seed)
     wanted = {signal.SIGKILL: options.kills}
     wanted |= dict.fromkeys((signal.SIGINT, signal.SIGTERM), options.interrupts)
     signals = [number for number, times in wanted.items() for _ in range(times)]
     draw.shuffle(signals)
     trials = []
-    with tempfile.TemporaryDirectory(prefix="kills") as folder:
+    # No TemporaryDirectory: each process that is forked would remove it.
+    folder = tempfile.mkdtemp(prefix="kills")
+    try:
         undisturbed, config, stages = make(options.folder or Path(folder) / "undisturbed")
         seconds_file = undisturbed.folder / "seconds.json"
         seconds = json.loads(seconds_file.read_text()) if seconds_file.exists() else {}
@@ -102,6 +122,8 @@ def main() -> None:
                     trials.append(trial)
                     print(json.dumps(trial), file=sys.stderr, flush=True)
                     seconds_file.write_text(json.dumps(seconds))
+    finally:
+        shutil.rmtree(folder)
     amiss = [trial for trial in trials if trial["amiss"]]
     print(json.dumps({"trials": len(trials), "amiss": len(amiss), "each": trials}, indent=1))
     sys.exit(bool(amiss))
@@ -123,29 +145,28 @@ def of_stages(
     draw.shuffle(names)
     for name, number in zip(itertools.cycle(names), signals, strict=False):
         stage = draw.choice([stage for stage in stages if stage.name == name])
-        if stage.command not in seconds:
-            seconds[stage.command] = measure(project, stage)
-        yield of_stage(project, undisturbed, stage, number, draw, seconds[stage.command])
+        forked = draw.random() < FORKED
+        known = seconds.setdefault(stage.command, {})
+        for each in {True, forked}:
+            if KINDS[each] not in known:
+                known[KINDS[each]] = measure(project, stage, each)
+        yield of_stage(project, undisturbed, stage, number, draw, known, forked)
         # Times of the clock in what it made would be in what others make of it.
         for output in stage.outputs:
             take_away(project, [output])
             copy(undisturbed.folder / output, project.folder / output)
 
 
-def measure(project: Project, stage: Stage) -> dict[str, float]:
-    """Return the seconds that a stage starts, takes from its lock on, and works of these."""
-    found = {}
-    for how, python in (("cold", [sys.executable]), ("warm", warm_python(project.offline)[0])):
-        take_away(project, stage.outputs)
-        begun = time.monotonic()
-        with Started(project, [*python, *stage.arguments], stage.variables) as process:
-            assert process.wait_for(has_begun(project, stage)), process.printed()
-            started = time.monotonic()
-            code = process.ended(SECONDS_TO_END)
-            assert code == 0, process.printed()
-        found[how] = time.monotonic() - started
-        found.setdefault("start", started - begun)
-    return found
+def measure(project: Project, stage: Stage, forked: bool) -> dict[str, float]:
+    """Return the seconds until a stage holds the lock of its output, and from there on."""
+    take_away(project, stage.outputs)
+    begun = time.monotonic()
+    with Started(project, stage.arguments, stage.variables, forked) as process:
+        assert process.wait_for(has_begun(project, stage)), process.printed()
+        started = time.monotonic()
+        code = process.ended(SECONDS_TO_END)
+        assert code == 0, process.printed()
+    return {"start": started - begun, "work": time.monotonic() - started}
 
 
 def of_stage(
@@ -154,40 +175,52 @@ def of_stage(
     stage: Stage,
     number: int,
     draw: random.Random,
-    seconds: Mapping[str, float],
+    seconds: Mapping[str, Mapping[str, float]],
+    forked: bool,
 ) -> Trial:
     """Return a trial of one stage."""
+    start, work = (seconds[KINDS[forked]][name] for name in ("start", "work"))
     for _ in range(TRIES):
         take_away(project, stage.outputs)
         before = set(descendants())
         when = draw.choices(["start", "work", "named"], [1, 5, 2])[0]
-        with Started(project, [sys.executable, *stage.arguments], stage.variables) as process:
+        with Started(project, stage.arguments, stage.variables, forked) as process:
             if when == "start":
-                at = draw.uniform(0, seconds["start"])
+                at = draw.uniform(0, start)
             elif when == "work":
                 process.wait_for(has_begun(project, stage))
-                at = seconds["cold"] - draw.uniform(0, min(seconds["warm"], seconds["cold"]))
+                # What it imports meanwhile, if it was not forked, comes first.
+                at = work - draw.uniform(0, min(work, seconds[KINDS[True]]["work"]))
             else:
                 names = [project.folder / output for output in stage.outputs]
                 process.wait_for(lambda names=names: any(map(os.path.exists, names)))
                 at = draw.uniform(0, 0.02)
             ended_first = process.ended(at) is not None
-            to = process.send(number, draw)
+            to = process.send(number, draw, one=True)
             code = process.ended(SECONDS_TO_END)
             printed = process.printed()
             left, leaving = wait_until_left(before)
+        # One that ends with 0 was over, or about to be.
+        ended_first |= code == 0 and to != "a descendant"
         if not ended_first:
             break
     half = different(project, undisturbed, stage.outputs)
-    again = run_warm(project, stage.arguments, stage.variables)
+    over = not different(project, undisturbed, stage.outputs, all_there=True)
+    with (
+        made_in_place(project, undisturbed, stage) as in_place,
+        Started(project, stage.arguments, stage.variables, forked=True) as process,
+    ):
+        code_again = process.ended(SECONDS_TO_END)
+        said_again = process.printed()
     amiss = {
         "hangs": ["its process"] if code is None else [],
         "left": left,
         "half": half,
-        "again": again.stdout[-2000:] if again.returncode else "",
+        "in_place": in_place,
+        "again": said_again[-2000:] if code_again else "",
         "differs": different(project, undisturbed, stage.outputs, all_there=True),
         "hidden": hidden(project, stage.outputs),
-        "said": printed[-2000:] if not is_fine(number, to, code, printed) else "",
+        "said": printed[-2000:] if not is_fine(number, to, code, printed, over) else "",
     }
     return {
         "stage": stage.name,
@@ -196,7 +229,8 @@ def of_stage(
         "to": to,
         "when": when,
         "at": round(at, 3),
-        "of": {name: round(value, 2) for name, value in seconds.items()},
+        "of": round(start if when == "start" else work, 2),
+        "python": KINDS[forked],
         "ended_first": ended_first,
         "code": code,
         "leaving": round(leaving, 2),
@@ -205,23 +239,46 @@ def of_stage(
     }
 
 
+@contextlib.contextmanager
+def made_in_place(project: Project, undisturbed: Project, stage: Stage) -> Iterator[list[str]]:
+    """Yield a list that gets the outputs that did not get their name complete, by a rename."""
+    places = [
+        output
+        for output in stage.outputs
+        if (undisturbed.folder / output).is_file() or (undisturbed.folder / output / MARK).exists()
+    ]
+    found: list[str] = []
+    libc = ctypes.CDLL(None)
+    watches = {}
+    for output in places:
+        watches[output] = watch = libc.inotify_init1(os.O_NONBLOCK)
+        libc.inotify_add_watch(watch, bytes((project.folder / output).parent), IN_CREATE)
+    yield found
+    for output, watch in watches.items():
+        with open(watch, "rb", buffering=0) as events:
+            said = events.read(1 << 20) or b""
+        # An event is four numbers of four bytes, and a name that ends with a zero.
+        if re.search(rb"\0" + re.escape(output.name.encode()) + rb"\0", said):
+            found.append(str(output))
+
+
 def has_begun(project: Project, stage: Stage) -> Callable[[], bool]:
     """Return what says whether a stage holds the lock of its output, which was taken away."""
     lock = lock_of(project.folder / stage.outputs[0])
     return lock.exists
 
 
-def is_fine(number: int, to: str, code: int | None, printed: str) -> bool:
-    """Return whether a stage ended as it says that it does."""
+def is_fine(number: int, to: str, code: int | None, printed: str, over: bool) -> bool:
+    """Return whether a stage ended as it says that it does; ``over``, if its results are there."""
     if code == 0:
         return True
     if number == signal.SIGKILL:
         # Of a killed helper, one line as of any fault of the moment.
         in_one_line = code == 1 and "failed: " in printed and "Traceback" not in printed
         return code == -number or (to == "a descendant" and in_one_line)
-    # Before Python has read the first line of ours, a signal ends it without a word.
-    early = code == -number and not printed.strip()
-    return early or (code in (75, 128 + number) and "Traceback" not in printed)
+    # Before Python has read the first line of ours, and after the last, a signal needs no words.
+    outside = code == -number and (over or not printed.strip())
+    return (outside or code in (75, 128 + number)) and "Traceback" not in printed
 
 
 def take_away(project: Project, outputs: Iterable[Path]) -> None:
@@ -258,21 +315,24 @@ def of_runs(
 
     After the last trial the run is completed. A run that a trial found complete begins anew.
     """
+    # Its imports are no work of a job.
     work = {
-        lock_of(stage.outputs[0]): seconds.get(stage.command, {}).get("cold", UNKNOWN)
+        lock_of(stage.outputs[0]): max(each["work"] for each in known.values())
         for stage in stages
+        if (known := seconds.get(stage.command))
     }
     ignored = shutil.ignore_patterns(*RESULTS, ".snakemake", "logs")
     shutil.copytree(undisturbed.folder, folder, symlinks=True, ignore=ignored)
     project = Project(folder)
     arguments = ["--cores", "2", "--configfile", str(Path("config", config.name))]
+    made = [Path(name) for name in RESULTS[:2]]
     numbers = list(signals)
     while numbers:
         number, at = numbers.pop(), 0.0
         before, begun = set(descendants()), locks(project)
-        with Started(project, [SNAKEMAKE, *arguments]) as run:
+        with Started(project, ["-m", "snakemake", *arguments], {}, forked=True) as run:
             last = Path()
-            for _ in range(draw.randint(1, 4)):
+            for _ in range(draw.randint(1, 2)):
                 if run.wait_for(lambda begun=begun: locks(project) != begun, 0.1):
                     new = locks(project)
                     last = max(new.items() - begun.items(), key=lambda each: each[1])[0]
@@ -280,12 +340,16 @@ def of_runs(
             at = draw.uniform(0, work.get(last, UNKNOWN))
             ended_first = run.ended(at) is not None
             to = run.send(number, draw)
+            # Snakemake loses a Ctrl-C that comes while it prints a line; a person presses again.
+            again = number == signal.SIGINT and run.ended(SECONDS_TO_ANSWER) is None
+            if again := again and ANSWER not in run.printed():
+                run.send(number, draw)
             code = run.ended(SECONDS_TO_END)
             printed = run.printed()
             # Of Snakemake killed alone, a job goes on; the same command follows at once.
             goes_on = number == signal.SIGKILL and to == "itself" and not ended_first
             left, leaving = ([], 0.0) if goes_on else wait_until_left(before)
-            half = [] if goes_on else different(project, undisturbed, map(Path, RESULTS[:2]))
+            half = [] if goes_on else different(project, undisturbed, made, OF_MEASURED)
             run.forget = goes_on
         over = ended_first and code == 0
         amiss = {
@@ -301,8 +365,8 @@ def of_runs(
             amiss |= {
                 "again": done.stdout[-3000:] if done.returncode else "",
                 "left": left + wait_until_left(set())[0],
-                "differs": different(project, undisturbed, map(Path, RESULTS[:2]), all_there=True),
-                "hidden": hidden(project, map(Path, RESULTS[:2])),
+                "differs": different(project, undisturbed, made, OF_MEASURED, all_there=True),
+                "hidden": hidden(project, made),
             }
             for name in (*RESULTS, ".snakemake", "logs"):
                 remove(project.folder / name)
@@ -313,6 +377,7 @@ def of_runs(
             "to": to,
             "at": round(at, 3),
             "ended_first": ended_first,
+            "sent_again": again,
             "code": code,
             "leaving": round(leaving, 2),
             "amiss": {name: found for name, found in amiss.items() if found},
@@ -335,23 +400,38 @@ def locks(project: Project) -> dict[Path, int]:
 
 
 class Started:
-    """A command in a session of its own."""
+    """A program in a session of its own: ``python -m …``, or forked from this process.
+
+    Forked, it need not import what other packages hold; what is ours, it imports itself.
+    """
 
     def __init__(
-        self, project: Project, command: list[str], variables: Mapping[str, str] | None = None
+        self, project: Project, arguments: list[str], variables: Mapping[str, str], forked: bool
     ):
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115
         # Whether its processes may go on after it.
         self.forget = False
         self.before = set(descendants())
-        self.process = subprocess.Popen(
-            command,
-            cwd=project.folder,
-            env=environment() | dict(variables or {}),
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        self.code: int | None = None
+        variables = environment() | dict(variables)
+        if not forked:
+            self.pid = subprocess.Popen(
+                [sys.executable, *arguments], cwd=project.folder, env=variables,
+                stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
+            ).pid  # fmt: skip
+        elif not (pid := os.fork()):
+            if arguments[1] in OURS:  # the first thing that they do
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.setsid()
+            for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+                del sys.modules[name]
+            files = [
+                os.open(os.devnull, os.O_RDONLY),
+                *(os.dup(self.output.fileno()) for _ in "ab"),
+            ]
+            os._exit(warm_python.run(files, str(project.folder), variables, arguments))
+        else:
+            self.pid = pid
 
     def __enter__(self) -> "Started":
         return self
@@ -359,42 +439,47 @@ class Started:
     def __exit__(self, *error: object) -> None:
         if not self.forget:
             kill(set(descendants()) - self.before)
-        self.process.wait()
+        self.ended(SECONDS_TO_END)
         self.output.close()
 
+    def poll(self) -> int | None:
+        """Return the exit code, below 0 for a signal; None while it runs."""
+        if self.code is None and (status := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.code = os.waitstatus_to_exitcode(status[1])
+        return self.code
+
     def wait_for(self, condition: Callable[[], bool], pause: float = 0.0005) -> bool:
-        """Wait until something is so; return whether it was before the command ended."""
+        """Wait until something is so; return whether it was before the program ended."""
         while not condition():
-            if self.process.poll() is not None:
+            if self.poll() is not None:
                 return condition()
             time.sleep(pause)
         return True
 
     def ended(self, seconds: float) -> int | None:
         """Wait so long; return the exit code, None if it runs on."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        end = time.monotonic() + seconds
+        while self.poll() is None and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.005, left))
+        return self.code
 
-    def send(self, number: int, draw: random.Random) -> str:
-        """Send a signal to the command, or to others too; return to whom."""
-        itself = self.process.pid
-        inside = sorted(pid for pid in below(itself))
+    def send(self, number: int, draw: random.Random, one: bool = False) -> str:
+        """Send a signal to the program, or others too, with ``one`` to one of them; return whom."""
+        inside = sorted(below(self.pid))
         ways = {
-            signal.SIGKILL: {"itself": 2, "all": 1, "a descendant": 1 if inside else 0},
+            signal.SIGKILL: {"itself": 2, "all": 1, "a descendant": one and bool(inside)},
             signal.SIGINT: {"its group": 1},
             signal.SIGTERM: {"itself": 2, "its group": 1},
         }[signal.Signals(number)]
         (to,) = draw.choices(list(ways), list(ways.values()))
-        if self.process.poll() is not None:
+        if self.poll() is not None:
             return "nobody"
         if to == "its group":
-            os.killpg(itself, number)
+            os.killpg(self.pid, number)
         elif to == "a descendant":
             kill([draw.choice(inside)], number)
         else:
-            kill([itself, *inside] if to == "all" else [itself], number)
+            kill([self.pid, *inside] if to == "all" else [self.pid], number)
         return to
 
     def printed(self) -> str:
@@ -440,7 +525,11 @@ def wait_until_left(before: set[int]) -> tuple[list[str], float]:
 
 
 def different(
-    project: Project, undisturbed: Project, outputs: Iterable[Path], all_there: bool = False
+    project: Project,
+    undisturbed: Project,
+    outputs: Iterable[Path],
+    timed: re.Pattern[str] = MEASURED,
+    all_there: bool = False,
 ) -> list[str]:
     """Return the files under final names that are not those of an undisturbed run.
 
@@ -448,6 +537,7 @@ def different(
         project: where stages were disturbed.
         undisturbed: the project of the undisturbed run.
         outputs: the files and folders to look at.
+        timed: which of them hold times, so that they are alike but for numbers.
         all_there: whether a file that is missing is another one.
     """
     found = []
@@ -460,7 +550,7 @@ def different(
             for name in sorted(here | expected)
             if name not in here
             or name not in right
-            or not same(project.folder / name, undisturbed.folder / name, name)
+            or not same(project.folder / name, undisturbed.folder / name, timed.search(name))
         ]
     return found
 
@@ -473,17 +563,21 @@ def is_published(name: str, project: Project, undisturbed: Project) -> bool:
     return False
 
 
-def same(file: Path, right: Path, name: str) -> bool:
-    """Return whether a file has the bytes of the undisturbed run, or is alike if it holds times."""
+def same(file: Path, right: Path, timed: object) -> bool:
+    """Return whether a file has the bytes of the undisturbed run, but for times."""
     found, expected = file.read_bytes(), right.read_bytes()
     if found == expected:
         return True
-    if not TIMED.search(name):
-        return False
     if file.suffix == ".png":
         # It ends with the chunk that ends every one.
-        return found[-8:] == expected[-8:]
-    texts = [NUMBER.sub("#", each.decode(errors="replace")) for each in (found, expected)]
+        return bool(timed) and found[-8:] == expected[-8:]
+    if file.name == HISTORY:
+        number = AT_KEYS
+    elif timed:
+        number = NUMBER
+    else:
+        return False
+    texts = [number.sub("#", each.decode(errors="replace")) for each in (found, expected)]
     return texts[0] == texts[1]
 
 
@@ -507,7 +601,7 @@ def hidden(project: Project, outputs: Iterable[Path]) -> list[str]:
         place = project.folder / output
         inside = place.rglob(".*") if place.is_dir() else ()
         for path in (*place.parent.glob(f".{place.name}.*"), *inside):
-            if path.suffix != ".lock" and path.name not in (MARK, ".snakemake_timestamp"):
+            if path.suffix not in (".lock", ".kept") and path.name not in (MARK, STAMP):
                 found.append(str(path.relative_to(project.folder)))
     return sorted(set(found))
 

@@ -139,8 +139,9 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     from datasets.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    name, file = options.dataset, Path(options.dataset)
-    where: dict[str, Any] = {"path": name}
+    name, file = options.dataset, Path(options.dataset).absolute()
+    # The library asks for the name of the folder, which "." has none of.
+    where: dict[str, Any] = {"path": str(file) if file.is_dir() else name}
     if file.is_file():
         where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     # Of the library's own, which is below HOME: that may not be there, or not to be written.
