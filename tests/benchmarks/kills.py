@@ -5,19 +5,19 @@
 SIGKILL comes so many times, SIGINT and SIGTERM each as often as ``--interrupts`` says, to stages
 by hand (all that the workflow runs, and most that it does not), and again to runs of Snakemake.
 
-Where: SIGKILL goes to the process itself, to it with all its descendants, or, of a stage by hand, to
-one of these; SIGINT to its process group, as Ctrl-C does; SIGTERM to it, or to its group. When: one trial in
-eight while Python starts; two as soon as a first output has its final name; the others over the
-time that the stage works, which begins when it holds the lock of its output. Three stages in four
-are forked from a Python that has imported torch and the like, so that a trial takes seconds; of the
-others, what they import after the lock is left out. In a run of Snakemake, the stages are programs
-as users start them, and the time is that of the job that began last. A trial whose stage ends
-before the signal is taken again.
+Where: SIGKILL goes to the process itself, to it with all its descendants, or, of a stage by hand,
+to one of these; SIGINT to its process group, as Ctrl-C does; SIGTERM to it, or to its group. When:
+one trial in eight while Python starts; two as soon as a first output has its final name; the others
+over the time that the stage works, which begins when it holds the lock of its output. Three stages
+in four are forked from a Python that has imported torch and the like, so that a trial takes
+seconds; of the others, what they import after the lock is left out. In a run of Snakemake, the
+stages are programs as users start them, without ``--warm``, and the time is that of the job that
+began last. A trial whose stage ends before the signal is taken again.
 
-Amiss are: under a final name, another file than that of an undisturbed run; a process that is left
-after half a minute, whoever its parent is; an interrupted stage that says more than a line; and,
-after the same command has run to its end, other bytes, a missing file, or a hidden file beside the
-results. Exit code 1 if anything was amiss.
+Amiss are: under a final name, another file than that of an undisturbed run, or one that did not get
+its name by a rename; a process that is left after half a minute, whoever its parent is; an
+interrupted stage that says more than a line; and, after the same command has run to its end, other
+bytes, a missing file, or a hidden file beside the results. Exit code 1 if anything was amiss.
 
 ``--folder`` keeps the undisturbed run, and the measured times, for further calls with another
 ``--seed``. Not tried: what needs a host (`models fetch` of a hub, `export push`).
@@ -72,6 +72,7 @@ STAMP = ".snakemake_timestamp"
 FORKED = 0.75
 KINDS = {True: "forked", False: "cold"}
 OURS = ("eliquare", "demo_languages")
+SERVERS: set[int] = set()
 
 Trial = dict[str, Any]
 # Of a stage: by kind of Python, until it holds its lock, and from there on.
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--interrupts", type=int, default=20, help="SIGINTs, and SIGTERMs, each")
     parser.add_argument("--only", choices=["stages", "runs"], help="the one or the other")
     parser.add_argument("--stages", default="", help="only stages whose command has this in it")
+    parser.add_argument("--warm", action="store_true", help="in runs too, stages are forked")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--folder", type=Path, help="of the undisturbed run, made or taken over")
     options = parser.parse_args()
@@ -113,7 +115,8 @@ def main() -> None:
                 seconds,
             ),
             "runs": lambda: of_runs(
-                Path(folder) / "runs", undisturbed, config, stages, signals, draw, seconds
+                Path(folder) / "runs", undisturbed, config, stages, signals, draw, seconds,
+                options.warm,
             ),
         }  # fmt: skip
         for name, part in parts.items():
@@ -310,6 +313,7 @@ def of_runs(
     signals: list[int],
     draw: random.Random,
     seconds: Seconds,
+    warm: bool,
 ) -> Iterator[Trial]:
     """Yield a trial for each signal, in one run after the other, each gone on with to its end.
 
@@ -326,11 +330,12 @@ def of_runs(
     project = Project(folder)
     arguments = ["--cores", "2", "--configfile", str(Path("config", config.name))]
     made = [Path(name) for name in RESULTS[:2]]
+    of_bash = serve(project) if warm else {}
     numbers = list(signals)
     while numbers:
         number, at = numbers.pop(), 0.0
         before, begun = set(descendants()), locks(project)
-        with Started(project, ["-m", "snakemake", *arguments], {}, forked=True) as run:
+        with Started(project, ["-m", "snakemake", *arguments], of_bash, forked=True) as run:
             last = Path()
             for _ in range(draw.randint(1, 2)):
                 if run.wait_for(lambda begun=begun: locks(project) != begun, 0.1):
@@ -370,8 +375,10 @@ def of_runs(
             }
             for name in (*RESULTS, ".snakemake", "logs"):
                 remove(project.folder / name)
+            serve(project)
         yield {
             "run": "over" if over else "goes on",
+            "stages": "forked" if warm else "cold",
             "job": str(last),
             "signal": signal.Signals(number).name,
             "to": to,
@@ -465,7 +472,7 @@ class Started:
 
     def send(self, number: int, draw: random.Random, one: bool = False) -> str:
         """Send a signal to the program, or others too, with ``one`` to one of them; return whom."""
-        inside = sorted(below(self.pid))
+        inside = sorted({*below(self.pid), *of_servers()})
         ways = {
             signal.SIGKILL: {"itself": 2, "all": 1, "a descendant": one and bool(inside)},
             signal.SIGINT: {"its group": 1},
@@ -476,6 +483,7 @@ class Started:
             return "nobody"
         if to == "its group":
             os.killpg(self.pid, number)
+            kill(of_servers(), number)
         elif to == "a descendant":
             kill([draw.choice(inside)], number)
         else:
@@ -508,7 +516,19 @@ def below(pid: int) -> dict[int, str]:
 
 def descendants() -> dict[int, str]:
     """Return the processes below this one that run, without the Python that has imported all."""
-    return {pid: said for pid, said in below(os.getpid()).items() if "/warm" not in said}
+    return {pid: said for pid, said in below(os.getpid()).items() if pid not in SERVERS}
+
+
+def of_servers() -> dict[int, str]:
+    """Return the stages that run in a warm Python, which are nowhere below who started them."""
+    return {pid: said for server in SERVERS for pid, said in below(server).items()}
+
+
+def serve(project: Project) -> dict[str, str]:
+    """Return the environment in which Bash starts stages in a warm Python."""
+    _, of_bash = warm_python.warm_python(project.offline)
+    SERVERS.update(pid for pid, said in below(os.getpid()).items() if "/warm_python.py" in said)
+    return dict(of_bash)
 
 
 def wait_until_left(before: set[int]) -> tuple[list[str], float]:
