@@ -207,6 +207,9 @@ def of_stage(
         ended_first |= code == 0 and to != "a descendant"
         if not ended_first:
             break
+        # Others had the machine when it was measured.
+        if when == "work":
+            work = min(work, at)
     half = different(project, undisturbed, stage.outputs)
     over = not different(project, undisturbed, stage.outputs, all_there=True)
     with (
