@@ -33,7 +33,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,14 +41,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "workflow")]
 
 import warm_python  # noqa: E402
 from eliquare.io import MARK, lock_of, remove  # noqa: E402
-from every_stage import Stage, environment, make  # noqa: E402
+from every_stage import Stage, make  # noqa: E402
 from tiny_project import Project  # noqa: E402
+from watched import (  # noqa: E402
+    SECONDS_TO_END,
+    Started,
+    descendants,
+    serve,
+    wait_until_left,
+    watch_all,
+)
 
 RESULTS = ("results", "resources", "by-hand")
 OF_SNAKEMAKE = "results/costs/"
@@ -61,18 +66,16 @@ OF_MEASURED = re.compile(
     rf"{MEASURED.pattern}|/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
 )
 NUMBER = re.compile(r"-?\d[\d.,]*(?:e[-+]?\d+)?")
-SECONDS_TO_ANSWER, SECONDS_TO_LEAVE, SECONDS_TO_END = 10, 30, 600
+SECONDS_TO_ANSWER = 10
 ANSWER = "Terminating processes on user request"
 TRIES = 5
 # Seconds that a job in a run is given, where nothing was measured.
 UNKNOWN = 3.0
-PR_SET_CHILD_SUBREAPER, IN_CREATE = 36, 0x100
+IN_CREATE = 0x100
 STAMP = ".snakemake_timestamp"
 # Share of the stages that are forked, not started; their names in what is printed.
 FORKED = 0.75
 KINDS = {True: "forked", False: "cold"}
-OURS = ("eliquare", "demo_languages")
-SERVERS: set[int] = set()
 
 Trial = dict[str, Any]
 # Of a stage: by kind of Python, until it holds its lock, and from there on.
@@ -90,8 +93,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--folder", type=Path, help="of the undisturbed run, made or taken over")
     options = parser.parse_args()
-    # Whoever loses its parent becomes a child of this process, so no process gets out of sight.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    watch_all()
     # In the background of a shell it is ignored, also by what is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in warm_python.IMPORTS:
@@ -404,144 +406,6 @@ def locks(project: Project) -> dict[Path, int]:
                     path = Path(folder, name)
                     found[path.relative_to(project.folder)] = path.stat().st_mtime_ns
     return found
-
-
-# Processes
-
-
-class Started:
-    """A program in a session of its own: ``python -m …``, or forked from this process.
-
-    Forked, it need not import what other packages hold; what is ours, it imports itself.
-    """
-
-    def __init__(
-        self, project: Project, arguments: list[str], variables: Mapping[str, str], forked: bool
-    ):
-        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        # Whether its processes may go on after it.
-        self.forget = False
-        self.before = set(descendants())
-        self.code: int | None = None
-        variables = environment() | dict(variables)
-        if not forked:
-            self.pid = subprocess.Popen(
-                [sys.executable, *arguments], cwd=project.folder, env=variables,
-                stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
-            ).pid  # fmt: skip
-        elif not (pid := os.fork()):
-            if arguments[1] in OURS:  # the first thing that they do
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.setsid()
-            for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
-                del sys.modules[name]
-            files = [
-                os.open(os.devnull, os.O_RDONLY),
-                *(os.dup(self.output.fileno()) for _ in "ab"),
-            ]
-            os._exit(warm_python.run(files, str(project.folder), variables, arguments))
-        else:
-            self.pid = pid
-
-    def __enter__(self) -> "Started":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self.forget:
-            kill(set(descendants()) - self.before)
-        self.ended(SECONDS_TO_END)
-        self.output.close()
-
-    def poll(self) -> int | None:
-        """Return the exit code, below 0 for a signal; None while it runs."""
-        if self.code is None and (status := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self.code = os.waitstatus_to_exitcode(status[1])
-        return self.code
-
-    def wait_for(self, condition: Callable[[], bool], pause: float = 0.0005) -> bool:
-        """Wait until something is so; return whether it was before the program ended."""
-        while not condition():
-            if self.poll() is not None:
-                return condition()
-            time.sleep(pause)
-        return True
-
-    def ended(self, seconds: float) -> int | None:
-        """Wait so long; return the exit code, None if it runs on."""
-        end = time.monotonic() + seconds
-        while self.poll() is None and (left := end - time.monotonic()) > 0:
-            time.sleep(min(0.005, left))
-        return self.code
-
-    def send(self, number: int, draw: random.Random, one: bool = False) -> str:
-        """Send a signal to the program, or others too, with ``one`` to one of them; return whom."""
-        inside = sorted({*below(self.pid), *of_servers()})
-        ways = {
-            signal.SIGKILL: {"itself": 2, "all": 1, "a descendant": one and bool(inside)},
-            signal.SIGINT: {"its group": 1},
-            signal.SIGTERM: {"itself": 2, "its group": 1},
-        }[signal.Signals(number)]
-        (to,) = draw.choices(list(ways), list(ways.values()))
-        if self.poll() is not None:
-            return "nobody"
-        if to == "its group":
-            os.killpg(self.pid, number)
-            kill(of_servers(), number)
-        elif to == "a descendant":
-            kill([draw.choice(inside)], number)
-        else:
-            kill([self.pid, *inside] if to == "all" else [self.pid], number)
-        return to
-
-    def printed(self) -> str:
-        """Return what was printed."""
-        self.output.seek(0)
-        return self.output.read()
-
-
-def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
-    """Send a signal to processes, where they are still there."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def below(pid: int) -> dict[int, str]:
-    """Return the processes below one that run, with their commands."""
-    found: dict[int, str] = {}
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    found[child.pid] = " ".join(child.cmdline())
-    return found
-
-
-def descendants() -> dict[int, str]:
-    """Return the processes below this one that run, without the Python that has imported all."""
-    return {pid: said for pid, said in below(os.getpid()).items() if pid not in SERVERS}
-
-
-def of_servers() -> dict[int, str]:
-    """Return the stages that run in a warm Python, which are nowhere below who started them."""
-    return {pid: said for server in SERVERS for pid, said in below(server).items()}
-
-
-def serve(project: Project) -> dict[str, str]:
-    """Return the environment in which Bash starts stages in a warm Python."""
-    _, of_bash = warm_python.warm_python(project.offline)
-    SERVERS.update(pid for pid, said in below(os.getpid()).items() if "/warm_python.py" in said)
-    return dict(of_bash)
-
-
-def wait_until_left(before: set[int]) -> tuple[list[str], float]:
-    """Return the commands of new processes that are left after a while, and how long it took."""
-    begun = time.monotonic()
-    while left := {pid: said for pid, said in descendants().items() if pid not in before}:
-        if time.monotonic() - begun > SECONDS_TO_LEAVE:
-            break
-        time.sleep(0.05)
-    return list(left.values()), time.monotonic() - begun
 
 
 # Files
