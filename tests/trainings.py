@@ -191,11 +191,11 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
     return read_json_lines(folder / "history.jsonl")
 
 
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    """Return a history without what a clock says."""
+def untimed(folder: Path) -> list[list[tuple[str, Any]]]:
+    """Return a history, its keys in their order, without what a clock says."""
     timed = ("seconds", "tokens_per_second")
     return [
-        {name: value for name, value in line.items() if name not in timed}
+        [(name, value) for name, value in line.items() if name not in timed]
         for line in history_of(folder)
     ]
 

@@ -66,8 +66,11 @@ def warm_python(offline: bool) -> tuple[list[str], Mapping[str, str]]:
     address = Path(folder.name) / "socket"
     command = [*(ALONE if offline and can_be_alone() else []), sys.executable, __file__]
     server = subprocess.Popen([*command, str(address)], start_new_session=True)
+    owner = os.getpid()
 
     def end() -> None:
+        if os.getpid() != owner:  # forked from the one that started it
+            return
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
         folder.cleanup()

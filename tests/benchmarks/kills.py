@@ -1,303 +1,422 @@
 """Kill and interrupt stages, and whole runs, at random moments; print what was amiss, as JSON.
 
-    python tests/benchmarks/kills.py --kills 50 --interrupts 20
+    python tests/benchmarks/kills.py --kills 50 --interrupts 20 --folder /tmp/kills
 
-SIGKILL comes so many times, SIGINT and SIGTERM each as often as ``--interrupts`` says, over all
-stages by hand, and again over runs of Snakemake: to all its processes, to Snakemake alone. After
-each, three things are amiss: a result under its final name that is not the one of an undisturbed
-run, a process that is left, and, of an interrupted stage by hand, more than a line or a traceback.
-In the end the same command has to make the same bytes. Exit code 1 if anything was amiss.
+SIGKILL comes so many times, SIGINT and SIGTERM each as often as ``--interrupts`` says, to stages
+by hand (all that the workflow runs, and most that it does not), and again to runs of Snakemake.
 
-Trials of whole runs are two minutes each on two cores, those of stages half a minute.
+Where: SIGKILL goes to the process itself, to it with all its descendants, or, of a stage by hand,
+to one of these; SIGINT to its process group, as Ctrl-C does; SIGTERM to it, or to its group. When:
+one trial in eight while Python starts; two as soon as a first output has its final name; the others
+over the time that the stage works, which begins when it holds the lock of its output. Three stages
+in four are forked from a Python that has imported torch and the like, so that a trial takes
+seconds; of the others, what they import after the lock is left out. In a run of Snakemake, the
+stages are programs as users start them, without ``--warm``, and the time is that of the job that
+began last. A trial whose stage ends before the signal is taken again.
+
+Amiss are: under a final name, another file than that of an undisturbed run, or one that did not get
+its name by a rename; a process that is left after half a minute, whoever its parent is; an
+interrupted stage that says more than a line; and, after the same command has run to its end, other
+bytes, a missing file, or a hidden file beside the results. Exit code 1 if anything was amiss.
+
+``--folder`` keeps the undisturbed run, and the measured times, for further calls with another
+``--seed``. Not tried: what needs a host (`models fetch` of a hub, `export push`).
 """
 
 import argparse
+import contextlib
+import ctypes
 import itertools
 import json
 import os
 import random
 import re
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "workflow")]
 
-from eliquare.io import MARK  # noqa: E402
-from tiny_project import SNAKEMAKE, Project, tiny  # noqa: E402
+import warm_python  # noqa: E402
+from eliquare.io import MARK, lock_of, remove  # noqa: E402
+from every_stage import Stage, make  # noqa: E402
+from tiny_project import Project  # noqa: E402
+from watched import (  # noqa: E402
+    SECONDS_TO_END,
+    Started,
+    descendants,
+    serve,
+    wait_until_left,
+    watch_all,
+)
 
-# In the environment of every process of a trial.
-MARKER = "ELIQUARE_TRIAL"
-COMMAND = re.compile(r"((?:\w+=\d+ )?python -m (?:eliquare|demo_languages) .*?) > \S+ 2>&1")
-OUTPUTS = ("--output", "--counts")
-# Hold times of the clock, or what was made of them.
-TIMED = ("history.jsonl", "benchmarks", "costs", "tables", "figures", "report.html", "models")
-SECONDS_TO_END = 30
-# Long enough to be caught in.
-STEPS = 60
+RESULTS = ("results", "resources", "by-hand")
+OF_SNAKEMAKE = "results/costs/"
+# Hold times of the clock: a training's history at two keys; a measurement anywhere, and whatever is
+# made of measurements, which by hand are those of the undisturbed run.
+HISTORY, AT_KEYS = "history.jsonl", re.compile(r'"(seconds|tokens_per_second)": [-+.e\d]+')
+MEASURED = re.compile(r"/benchmarks/|(?:/exports/|/onnx/).*\.json$|time\.json$")
+OF_MEASURED = re.compile(
+    rf"{MEASURED.pattern}|/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
+)
+NUMBER = re.compile(r"-?\d[\d.,]*(?:e[-+]?\d+)?")
+SECONDS_TO_ANSWER = 10
+ANSWER = "Terminating processes on user request"
+TRIES = 5
+# Seconds that a job in a run is given, where nothing was measured.
+UNKNOWN = 3.0
+IN_CREATE = 0x100
+STAMP = ".snakemake_timestamp"
+# Share of the stages that are forked, not started; their names in what is printed.
+FORKED = 0.75
+KINDS = {True: "forked", False: "cold"}
 
 Trial = dict[str, Any]
+# Of a stage: by kind of Python, until it holds its lock, and from there on.
+Seconds = dict[str, dict[str, dict[str, float]]]
 
 
 def main() -> None:
-    """Run all trials and print what they found."""
+    """Run all trials; print each as it ends, and what they found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="SIGKILLs, by hand and in runs each")
     parser.add_argument("--interrupts", type=int, default=20, help="SIGINTs, and SIGTERMs, each")
     parser.add_argument("--only", choices=["stages", "runs"], help="the one or the other")
     parser.add_argument("--stages", default="", help="only stages whose command has this in it")
+    parser.add_argument("--warm", action="store_true", help="in runs too, stages are forked")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
+    parser.add_argument("--folder", type=Path, help="of the undisturbed run, made or taken over")
     options = parser.parse_args()
+    watch_all()
+    # In the background of a shell it is ignored, also by what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in warm_python.IMPORTS:
+        import_module(name)
     draw = random.Random(options.seed)
     wanted = {signal.SIGKILL: options.kills}
     wanted |= dict.fromkeys((signal.SIGINT, signal.SIGTERM), options.interrupts)
     signals = [number for number, times in wanted.items() for _ in range(times)]
-    with tempfile.TemporaryDirectory(prefix="kills") as folder:
-        undisturbed = Project(Path(folder) / "undisturbed")
-        config = undisturbed.configure(configuration())
-        printed = undisturbed.make(config, "--printshellcmds")
-        trials = []
-        if options.only != "runs":
-            commands = [each for each in COMMAND.findall(printed) if options.stages in each]
-            trials += list(of_stages(undisturbed, commands, signals, draw))
-        if options.only != "stages":
-            trials += list(of_runs(undisturbed, config, signals, draw))
+    draw.shuffle(signals)
+    trials = []
+    # No TemporaryDirectory: each process that is forked would remove it.
+    folder = tempfile.mkdtemp(prefix="kills")
+    try:
+        undisturbed, config, stages = make(options.folder or Path(folder) / "undisturbed")
+        seconds_file = undisturbed.folder / "seconds.json"
+        seconds = json.loads(seconds_file.read_text()) if seconds_file.exists() else {}
+        chosen = [stage for stage in stages if options.stages in stage.command]
+        parts = {
+            "stages": lambda: of_stages(
+                Project(Path(folder) / "stages", undisturbed), undisturbed, chosen, signals, draw,
+                seconds,
+            ),
+            "runs": lambda: of_runs(
+                Path(folder) / "runs", undisturbed, config, stages, signals, draw, seconds,
+                options.warm,
+            ),
+        }  # fmt: skip
+        for name, part in parts.items():
+            if options.only in (None, name):
+                for trial in part():
+                    trials.append(trial)
+                    print(json.dumps(trial), file=sys.stderr, flush=True)
+                    seconds_file.write_text(json.dumps(seconds))
+    finally:
+        shutil.rmtree(folder)
     amiss = [trial for trial in trials if trial["amiss"]]
     print(json.dumps({"trials": len(trials), "amiss": len(amiss), "each": trials}, indent=1))
     sys.exit(bool(amiss))
-
-
-def configuration() -> dict[str, Any]:
-    """Return a small project with every stage that makes a model."""
-    config = tiny("kills")
-    for training in (
-        config["teachers"]["teacher"]["training"],
-        config["students"]["pre"]["training"],
-    ):
-        training |= {"max_steps": STEPS, "checkpoint_minutes": 1e-3}
-    config["finetuning"]["num_train_epochs"] = 5
-    return config
 
 
 # Stages by hand
 
 
 def of_stages(
-    undisturbed: Project, commands: list[str], signals: list[int], draw: random.Random
+    project: Project,
+    undisturbed: Project,
+    stages: list[Stage],
+    signals: list[int],
+    draw: random.Random,
+    seconds: Seconds,
 ) -> Iterator[Trial]:
-    """Yield a trial for each signal, over the stages in turn."""
-    project = Project(undisturbed.folder.with_name("stages"), undisturbed)
-    # How long a stage takes says nothing wrong, and is another number each time.
-    commands = [each for each in commands if "evaluation benchmark" not in each]
-    draw.shuffle(commands)
-    seconds: dict[str, float] = {}
-    for command, number in zip(itertools.cycle(commands), signals, strict=False):
-        words = shlex.split(command)
-        outputs = [project.folder / words[words.index(o) + 1] for o in OUTPUTS if o in words]
-        if command not in seconds:
-            take_away(outputs)
-            seconds[command] = time_of(project, command)
-        take_away(outputs)
-        at = draw.uniform(0, seconds[command])
-        with Started(project.folder, ["bash", "-c", f"exec env {command}"]) as stage:
-            ended_first = stage.ends_within(at)
-            # Ctrl-C goes to all processes of a terminal.
-            stage.send(number, to_all=number == signal.SIGINT)
-            code, said = stage.end()
-            left = stage.left()
-        half = different(project, undisturbed, outputs)
-        again = subprocess.run(
-            ["bash", "-c", command], cwd=project.folder, env=environment(), capture_output=True,
-            text=True, check=False,
-        )  # fmt: skip
-        told = said.strip().splitlines()[-1:] if said.strip() else []
-        amiss = {
-            "left": left,
-            "half": half,
-            "differs": different(project, undisturbed, outputs, all_there=True),
-            "again": again.stderr[-2000:] if again.returncode else "",
-            "said": said[-2000:] if not is_fine(number, code, said) else "",
-        }
-        yield {
-            "stage": " ".join(w for w in words if not w.startswith("-"))[:60],
-            "signal": signal.Signals(number).name,
-            "at": round(at, 2),
-            "of": round(seconds[command], 2),
-            "ended_first": ended_first,
-            "code": code,
-            "told": told,
-            "amiss": {name: found for name, found in amiss.items() if found},
-        }
+    """Yield a trial for each signal, over the stages in turn, each with one of its commands."""
+    names = sorted({stage.name for stage in stages})
+    draw.shuffle(names)
+    for name, number in zip(itertools.cycle(names), signals, strict=False):
+        stage = draw.choice([stage for stage in stages if stage.name == name])
+        forked = draw.random() < FORKED
+        known = seconds.setdefault(stage.command, {})
+        for each in {True, forked}:
+            if KINDS[each] not in known:
+                known[KINDS[each]] = measure(project, stage, each)
+        yield of_stage(project, undisturbed, stage, number, draw, known, forked)
+        # Times of the clock in what it made would be in what others make of it.
+        for output in stage.outputs:
+            take_away(project, [output])
+            copy(undisturbed.folder / output, project.folder / output)
 
 
-def is_fine(number: int, code: int, said: str) -> bool:
-    """Return whether a stage ended as it says that it does."""
-    if number == signal.SIGKILL or code == 0:
-        return True
-    # Before Python has read the first line of ours, a signal ends it without a word.
-    early = code == -number and not said.strip()
-    return early or (code in (75, 128 + number) and "Traceback" not in said)
-
-
-def time_of(project: Project, command: str) -> float:
-    """Return the seconds that a command takes."""
+def measure(project: Project, stage: Stage, forked: bool) -> dict[str, float]:
+    """Return the seconds until a stage holds the lock of its output, and from there on."""
+    take_away(project, stage.outputs)
     begun = time.monotonic()
-    subprocess.run(
-        ["bash", "-c", command], cwd=project.folder, env=environment(), check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return time.monotonic() - begun
+    with Started(project, stage.arguments, stage.variables, forked) as process:
+        assert process.wait_for(has_begun(project, stage)), process.printed()
+        started = time.monotonic()
+        code = process.ended(SECONDS_TO_END)
+        assert code == 0, process.printed()
+    return {"start": started - begun, "work": time.monotonic() - started}
 
 
-def take_away(outputs: list[Path]) -> None:
-    """Remove outputs, and what a training keeps beside its own."""
-    for output in outputs:
-        for path in (output, *output.parent.glob(f".{output.name}.*")):
-            if path.is_dir():
-                shutil.rmtree(path)
+def of_stage(
+    project: Project,
+    undisturbed: Project,
+    stage: Stage,
+    number: int,
+    draw: random.Random,
+    seconds: Mapping[str, Mapping[str, float]],
+    forked: bool,
+) -> Trial:
+    """Return a trial of one stage."""
+    start, work = (seconds[KINDS[forked]][name] for name in ("start", "work"))
+    for _ in range(TRIES):
+        take_away(project, stage.outputs)
+        before = set(descendants())
+        when = draw.choices(["start", "work", "named"], [1, 5, 2])[0]
+        with Started(project, stage.arguments, stage.variables, forked) as process:
+            if when == "start":
+                at = draw.uniform(0, start)
+            elif when == "work":
+                process.wait_for(has_begun(project, stage))
+                # What it imports meanwhile, if it was not forked, comes first.
+                at = work - draw.uniform(0, min(work, seconds[KINDS[True]]["work"]))
             else:
-                path.unlink(missing_ok=True)
+                names = [project.folder / output for output in stage.outputs]
+                process.wait_for(lambda names=names: any(map(os.path.exists, names)))
+                at = draw.uniform(0, 0.02)
+            ended_first = process.ended(at) is not None
+            to = process.send(number, draw, one=True)
+            code = process.ended(SECONDS_TO_END)
+            printed = process.printed()
+            left, leaving = wait_until_left(before)
+        # One that ends with 0 was over, or about to be.
+        ended_first |= code == 0 and to != "a descendant"
+        if not ended_first:
+            break
+        # Others had the machine when it was measured.
+        if when == "work":
+            work = min(work, at)
+    half = different(project, undisturbed, stage.outputs)
+    over = not different(project, undisturbed, stage.outputs, all_there=True)
+    with (
+        made_in_place(project, undisturbed, stage) as in_place,
+        Started(project, stage.arguments, stage.variables, forked=True) as process,
+    ):
+        code_again = process.ended(SECONDS_TO_END)
+        said_again = process.printed()
+    amiss = {
+        "hangs": ["its process"] if code is None else [],
+        "left": left,
+        "half": half,
+        "in_place": in_place,
+        "again": said_again[-2000:] if code_again else "",
+        "differs": different(project, undisturbed, stage.outputs, all_there=True),
+        "hidden": hidden(project, stage.outputs),
+        "said": printed[-2000:] if not is_fine(number, to, code, printed, over) else "",
+    }
+    return {
+        "stage": stage.name,
+        "output": str(stage.outputs[0]),
+        "signal": signal.Signals(number).name,
+        "to": to,
+        "when": when,
+        "at": round(at, 3),
+        "of": round(start if when == "start" else work, 2),
+        "python": KINDS[forked],
+        "ended_first": ended_first,
+        "code": code,
+        "leaving": round(leaving, 2),
+        "said": printed.strip().splitlines()[-1:],
+        "amiss": {name: found for name, found in amiss.items() if found},
+    }
+
+
+@contextlib.contextmanager
+def made_in_place(project: Project, undisturbed: Project, stage: Stage) -> Iterator[list[str]]:
+    """Yield a list that gets the outputs that did not get their name complete, by a rename."""
+    places = [
+        output
+        for output in stage.outputs
+        if (undisturbed.folder / output).is_file() or (undisturbed.folder / output / MARK).exists()
+    ]
+    found: list[str] = []
+    libc = ctypes.CDLL(None)
+    watches = {}
+    for output in places:
+        watches[output] = watch = libc.inotify_init1(os.O_NONBLOCK)
+        libc.inotify_add_watch(watch, bytes((project.folder / output).parent), IN_CREATE)
+    yield found
+    for output, watch in watches.items():
+        with open(watch, "rb", buffering=0) as events:
+            said = events.read(1 << 20) or b""
+        # An event is four numbers of four bytes, and a name that ends with a zero.
+        if re.search(rb"\0" + re.escape(output.name.encode()) + rb"\0", said):
+            found.append(str(output))
+
+
+def has_begun(project: Project, stage: Stage) -> Callable[[], bool]:
+    """Return what says whether a stage holds the lock of its output, which was taken away."""
+    lock = lock_of(project.folder / stage.outputs[0])
+    return lock.exists
+
+
+def is_fine(number: int, to: str, code: int | None, printed: str, over: bool) -> bool:
+    """Return whether a stage ended as it says that it does; ``over``, if its results are there."""
+    if code == 0:
+        return True
+    if number == signal.SIGKILL:
+        # Of a killed helper, one line as of any fault of the moment.
+        in_one_line = code == 1 and "failed: " in printed and "Traceback" not in printed
+        return code == -number or (to == "a descendant" and in_one_line)
+    # Before Python has read the first line of ours, and after the last, a signal needs no words.
+    outside = code == -number and (over or not printed.strip())
+    return (outside or code in (75, 128 + number)) and "Traceback" not in printed
+
+
+def take_away(project: Project, outputs: Iterable[Path]) -> None:
+    """Remove outputs, and what stages keep beside them: locks, checkpoints."""
+    for output in outputs:
+        path = project.folder / output
+        for each in (path, *path.parent.glob(f".{path.name}.*")):
+            remove(each)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder, with its lock."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target)
+    if lock_of(source).exists():
+        shutil.copy2(lock_of(source), lock_of(target))
 
 
 # Whole runs
 
 
 def of_runs(
-    undisturbed: Project, config: Path, signals: list[int], draw: random.Random
+    folder: Path,
+    undisturbed: Project,
+    config: Path,
+    stages: list[Stage],
+    signals: list[int],
+    draw: random.Random,
+    seconds: Seconds,
+    warm: bool,
 ) -> Iterator[Trial]:
-    """Yield a trial for each signal, over one run after the other, each to its end in the end."""
-    numbers = draw.sample(signals, len(signals))
-    project = Project(undisturbed.folder.with_name("runs"))
-    command = [SNAKEMAKE, "--cores", "2", "--configfile", str(config)]
-    outputs = [project.folder / "results", project.folder / "resources"]
+    """Yield a trial for each signal, in one run after the other, each gone on with to its end.
+
+    After the last trial the run is completed. A run that a trial found complete begins anew.
+    """
+    # Its imports are no work of a job.
+    work = {
+        lock_of(stage.outputs[0]): max(each["work"] for each in known.values())
+        for stage in stages
+        if (known := seconds.get(stage.command))
+    }
+    ignored = shutil.ignore_patterns(*RESULTS, ".snakemake", "logs")
+    shutil.copytree(undisturbed.folder, folder, symlinks=True, ignore=ignored)
+    project = Project(folder)
+    arguments = ["--cores", "2", "--configfile", str(Path("config", config.name))]
+    made = [Path(name) for name in RESULTS[:2]]
+    of_bash = serve(project) if warm else {}
+    numbers = list(signals)
     while numbers:
-        number, alone = numbers.pop(), draw.random() < 0.5
-        at = draw.uniform(5, 60)
-        with Started(project.folder, command) as run:
-            ended_first = run.ends_within(at)
-            run.send(number, to_all=not alone)
-            code, said = run.end(patient=number != signal.SIGKILL)
+        number, at = numbers.pop(), 0.0
+        before, begun = set(descendants()), locks(project)
+        with Started(project, ["-m", "snakemake", *arguments], of_bash, forked=True) as run:
+            last = Path()
+            for _ in range(draw.randint(1, 2)):
+                if run.wait_for(lambda begun=begun: locks(project) != begun, 0.1):
+                    new = locks(project)
+                    last = max(new.items() - begun.items(), key=lambda each: each[1])[0]
+                    begun = new
+            at = draw.uniform(0, work.get(last, UNKNOWN))
+            ended_first = run.ended(at) is not None
+            to = run.send(number, draw)
+            # Snakemake loses a Ctrl-C that comes while it prints a line; a person presses again.
+            again = number == signal.SIGINT and run.ended(SECONDS_TO_ANSWER) is None
+            if again := again and ANSWER not in run.printed():
+                run.send(number, draw)
+            code = run.ended(SECONDS_TO_END)
+            printed = run.printed()
             # Of Snakemake killed alone, a job goes on; the same command follows at once.
-            runs_on = alone and number == signal.SIGKILL
-            left = [] if runs_on else run.left()
-            half = different(project, undisturbed, outputs)
-            over = ended_first and code == 0
-            final = ""
-            if over or not numbers:
-                done = subprocess.run(
-                    command, cwd=project.folder, env=environment(), capture_output=True,
-                    text=True, check=False,
-                )  # fmt: skip
-                final = (done.stdout + done.stderr)[-3000:] if done.returncode else ""
-            amiss = {
-                "left": left,
-                "half": half,
-                "again": final,
-                "differs": different(project, undisturbed, outputs, all_there=True)
-                if over or not numbers
-                else [],
-                "said": said[-3000:] if ended_first and code else "",
-            }
-        yield {
-            "run": "Snakemake alone" if alone else "all processes",
-            "signal": signal.Signals(number).name,
-            "at": round(at, 2),
-            "ended_first": ended_first,
-            "code": code,
-            "amiss": {name: found for name, found in amiss.items() if found},
+            goes_on = number == signal.SIGKILL and to == "itself" and not ended_first
+            left, leaving = ([], 0.0) if goes_on else wait_until_left(before)
+            half = [] if goes_on else different(project, undisturbed, made, OF_MEASURED)
+            run.forget = goes_on
+        over = ended_first and code == 0
+        amiss = {
+            "hangs": ["Snakemake"] if code is None else [],
+            "left": left,
+            "half": half,
+            "said": printed[-3000:] if ended_first and code else "",
         }
         if over:
-            take_away(outputs)
+            numbers.insert(0, number)
+        if over or not numbers:
+            done = project.run(*arguments)
+            amiss |= {
+                "again": done.stdout[-3000:] if done.returncode else "",
+                "left": left + wait_until_left(set())[0],
+                "differs": different(project, undisturbed, made, OF_MEASURED, all_there=True),
+                "hidden": hidden(project, made),
+            }
+            for name in (*RESULTS, ".snakemake", "logs"):
+                remove(project.folder / name)
+            serve(project)
+        yield {
+            "run": "over" if over else "goes on",
+            "stages": "forked" if warm else "cold",
+            "job": str(last),
+            "signal": signal.Signals(number).name,
+            "to": to,
+            "at": round(at, 3),
+            "ended_first": ended_first,
+            "sent_again": again,
+            "code": code,
+            "leaving": round(leaving, 2),
+            "amiss": {name: found for name, found in amiss.items() if found},
+        }
 
 
-# Processes and bytes
+def locks(project: Project) -> dict[Path, int]:
+    """Return when each output's lock was last written, which a stage does when it begins."""
+    found = {}
+    for top in RESULTS[:2]:
+        for folder, _, names in os.walk(project.folder / top):
+            for name in names:
+                if name.startswith(".") and name.endswith(".lock"):
+                    path = Path(folder, name)
+                    found[path.relative_to(project.folder)] = path.stat().st_mtime_ns
+    return found
 
 
-class Started:
-    """A command in a session of its own, whose processes are found again, wherever they hang."""
-
-    def __init__(self, folder: Path, command: list[str]):
-        self.name = f"{os.getpid()}-{time.monotonic_ns()}"
-        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment() | {MARKER: self.name},
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> "Started":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.output.close()
-
-    def ends_within(self, seconds: float) -> bool:
-        """Wait so long; return whether it ended before."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def send(self, number: int, to_all: bool) -> None:
-        """Send a signal to the command, or to all its processes."""
-        for pid in self.pids() if to_all else [self.process.pid]:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-
-    def end(self, patient: bool = True) -> tuple[int, str]:
-        """Wait for the end; return the exit code and what was printed."""
-        code = self.process.wait(600 if patient else SECONDS_TO_END)
-        self.output.seek(0)
-        return code, self.output.read()
-
-    def left(self) -> list[str]:
-        """Return the commands of the processes that are left after a while."""
-        end = time.monotonic() + SECONDS_TO_END
-        while (pids := self.pids()) and time.monotonic() < end:
-            time.sleep(0.2)
-        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids]
-
-    def pids(self) -> list[int]:
-        """Return the processes of this command that run."""
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARKER}={self.name}\0".encode() in (place / "environ").read_bytes():
-                    found.append(int(place.name))
-            except OSError:
-                continue
-        return found
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a stage as a rule calls it."""
-    path = f"{Path(SNAKEMAKE).parent}{os.pathsep}{os.environ['PATH']}"
-    return dict(os.environ) | {
-        "PATH": path,
-        "PYTHONPATH": "workflow",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+# Files
 
 
 def different(
-    project: Project, undisturbed: Project, outputs: list[Path], all_there: bool = False
+    project: Project,
+    undisturbed: Project,
+    outputs: Iterable[Path],
+    timed: re.Pattern[str] = MEASURED,
+    all_there: bool = False,
 ) -> list[str]:
     """Return the files under final names that are not those of an undisturbed run.
 
@@ -305,48 +424,73 @@ def different(
         project: where stages were disturbed.
         undisturbed: the project of the undisturbed run.
         outputs: the files and folders to look at.
+        timed: which of them hold times, so that they are alike but for numbers.
         all_there: whether a file that is missing is another one.
     """
     found = []
     for output in outputs:
-        place = output.relative_to(project.folder)
-        here, right = (files(each.folder / place) for each in (project, undisturbed))
+        here, right = (files(each.folder, output) for each in (project, undisturbed))
         # Folders are published as a whole: one that is there has all its files.
-        expected = {
-            name
-            for name in right
-            if all_there or is_published(undisturbed.folder / place / name, project, undisturbed)
-        }
+        expected = {name for name in right if all_there or is_published(name, project, undisturbed)}
         found += [
-            str(place / name)
+            name
             for name in sorted(here | expected)
             if name not in here
             or name not in right
-            or (output / name).read_bytes() != (undisturbed.folder / place / name).read_bytes()
+            or not same(project.folder / name, undisturbed.folder / name, timed.search(name))
         ]
     return found
 
 
-def is_published(file: Path, project: Project, undisturbed: Project) -> bool:
+def is_published(name: str, project: Project, undisturbed: Project) -> bool:
     """Return whether the folder that a file of the undisturbed run is published with is there."""
-    for folder in file.parents:
-        if (folder / MARK).exists():
-            there = project.folder / folder.relative_to(undisturbed.folder)
-            return any(path.is_file() for path in there.rglob("*"))
+    for folder in Path(name).parents:
+        if (undisturbed.folder / folder / MARK).exists():
+            return any(path.is_file() for path in (project.folder / folder).rglob("*"))
     return False
 
 
-def files(output: Path) -> set[str]:
-    """Return the files of an output that are the same in each run, relative to it."""
-    if output.is_file():
-        return {"."}
+def same(file: Path, right: Path, timed: object) -> bool:
+    """Return whether a file has the bytes of the undisturbed run, but for times."""
+    found, expected = file.read_bytes(), right.read_bytes()
+    if found == expected:
+        return True
+    if file.suffix == ".png":
+        # It ends with the chunk that ends every one.
+        return bool(timed) and found[-8:] == expected[-8:]
+    if file.name == HISTORY:
+        number = AT_KEYS
+    elif timed:
+        number = NUMBER
+    else:
+        return False
+    texts = [number.sub("#", each.decode(errors="replace")) for each in (found, expected)]
+    return texts[0] == texts[1]
+
+
+def files(folder: Path, output: Path) -> set[str]:
+    """Return the files of an output that a stage made, relative to the project."""
+    place = folder / output
+    paths = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    names = {path.relative_to(folder) for path in paths}
     return {
-        str(path.relative_to(output))
-        for path in output.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(output).parts)
-        and not set(TIMED) & {*path.parts}
+        str(name)
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)
+        and not str(name).startswith(OF_SNAKEMAKE)
     }
+
+
+def hidden(project: Project, outputs: Iterable[Path]) -> list[str]:
+    """Return what is left beside results that are complete, apart from locks and marks."""
+    found = []
+    for output in outputs:
+        place = project.folder / output
+        inside = place.rglob(".*") if place.is_dir() else ()
+        for path in (*place.parent.glob(f".{place.name}.*"), *inside):
+            if path.suffix not in (".lock", ".kept") and path.name not in (MARK, STAMP):
+                found.append(str(path.relative_to(project.folder)))
+    return sorted(set(found))
 
 
 if __name__ == "__main__":

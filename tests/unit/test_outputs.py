@@ -181,6 +181,16 @@ def test_everything_is_on_the_disk_before_it_has_its_name_or_the_old_one_goes(
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_what_a_kill_left_of_a_work_folder_goes_with_the_next_run(tmp_path):
+    left = tmp_path / ".out.work/left"
+    left.parent.mkdir()
+    left.touch()
+    with io.work_folder(tmp_path / "out") as work:
+        assert not any(work.iterdir())
+        (work / "file").touch()
+    assert not any(tmp_path.iterdir())
+
+
 def in_a_child(target, *arguments):
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()

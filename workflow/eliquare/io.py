@@ -138,6 +138,22 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         yield partial
 
 
+@contextlib.contextmanager
+def work_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` for what is needed meanwhile, and remove it.
+
+    It always has the same name, so that what a kill left in it goes with the next run.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.work")
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder or a link, if it is there."""
     if path.is_dir() and not path.is_symlink():

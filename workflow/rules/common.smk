@@ -21,7 +21,7 @@ from eliquare.config.model import (
     SelectionRule,
 )
 from eliquare.config.sources import FETCHED
-from eliquare.io import InputError
+from eliquare.io import InputError, atomic_write
 from eliquare.paths import DUMPS, FULL, Paths
 from snakemake.exceptions import WorkflowError
 

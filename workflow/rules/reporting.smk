@@ -12,7 +12,8 @@ rule freeze_config:
     message:
         "Write down the completed settings"
     run:
-        Path(output[0]).write_text(f"{params.text}\n", encoding="utf-8")
+        with atomic_write(output[0]) as partial:
+            partial.write_text(f"{params.text}\n", encoding="utf-8")
 
 
 rule tables:

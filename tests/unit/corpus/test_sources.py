@@ -110,14 +110,16 @@ def local(tmp_path):
     return folder
 
 
-def test_a_local_dataset(local, out):
+def test_a_local_dataset(local, out, monkeypatch):
     found = dataset(local, out, column="body", min_characters=5)
     assert len(found) == 12
     assert found[3] == ("4", "T3", "Text number 3 of a dataset.")
     assert report(out)["dropped"]["short"] == 1
-    again = out.with_name("again")
-    dataset(local / "train.jsonl", again, column="body", min_characters=5)
-    assert (out / documents.FILE).read_bytes() == (again / documents.FILE).read_bytes()
+    monkeypatch.chdir(local)
+    for name in (local / "train.jsonl", "train.jsonl", "."):
+        again = out.with_name("again")
+        dataset(name, again, column="body", min_characters=5)
+        assert (out / documents.FILE).read_bytes() == (again / documents.FILE).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,16 @@ def test_two_processes_never_train_one_model(world, trained, tmp_path, capfd):
         assert process.exitcode == 0
     assert "made already" in "".join(said) + capfd.readouterr().err
     assert weights_of(output) == weights_of(trained)
+    assert not state_of(output).exists()
+
+
+def test_what_a_kill_left_of_a_training_that_is_made_goes(world, trained, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(trained, output)
+    (state_of(output) / "checkpoint-5").mkdir(parents=True)
+    world.distill(output)
+    assert not state_of(output).exists()
+    assert weights_of(checkpoint.kept_of(output)) == weights_of(trained)
 
 
 # What goes wrong

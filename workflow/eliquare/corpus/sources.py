@@ -15,7 +15,7 @@ from eliquare.cli import Options
 from eliquare.config.base import Commit, Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
-from eliquare.io import InputError, atomic_dir, existing, progress, read_json, remove
+from eliquare.io import InputError, atomic_dir, existing, progress, read_json, work_folder
 
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
@@ -139,21 +139,22 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     from datasets.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    name, file = options.dataset, Path(options.dataset)
-    where: dict[str, Any] = {"path": name}
+    name, file = options.dataset, Path(options.dataset).absolute()
+    # The library asks for the name of the folder, which "." has none of.
+    where: dict[str, Any] = {"path": str(file) if file.is_dir() else name}
     if file.is_file():
         where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     # Of the library's own, which is below HOME: that may not be there, or not to be written.
-    cache = options.output.with_name(f".{options.output.name}.cache")
     try:
-        yield from load_dataset(
-            **where,
-            name=options.configuration,
-            revision=options.revision,
-            split=options.split,
-            streaming=True,
-            cache_dir=str(cache),
-        )
+        with work_folder(options.output) as cache:
+            yield from load_dataset(
+                **where,
+                name=options.configuration,
+                revision=options.revision,
+                split=options.split,
+                streaming=True,
+                cache_dir=str(cache),
+            )
     except StopIteration:
         raise InputError(f"--dataset {name}: a file of it has no row at all") from None
     except RuntimeError as error:
@@ -170,8 +171,6 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"--dataset {name}: {reason} (check --dataset, --configuration, --split, --revision)"
         ) from None
-    finally:
-        remove(cache)
 
 
 class MixtureOptions(Options):

@@ -34,7 +34,7 @@ def of_addresses(source: Address, kind: TaskKind, columns: Sequence[str], raw: R
         raw.wanted[name] = source.archive
         archive = required(raw, source.archive, name, source.sha256.get("archive"))
         members = [member for files in given.values() for member in files]
-        copies = unpacked(archive, members, Path(raw.work.name))
+        copies = unpacked(archive, members, raw.work)
         paths = {split: [copies[member] for member in files] for split, files in given.items()}
     else:
         addresses = [address for files in given.values() for address in files]
@@ -48,7 +48,7 @@ def of_addresses(source: Address, kind: TaskKind, columns: Sequence[str], raw: R
             paths[split] = [required(raw, each, names[each], known) for each in files]
     if source.header:
         paths = {
-            split: [with_header(path, source.header, Path(raw.work.name)) for path in files]
+            split: [with_header(path, source.header, raw.work) for path in files]
             for split, files in paths.items()
         }
     read = {split: file_reader(kind, files, columns) for split, files in paths.items()}

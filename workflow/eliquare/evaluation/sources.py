@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from eliquare.io import (
     locked,
     read_json,
     remove,
+    work_folder,
     write_json,
 )
 
@@ -64,14 +64,14 @@ class RawFiles:
         self.wanted: dict[str, str] = {}
         self.used: dict[str, Path] = {}
         self.unverified: list[Path] = []
-        output.parent.mkdir(parents=True, exist_ok=True)
-        self.work = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.")
+        self._working = work_folder(output)
 
     def __enter__(self) -> "RawFiles":
+        self.work = self._working.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self.work.cleanup()
+        self._working.__exit__(None, None, None)
         if kind is None:
             remove(self.downloads)
         elif issubclass(kind, InputError):

@@ -10,7 +10,6 @@ checksums of the files. A reduction trains nothing, so whoever has the base has 
 import contextlib
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from eliquare.io import (
     existing,
     provenance,
     read_json,
+    work_folder,
     write_json,
 )
 from eliquare.models.hub import COMMIT, FetchOptions, fetch_available, local_folder
@@ -185,11 +185,10 @@ def base_folder(options: RebuildOptions, base: dict[str, Any]) -> Iterator[Path]
         if said not in (None, base["revision"]):
             raise InputError(f"{options.base}: is revision {said}, and the recipe is of {named}")
     source = options.base or local_folder(base["model"], base["revision"])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.output.parent, prefix=".base-") as temporary:
+    with work_folder(options.output) as work:
         if base["fetched"] and decisive_files(source) != base["files"]:
             # As it is on the hub: `models fetch` writes it anew.
-            fetched = Path(temporary) / "model"
+            fetched = work / "model"
             fetch_available(
                 FetchOptions(model=str(source), output=fetched, **(base["sentence"] or {}))
             )

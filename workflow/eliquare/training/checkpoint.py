@@ -107,9 +107,14 @@ def is_made(output: Path, provenance: Mapping[str, Any]) -> bool:
     return bool(made) and not changes(made, provenance)
 
 
-def keep(output: Path) -> None:
-    """Keep a model beside its output, a second name for the same bytes where there are links."""
-    _link(output, kept_of(output))
+def finish(folder: Path, output: Path, provenance: Mapping[str, Any]) -> None:
+    """Keep a model that is made, and remove its checkpoints; again where a kill came between.
+
+    It is kept beside its output, a second name for the same bytes where there are links.
+    """
+    if not is_made(kept_of(output), provenance):
+        _link(output, kept_of(output))
+    remove(folder)
 
 
 def take_back(output: Path, provenance: Mapping[str, Any]) -> bool:
@@ -225,7 +230,8 @@ def disk_full_is_a_failure(what: str) -> Iterator[None]:
 
 def write_history(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write ``history.jsonl``: one line for each logged step and each evaluation."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    # Sorted, as those that come back from a checkpoint are.
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
     (folder / "history.jsonl").write_text(text, encoding="utf-8")
 
 

@@ -21,7 +21,6 @@ import contextlib
 import itertools
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -373,7 +372,10 @@ class MaskedTrainer(transformers.Trainer):
         if self.group.is_main:
             made = checkpoint.is_made(self.options.output, origin)
             made = made or checkpoint.take_back(self.options.output, origin)
-            last = None if made else checkpoint.open_folder(self.folder, origin)
+            if made:
+                checkpoint.finish(self.folder, self.options.output, origin)
+            else:
+                last = checkpoint.open_folder(self.folder, origin)
             logger.info("%s", self._plan(made, last))
         made, last = self.group.from_main((made, last))
         if not made and self.steps > 0:
@@ -430,5 +432,4 @@ class MaskedTrainer(transformers.Trainer):
             checkpoint.write_history(folder, self.state.log_history)
             write_json(folder / "provenance.json", origin)
             (folder / "README.md").write_text(card, encoding="utf-8")
-        checkpoint.keep(output)
-        shutil.rmtree(self.folder)
+        checkpoint.finish(self.folder, output, origin)
