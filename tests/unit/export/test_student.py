@@ -103,3 +103,17 @@ def test_without_a_kept_model_the_task_is_named(finetuned, models, text, tmp_pat
     options = {"tasks": finetuned.tasks, "store": tmp_path / "store"}
     with pytest.raises(InputError, match=r"ner/small: no fine-tuned model was kept"):
         student.export(options_of(finetuned, models, text, tmp_path, **options))
+
+
+def test_spacy_gives_states_of_a_student(models):
+    pytest.importorskip("spacy_transformers", reason="not beside transformers 5 (1.4.0)")
+    import spacy
+
+    architecture = "spacy-transformers.TransformerModel.v3"
+    model = {"@architectures": architecture, "name": str(models["fill-mask"])}
+    nlp = spacy.blank("xx")
+    nlp.add_pipe("transformer", config={"model": model})
+    nlp.initialize()
+    states = nlp(families.sentences("qaa")[0])._.trf_data.model_output.last_hidden_state
+    width = AutoModelForTokenClassification.from_pretrained(models["fill-mask"]).config.hidden_size
+    assert states.shape[-1] == width
