@@ -190,7 +190,8 @@ def pictures(experiment: Experiment) -> list[dict[str, Any]]:
                 (experiment.task_title(task), metric_label(experiment.metric(task)), [task])
                 for task in tasks
             ]
-        drawn, labels = [], {}
+        drawn: list[Picture] = []
+        labels: dict[int, str] = {}
         for title, score, of in groups:
             here = points(experiment, language, of)
             labels |= {names.index(point.name) + 1: point.label for point in here}
