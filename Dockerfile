@@ -3,6 +3,7 @@
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev git make \
+        fonts-noto-core fonts-noto-cjk \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/eliquare
 COPY envs/requirements.lock envs/requirements.lock

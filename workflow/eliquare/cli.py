@@ -106,9 +106,9 @@ STAGES: dict[str, dict[str, Stage]] = {
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 3, "score without labels"),
     },
     "export": {
-        "onnx": Stage("export.onnx:export", 1, "a model for ONNX Runtime, int8 or float32"),
+        "onnx": Stage("export.onnx:export", 2, "a model for ONNX Runtime, int8 or float32"),
         "static": Stage("export.static:export", 1, "static embeddings, a vector per token"),
-        "student": Stage("export.student:export", 1, "all that a recipe's `export` asks for"),
+        "student": Stage("export.student:export", 2, "all that a recipe's `export` asks for"),
         "recipe": Stage("export.recipe:write", 1, "how to rebuild a reduced model"),
         "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),
@@ -117,7 +117,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "tables": Stage("reporting.tables:write_tables", 8, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 5, "figures of an experiment"),
         "release": Stage("reporting.card:release", 5, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 7, "the HTML report"),
+        "report": Stage("reporting.report:write_report", 8, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }

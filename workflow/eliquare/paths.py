@@ -384,3 +384,13 @@ class Paths:
         """Return the tasks in a language whose fine-tuned models of a student are kept."""
         asked = self.export(student)
         return [name for name in self.tasks([language]) if asked and name in asked.tasks]
+
+    def exported_on(self, student: str, language: str) -> list[str]:
+        """Return the tasks of an export: those kept, or all for static embeddings."""
+        asked = self.export(student)
+        static = asked is not None and "static" in asked.formats
+        return self.tasks([language]) if static else self.kept_tasks(student, language)
+
+    def export_inputs(self, student: str, language: str) -> list[str]:
+        """Return what holds the tasks of an export."""
+        return self._inputs(self.exported_on(student, language), SPLITS)

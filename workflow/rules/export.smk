@@ -7,6 +7,7 @@ rule export:
         text=lambda wc: paths.held_out(wc.language),
         counts=counts_of_student,
         scores=kept_models,
+        tasks=lambda wc: paths.export_inputs(wc.student, wc.language),
     output:
         directory(f"<results>/{settings.name}/exports/{{student}}-{{language}}"),
     log:

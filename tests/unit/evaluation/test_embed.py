@@ -8,7 +8,7 @@ import torch
 
 import trainings
 from eliquare.evaluation import data, embed, intrinsic
-from eliquare.evaluation.embed import retrieval, topics
+from eliquare.evaluation.embed import retrieval, tags, topics
 from eliquare.evaluation.readers import Example
 from eliquare.io import InputError, read_json
 from eliquare.models.loading import load_model, load_tokenizer
@@ -53,6 +53,30 @@ def test_in_batches_as_one_by_one(encoder):
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert np.linalg.norm(together, axis=1) == pytest.approx([1] * 4, abs=1e-5)
     assert not np.allclose(together, loaded.embed(texts), atol=1e-2)
+
+
+class WordsByHand:
+    """Embeddings of words from a table."""
+
+    sentence = Sentence("mean")
+    table = {"ba": (0, 1), "bo": (0, 2), "ko": (1, 0), "ku": (2, 0)}  # noqa: RUF012
+
+    def embed(self, texts, prompt=""):
+        return np.array([self.table[text] for text in texts], dtype=np.float32)
+
+
+def test_tags_of_words_are_told_without_context():
+    def sentences(*pairs):
+        return [Example(*zip(*pair, strict=True), "made", (1,)) for pair in pairs]
+
+    name, other = ("ba", "B-PER"), ("ko", "O")
+    train = sentences([name, other, other], [("ko", "B-PER"), other])
+    # The frequent tag of a word decides; words that are new have that of their neighbours.
+    rest = sentences([name, other], [("bo", "B-PER"), ("ku", "O")])
+    splits = data.Splits(train, rest, rest, ["O", "B-PER"])
+    found = tags(WordsByHand(), "ner", splits)
+    assert found["test"]["entity_f1"] == 1
+    assert tags(WordsByHand(), "upos", splits)["validation"]["accuracy"] == 1
 
 
 def test_topics_that_are_words_are_told(encoder):

@@ -21,7 +21,7 @@ def short_measurements(monkeypatch):
 
 def export(model, output, **options):
     """Export a model; return the report and the session of what was kept."""
-    onnx.export(onnx.OnnxOptions(model=model, output=output, repeats=2, **options))
+    onnx.export(onnx.OnnxOptions(model=model, output=output, repeats=3, **options))
     report = read_json(output / "onnx/report.json")
     files = [path.name for path in output.joinpath("onnx").glob("*.onnx")]
     assert files == [report["file"].removeprefix("onnx/")]
@@ -77,6 +77,9 @@ def test_int8_is_kept_within_the_margin_and_is_smaller(models, tagged, tmp_path)
     # Embeddings and linear layers are uint8 or int8: a quarter of the bytes. The rest is graph.
     graph = load(tmp_path / "onnx" / report["file"]).graph
     assert {each.data_type for each in graph.initializer if len(each.dims) == 2} <= {2, 3}
+    # Queries with keys, and weights with values, are multiplied in float32.
+    layers = read_json(folder / "config.json")["num_hidden_layers"]
+    assert [node.op_type for node in graph.node].count("MatMul") == 2 * layers
     assert int8["bytes"] < report["float32"]["bytes"]
 
 

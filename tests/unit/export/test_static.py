@@ -38,6 +38,7 @@ def test_both_libraries_give_the_weighted_mean_of_token_vectors(made, models):
     texts = families.sentences("qaa")[:4]
     found = SentenceTransformer(str(folder), device="cpu").encode(texts)
     np.testing.assert_allclose(StaticModel.from_pretrained(folder).encode(texts), found, atol=1e-5)
+    np.testing.assert_allclose(static.StaticEncoder(folder).embed(texts), found, atol=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(models["fill-mask"])
     for sentence, vector in zip(texts, found, strict=True):
         ids = tokenizer(sentence, add_special_tokens=False)["input_ids"]

@@ -10,7 +10,7 @@ import families
 from eliquare.evaluation import benchmark, finetune
 from eliquare.evaluation.finetune import FinetuneOptions, Task
 from eliquare.export import student
-from eliquare.io import InputError, read_json
+from eliquare.io import InputError, processor_name, read_json
 from eliquare.vocabulary import select
 
 QUICK = {"num_train_epochs": 1, "max_length": 64, "max_train_samples": 20}
@@ -41,7 +41,8 @@ def options_of(finetuned, models, text, folder, **options):
     counts.mkdir()
     select.count_text(text, models["fill-mask"]).counts.save(counts)
     given = {"model": models["fill-mask"], "system": "small", "language": "qaa", "text": text}
-    given |= {"counts": counts, "seeds": [1, 2], "store": finetuned.store, "repeats": 2}
+    given |= {"counts": counts, "seeds": [1, 2], "store": finetuned.store, "repeats": 3}
+    given |= {"sequence_length": 16}
     return student.StudentOptions(**given | options, output=folder / "out")
 
 
@@ -57,6 +58,15 @@ def test_each_form_is_loaded_by_what_it_is_for(finetuned, models, text, tmp_path
     assert (made.output / "tasks/ner" / task["onnx"]["file"]).exists()
     assert task["onnx"]["float32"]["scores"]["validation"] == task["validation"]["entity_f1"]
     assert task["onnx"]["float32"]["scores"]["test"] == task["test"]["entity_f1"]
+    static = report["static"]
+    assert 0 <= static["tasks"]["ner"]["test"]["entity_f1"] <= 1
+    assert 0 < static["latency_ms"]["median"] < report["onnx"]["torch_latency_ms"]["median"]
+    assert report["measured"] == {
+        "device": processor_name(),
+        "threads": 1,
+        "batch_size": 1,
+        "sequence_length": 16,
+    }
     pipe = pipeline("token-classification", model=str(made.output / "tasks/ner"), device="cpu")
     assert {each["entity"] for each in pipe(families.sentences("qaa")[0])} <= {
         "O",
@@ -93,3 +103,17 @@ def test_without_a_kept_model_the_task_is_named(finetuned, models, text, tmp_pat
     options = {"tasks": finetuned.tasks, "store": tmp_path / "store"}
     with pytest.raises(InputError, match=r"ner/small: no fine-tuned model was kept"):
         student.export(options_of(finetuned, models, text, tmp_path, **options))
+
+
+def test_spacy_gives_states_of_a_student(models):
+    pytest.importorskip("spacy_transformers", reason="not beside transformers 5 (1.4.0)")
+    import spacy
+
+    architecture = "spacy-transformers.TransformerModel.v3"
+    model = {"@architectures": architecture, "name": str(models["fill-mask"])}
+    nlp = spacy.blank("xx")
+    nlp.add_pipe("transformer", config={"model": model})
+    nlp.initialize()
+    states = nlp(families.sentences("qaa")[0])._.trf_data.model_output.last_hidden_state
+    width = AutoModelForTokenClassification.from_pretrained(models["fill-mask"]).config.hidden_size
+    assert states.shape[-1] == width

@@ -156,27 +156,27 @@ def test_the_report_in_a_browser(page, tmp_path):
 
 
 def test_the_frontier_is_what_nothing_beats():
-    points = [
-        Point("slow and good", 9, 0.9),
-        Point("fast and bad", 1, 0.5),
-        Point("beaten", 5, 0.6),
-        Point("in the middle", 4, 0.7),
-        Point("as good, but slower", 10, 0.9),
-        Point("as fast, but worse", 4, 0.65),
+    given = [
+        ("slow and good", 0.9, 9),
+        ("fast and bad", 0.5, 1),
+        ("beaten", 0.6, 5),
+        ("in the middle", 0.7, 4),
+        ("as good, but slower", 0.9, 10),
+        ("as fast, but worse", 0.65, 4),
+        ("not measured", 0.99, None),
     ]
-    names = [point.system for point in frontier.frontier(points)]
+    points = [Point(name, name, score, 1.0, latency) for name, score, latency in given]
+    names = [point.name for point in frontier.frontier(points, "latency")]
     assert names == ["fast and bad", "in the middle", "slow and good"]
+    assert [point.name for point in frontier.frontier(points, "size")] == ["not measured"]
 
 
 def test_points_are_the_benchmarks_and_the_scores(experiment):
-    found = {point.system: point for point in frontier.points(experiment, "sl", ["sl-ner"], "size")}
+    found = {point.name: point for point in frontier.points(experiment, "sl", ["sl-ner"])}
     assert list(found) == experiment.systems
-    assert found["mbert"].cost == experiment.benchmark("mbert", "sl")["weights_mb"]
+    assert found["mbert"].size == experiment.benchmark("mbert", "sl")["weights_mb"]
     assert found["pre"].score == experiment.score("pre", "sl-ner").mean
-    (fast,) = (
-        p for p in frontier.points(experiment, "sl", ["sl-ner"], "latency") if p.system == "pre"
-    )
-    assert fast.cost == pytest.approx(42.527232)
+    assert found["pre"].latency == pytest.approx(42.527232)
 
 
 def test_a_picture_for_each_task_and_the_mean(experiment):
@@ -185,6 +185,7 @@ def test_a_picture_for_each_task_and_the_mean(experiment):
     assert len(slovene["tasks"]) == 4
     assert "SloBERTa" in slovene["systems"].values()
     assert "SloBERTa" not in swahili["systems"].values()
+    assert not slovene["forms"]
     for picture in (*slovene["mean"], *slovene["tasks"]):
         assert all(picture.left <= dot.x <= picture.right for dot in picture.dots)
         assert all(picture.top <= dot.y <= picture.bottom for dot in picture.dots)
@@ -204,33 +205,68 @@ def test_marks_of_an_axis_are_round(low, high, expected):
     assert frontier.log_marks(low, high) == pytest.approx(expected)
 
 
-def test_the_other_forms_of_a_student_stand_with_their_numbers(tmp_path):
+QUARTILES = dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 8.0)
+ONNX_FORM = {"bytes": 9_000_000, "latency_ms": QUARTILES}
+
+
+def with_forms(root: Path, **changes) -> results.Experiment:
+    """A tree in which `pre` has an int8 tagger, a topic model in float32, and static embeddings."""
     students = {"pre": {"export": {"tasks": ["sl-ner"]}}, "scratch": {"export": None}}
-    results_tree.make(tmp_path, {"students": students})
-    quartiles = dict.fromkeys(("median", "lower_quartile", "upper_quartile"), 8.0)
-    measured = {"scores": {"validation": 0.9, "test": 0.89}, "bytes": 9_000_000}
-    measured |= {"latency_ms": quartiles}
-    onnx = {"metric": "entity_f1", "torch_latency_ms": quartiles, "kept": "int8 (dynamic)"}
-    onnx |= {"float32": measured, "int8": {"dynamic": measured | {"bytes": 2_300_000}}}
+    results_tree.make(root, {"students": students})
+    full = ONNX_FORM | {"scores": {"validation": 0.9, "test": 0.89}}
+    int8 = full | {"bytes": 2_300_000, "passed": True}
+    onnx = {"metric": "entity_f1", "torch_latency_ms": QUARTILES, "kept": "int8 (dynamic)"}
+    onnx |= {"float32": full, "int8": {"calibrated": int8 | {"passed": False}, "dynamic": int8}}
     found = {"seed": 1, "metric": "entity_f1", "onnx": onnx}
     found |= {"validation": {"entity_f1": 0.91}, "test": {"entity_f1": 0.91}}
-    exported = {"tasks": {"sl-ner": found, "gone": {"unavailable": "moved"}}}
-    path = read(tmp_path).paths.exports("pre", "sl") / "report.json"
-    results_tree.write(path, exported | {"static": {"bytes": 1_000_000}})
-    rows = [[cell.text for cell in row[3:]] for row in frontier.forms(read(tmp_path)).rows]
-    assert rows == [
-        ["static embeddings", "–", "–", "–", "1.00", "–", "–"],
-        ["PyTorch, float32", "entity F1, conlleval", "0.9100", "0.9100", "–", "8.00", "–"],
-        ["ONNX, float32", "entity F1, conlleval", "0.9000", "0.8900", "9.00", "8.00", ""],
-        [
-            "ONNX, int8 (dynamic)",
-            "entity F1, conlleval",
-            "0.9000",
-            "0.8900",
-            "2.30",
-            "8.00",
-            "kept",
-        ],
+    static = {"bytes": 1_000_000, "latency_ms": QUARTILES | {"median": 0.02}, "tasks": {}}
+    for task, score in (("sl-upos", 0.7), ("sl-ner", 0.5)):
+        metric = {"sl-upos": "accuracy", "sl-ner": "entity_f1"}[task]
+        scores = {"validation": {metric: score}, "test": {metric: score}}
+        static["tasks"][task] = {"metric": metric} | scores
+    experiment = read(root)
+    measured = frontier.measured_on(experiment.benchmark("pre", "sl")) | changes
+    report = {"measured": measured, "tasks": {"sl-ner": found, "gone": {"unavailable": "moved"}}}
+    path = experiment.paths.exports("pre", "sl") / "report.json"
+    results_tree.write(path, report | {"static": static})
+    return experiment
+
+
+def test_int8_and_static_embeddings_are_points_where_they_have_all_scores(tmp_path):
+    experiment = with_forms(tmp_path)
+    *_, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
+    assert int8 == Point("pre int8", "Student, reduced before, int8", 0.89, 2.3, 8.0)
+    assert (static.score, static.size, static.latency) == (0.5, 1.0, 0.02)
+    *_, both = frontier.points(experiment, "sl", ["sl-upos", "sl-ner"])
+    assert (both.name, both.score) == ("pre static", pytest.approx(0.6))
+    slovene, _ = frontier.pictures(experiment)
+    assert slovene["forms"]
+    labels = list(slovene["systems"].values())
+    assert labels[-2:] == [int8.label, static.label]
+    assert [row[-1].text for row in frontier.table(experiment).rows if "static" in row[1].text] == [
+        "yes"
+    ]
+
+
+def test_latencies_that_were_measured_otherwise_are_not_compared(tmp_path):
+    experiment = with_forms(tmp_path, threads=64)
+    *_, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
+    assert (int8.latency, static.latency) == (None, None)
+    by_latency, by_size = frontier.pictures(experiment)[0]["mean"]
+    assert len(by_size.dots) == len(by_latency.dots) + 1
+
+
+def test_the_other_forms_of_a_student_stand_with_their_numbers(tmp_path):
+    rows = [[cell.text for cell in row[2:]] for row in frontier.forms(with_forms(tmp_path)).rows]
+    metric = "entity F1, conlleval"
+    assert [row[1:] for row in rows] == [
+        ["static embeddings", "–", "–", "–", "1.00", "0.020", "–"],
+        ["static embeddings", "accuracy", "0.7000", "0.7000", "1.00", "0.020", "–"],
+        ["static embeddings", metric, "0.5000", "0.5000", "1.00", "0.020", "–"],
+        ["PyTorch, float32", metric, "0.9100", "0.9100", "–", "8.000", "–"],
+        ["ONNX, float32", metric, "0.9000", "0.8900", "9.00", "8.000", ""],
+        ["ONNX, int8 (calibrated)", metric, "0.9000", "0.8900", "2.30", "8.000", ""],
+        ["ONNX, int8 (dynamic)", metric, "0.9000", "0.8900", "2.30", "8.000", "kept"],
     ]
 
 

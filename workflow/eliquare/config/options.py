@@ -143,8 +143,11 @@ def export(settings: Configuration, student: str, language: str) -> list[str]:
     if asked is None:
         return []
     values = asked.model_dump(mode="json", exclude={"tasks", "static"})
-    kept = [task(settings, name) for name in paths.kept_tasks(student, language)]
-    return words({**values, **asked.static.model_dump(mode="json"), "tasks": kept})
+    kept = paths.kept_tasks(student, language)
+    used = [task(settings, name, name in kept) for name in paths.exported_on(student, language)]
+    for each in (asked.static, settings.benchmark):
+        values |= each.model_dump(mode="json")
+    return words({**values, "tasks": used})
 
 
 def intrinsic(settings: Configuration, language: str) -> list[str]:

@@ -13,7 +13,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,6 +135,17 @@ def count_parameters(model: PreTrainedModel) -> dict[str, int]:
         "encoder": encoder - embeddings,
         "head": total - encoder,
     }
+
+
+@contextlib.contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Let torch use this number of threads, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def latency(step: Step, repeats: int, device: torch.device) -> dict[str, float]:

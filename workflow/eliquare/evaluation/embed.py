@@ -2,16 +2,17 @@
 
 Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
 all of train, its regularization chosen on validation. Retrieval: each query's nearest document by
-cosine.
+cosine. Embeddings of words, as static ones are, are scored on tags of words in the same way.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
 taken, which ``pooling`` says. Prompts: that of `query` before queries, the last one (`passage`)
 before all other texts.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel
 
 from eliquare.evaluation import data, readers
+from eliquare.evaluation.trainer import score
 from eliquare.io import InputError
 from eliquare.models.loading import load_fast_tokenizer, max_sequence_length
 from eliquare.models.sentence import Sentence, read_sentence
@@ -34,6 +36,15 @@ INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 MEAN_OF_STATES = Sentence("mean", normalize=False)
 
 Embeddings = NDArray[np.float32]
+
+
+class Embeds(Protocol):
+    """What makes embeddings of texts, and how it pools and what it puts before them."""
+
+    sentence: Sentence
+
+    def embed(self, texts: Sequence[str], prompt: str = "") -> Embeddings:
+        """Return the embeddings ``[texts, width]``."""
 
 
 def embeddings(
@@ -109,7 +120,7 @@ class Encoder:
         return found
 
 
-def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
+def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
     """Return how well a logistic regression on frozen embeddings tells the labels of texts.
 
     ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is what was chosen
@@ -122,9 +133,7 @@ def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
     labels = [[each.labels[0] for each in part] for part in splits[:3]]
     tried = {}
     for strength in INVERSE_STRENGTHS:
-        classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=0)
-        ).fit(vectors[0], labels[0])
+        classifier = logistic_regression(strength).fit(vectors[0], labels[0])
         tried[strength] = (measured(classifier.predict(vectors[1]), labels[1]), classifier)
     # Of equals, the simplest.
     chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0]["macro_f1"], -each))
@@ -138,6 +147,50 @@ def topics(encoder: Encoder, splits: data.Splits) -> dict[str, Any]:
         "labels": labels[2],
         "predicted": predicted,
     }
+
+
+def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
+    """Return how well a logistic regression on embeddings of single words tells their tags.
+
+    Without context: what a word means alone is all that it sees. ``validation`` and ``test`` hold
+    the metrics of the kind of task, of whole sentences.
+    """
+    metric = data.MAIN_METRIC[kind]
+    words = sorted({word for part in splits[:3] for each in part for word in each.texts})
+    row = {word: number for number, word in enumerate(words)}
+    vectors = encoder.embed(words, encoder.sentence.training_prompt)
+    # Each word with a tag once, as often as it stands there.
+    counted = Counter(
+        pair for each in splits.train for pair in zip(each.texts, each.labels, strict=True)
+    )
+    train = vectors[[row[word] for word, _ in counted]]
+    labels = [label for _, label in counted]
+
+    def scores(classifier: Any, part: Sequence[readers.Example]) -> dict[str, float]:
+        given = classifier.predict(vectors)
+        predicted = [[given[row[word]] for word in each.texts] for each in part]
+        return score(kind, [list(each.labels) for each in part], predicted)
+
+    tried = {}
+    for strength in INVERSE_STRENGTHS:
+        classifier = logistic_regression(strength).fit(
+            train, labels, logisticregression__sample_weight=[*counted.values()]
+        )
+        tried[strength] = (scores(classifier, splits.validation), classifier)
+    chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0][metric], -each))
+    validation, classifier = tried[chosen]
+    return {
+        "inverse_strength": chosen,
+        "validation": validation,
+        "test": scores(classifier, splits.test),
+    }
+
+
+def logistic_regression(strength: float) -> Any:
+    """Return a logistic regression on scaled inputs, with this inverse of regularization."""
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=0)
+    )
 
 
 def measured(predicted: Sequence[str], labels: Sequence[str]) -> dict[str, float]:

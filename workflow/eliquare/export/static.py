@@ -10,20 +10,26 @@ loads with sentence-transformers and with model2vec.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
+from tokenizers import Tokenizer
 
 from eliquare import cli
 from eliquare.config.export import StaticShape
+from eliquare.config.model import Benchmark
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.tokenization import SpecialTokens
+from eliquare.evaluation import benchmark, data, embed
+from eliquare.evaluation.finetune import Task, unavailable_task
 from eliquare.io import InputError, atomic_dir, checksum, provenance, write_json
 from eliquare.models.loading import load_fast_tokenizer, load_model, quiet
 from eliquare.models.sentence import MODULES, NORMALIZE_FOLDER, PACKAGE, Sentence
@@ -146,3 +152,61 @@ def sif(share: NDArray[np.float64], coefficient: float) -> NDArray[np.float64]:
     """Return the weights of tokens by their share of text: 1 for those that never occur."""
     weights: NDArray[np.float64] = coefficient / (coefficient + share)
     return weights
+
+
+# What they score, and how fast they are
+
+
+class StaticEncoder:
+    """Static embeddings of a folder: the mean of a text's token vectors, of length 1."""
+
+    sentence = Sentence("mean")
+
+    def __init__(self, folder: Path) -> None:
+        self.vectors = torch.from_numpy(load_file(folder / "model.safetensors")["embeddings"])
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def embed(self, texts: Sequence[str], prompt: str = "") -> embed.Embeddings:
+        """Return the embeddings ``[texts, width]``; of a text without tokens, zeros."""
+        given = self.tokenizer.encode_batch_fast(
+            [prompt + text for text in texts], add_special_tokens=False
+        )
+        ids = [torch.tensor(each.ids).long() for each in given]
+        starts = np.cumsum([0, *map(len, ids)])[:-1]
+        found: embed.Embeddings = self.pool(torch.cat(ids), torch.from_numpy(starts)).numpy()
+        return found
+
+    def pool(self, ids: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of texts whose tokens stand in one row, each from its start."""
+        bags = F.embedding_bag(ids, self.vectors, starts, mode="mean")
+        return F.normalize(bags, dim=-1)
+
+
+def measure(folder: Path, tasks: Sequence[Task], how: Benchmark) -> dict[str, Any]:
+    """Return the latency of static embeddings, and their scores on tasks of words or single texts.
+
+    A logistic regression is trained on them for each task, of words without their context.
+    """
+    encoder = StaticEncoder(folder)
+    texts, length = min(how.batch_sizes), how.sequence_length
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(len(encoder.vectors), (texts * length,), generator=generator)
+    starts = torch.arange(texts) * length
+    with benchmark.on_threads(how.threads):
+        timed = benchmark.latency(
+            lambda: encoder.pool(ids, starts), how.repeats, torch.device("cpu")
+        )
+    scores = {}
+    for task in tasks:
+        if task.kind == "pair" or unavailable_task(task):
+            continue
+        splits = data.load(task, task.finetuning.max_train_samples)
+        found = (
+            embed.topics(encoder, splits)
+            if task.kind == "classification"
+            else embed.tags(encoder, task.kind, splits)
+        )
+        scores[task.name] = {"metric": data.MAIN_METRIC[task.kind]} | {
+            key: found[key] for key in ("inverse_strength", "validation", "test")
+        }
+    return {"latency_ms": timed, "tasks": scores}

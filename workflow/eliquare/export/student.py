@@ -2,10 +2,10 @@
 
     eliquare export student --model FOLDER --system NAME --language sw --text held_out.txt
         --counts COUNTS --formats onnx static --store results/finetuned --seeds 1 2 3
-        --tasks '{"name": "sw-ner", …}' --output FOLDER
+        --tasks '{"name": "sw-ner", "keep_model": true, …}' --output FOLDER
 
-The output holds ``onnx/`` and ``static/``, for each kept task ``tasks/<task>/`` with the fine-tuned
-model of the seed that is best on validation, and ``report.json`` with what each form scores and
+The output holds ``onnx/`` and ``static/``, for each task whose models were kept ``tasks/<task>/``
+with that of the seed that is best on validation, and ``report.json`` with what each form scores and
 takes. ``reporting release`` puts them beside the student, with a card for each model.
 """
 
@@ -18,17 +18,26 @@ from pydantic import Field
 
 from eliquare import cli
 from eliquare.config.export import StaticShape
+from eliquare.config.model import Benchmark
 from eliquare.evaluation.finetune import Task, unavailable_task
 from eliquare.export.onnx import OnnxOptions, write_onnx
-from eliquare.export.static import StaticOptions, write_static
-from eliquare.io import InputError, atomic_dir, link_or_copy, provenance, read_json, write_json
+from eliquare.export.static import StaticOptions, measure, write_static
+from eliquare.io import (
+    InputError,
+    atomic_dir,
+    link_or_copy,
+    processor_name,
+    provenance,
+    read_json,
+    write_json,
+)
 
 TASKS = "tasks"
 
 logger = logging.getLogger(__name__)
 
 
-class StudentOptions(cli.Options, StaticShape):
+class StudentOptions(cli.Options, StaticShape, Benchmark):
     """Options of ``export student``."""
 
     model: Path = Field(description="Model folder of the student.")
@@ -38,16 +47,26 @@ class StudentOptions(cli.Options, StaticShape):
     margin: float = Field(0.01, ge=0, description="How much lower int8 may score.")
     text: Path = Field(description="Held-out sentences of the language, one per line.")
     counts: Path = Field(description="Folder with the counts of its tokens.")
-    tasks: list[Task] = Field([], description="Tasks whose models are kept, each as JSON.")
+    tasks: list[Task] = Field(
+        [],
+        description="Tasks, each as JSON: the models of those with `keep_model` are exported, and "
+        "static embeddings are scored on all.",
+    )
     seeds: list[int] = Field([], description="Seeds of fine-tuning.")
     store: Path = Field(Path("results/finetuned"), description="Folder of fine-tuned models.")
-    repeats: int = Field(20, ge=2, description="Timed runs at least; the median counts.")
     output: Path = Field(description="Folder to make.")
 
 
 def export(options: StudentOptions) -> None:
     """Make the other forms of a student, and report what each of them scores and takes."""
+    how = Benchmark(**options.model_dump(include=set(Benchmark.model_fields)))
     report: dict[str, Any] = {"system": options.system, "language": options.language}
+    report["measured"] = {
+        "device": processor_name(),
+        "threads": how.threads,
+        "batch_size": min(how.batch_sizes),
+        "sequence_length": how.sequence_length,
+    }
     with atomic_dir(options.output) as partial:
         if "onnx" in options.formats:
             report["onnx"] = to_onnx(options, options.model, partial)
@@ -57,8 +76,9 @@ def export(options: StudentOptions) -> None:
             values = options.model_dump(include={"model", "counts", "dimensions", "sif"})
             static = StaticOptions(**values, output=options.output)
             report["static"] = write_static(static, partial / "static")
+            report["static"] |= measure(partial / "static", options.tasks, how)
         report["tasks"] = {}
-        for task in options.tasks:
+        for task in (task for task in options.tasks if task.keep_model):
             if reason := unavailable_task(task):
                 report["tasks"][task.name] = {"unavailable": reason}
             else:
@@ -84,7 +104,7 @@ def to_onnx(
 ) -> dict[str, Any]:
     """Write the ONNX form of the student, or of its model of a task, into ``folder/onnx``."""
     text = None if task else options.text
-    values = {"margin": options.margin, "repeats": options.repeats, "output": options.output}
+    values = options.model_dump(include={"margin", "output", *Benchmark.model_fields})
     return write_onnx(OnnxOptions(model=model, text=text, task=task, **values), folder)
 
 

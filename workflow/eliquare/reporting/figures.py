@@ -4,6 +4,7 @@ Each is written as PNG and SVG, as wide as the text of a page in LaTeX; the same
 same bytes. ``figures.json`` lists them.
 """
 
+import logging
 import warnings
 from importlib import resources
 from itertools import cycle
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from eliquare.io import atomic_dir, write_json
 from eliquare.reporting import paper_figures, results
+from eliquare.reporting.fonts import lay_out
 from eliquare.reporting.paper_figures import WIDTH
 from eliquare.reporting.results import Curve, Experiment, OutputOptions, metric_label
 from eliquare.reporting.sections import count_tasks
@@ -25,15 +27,18 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 STYLE = resources.files("eliquare.reporting") / "templates/figures.mplstyle"
 TERMS = {"kl": "Distillation loss (KL)", "mlm": "MLM loss"}
 
+logger = logging.getLogger(__name__)
+
 
 def write_figures(options: OutputOptions) -> None:
     """Draw the figures of an experiment as PNG and SVG, and list them in figures.json."""
     experiment = results.read(options)
     listed: list[dict[str, str]] = []
+    missing: set[str] = set()
 
     def add(figure: Figure, kind: str, name: str, title: str) -> None:
         # Lay out once for both files. No dates and versions: same results, same bytes.
-        figure.draw_without_rendering()
+        missing.update(lay_out(figure))
         figure.set_layout_engine("none")
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
@@ -61,6 +66,13 @@ def write_figures(options: OutputOptions) -> None:
         for drawn in paper_figures.draw(experiment, COLORS):
             add(*drawn)
         write_json(folder / "figures.json", listed)
+    if missing:
+        logger.warning(
+            "figures show boxes, since no installed font has %s; install fonts (on Debian and "
+            "Ubuntu, fonts-noto-core and fonts-noto-cjk) and remove %s to draw them again",
+            " ".join(sorted(missing)[:10]),
+            options.output,
+        )
 
 
 def curve_title(experiment: Experiment, curve: Curve) -> str:

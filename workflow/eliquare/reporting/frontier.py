@@ -1,11 +1,13 @@
 """The frontier: score against latency, and against bytes on disk, one point for each system.
 
-A system is on the frontier where no other one scores as high and is as fast, or as small. The
-pictures are SVG within the page, so that names are written in the reader's own fonts.
+The int8 and static forms of students are points too. A point is on the frontier where no other one
+scores as high and is as fast, or as small. The pictures are SVG within the page, so that names are
+written in the reader's own fonts.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +22,33 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 18, 16, 46
 # Where the number of a point may stand beside it; the first place that is free counts.
 PLACES = ((9, -7), (-9, -7), (9, 15), (-9, 15), (0, -12), (0, 22), (18, 4), (-18, 4), (22, -18))
 FREE = 13.0
+MEGABYTE = 1_000_000
 COSTS = {"latency": "Latency (ms)", "size": "On disk (MB)"}
+FORMS = ("int8", "static")
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a system costs, and what it scores: the higher, the better, also where bits are."""
+    """What a system, or a form of a student, scores and costs.
 
-    system: str
-    cost: float
+    Attributes:
+        name: of the system, or of the student and the form.
+        label: what people read.
+        score: the higher, the better, also where bits are.
+        size: in MB.
+        latency: in ms; None where it was measured otherwise than those of systems.
+    """
+
+    name: str
+    label: str
     score: float
+    size: float
+    latency: float | None = None
+
+    def cost(self, kind: str) -> float:
+        """Return its ``size`` or ``latency``; infinite if that is not known."""
+        value: float | None = getattr(self, kind)
+        return math.inf if value is None else value
 
 
 @dataclass(frozen=True)
@@ -64,14 +83,14 @@ class Picture:
     bottom: int = HEIGHT - BOTTOM
 
 
-def frontier(points: Iterable[Point]) -> list[Point]:
+def frontier(points: Iterable[Point], kind: str) -> list[Point]:
     """Return the points that no other one beats, cheapest first.
 
     Of points with the same cost the best one stays; of equal points, the first.
     """
     best: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.cost, -each.score)):
-        if not best or point.score > best[-1].score:
+    for point in sorted(points, key=lambda each: (each.cost(kind), -each.score)):
+        if point.cost(kind) < math.inf and (not best or point.score > best[-1].score):
             best.append(point)
     return best
 
@@ -83,8 +102,8 @@ def latency(benchmark: dict[str, Any]) -> float:
     return float(fewest["latency_ms"]["median"])
 
 
-def points(experiment: Experiment, language: str, tasks: list[str], cost: str) -> list[Point]:
-    """Return a point for each system with a score on all tasks and a benchmark.
+def points(experiment: Experiment, language: str, tasks: list[str]) -> list[Point]:
+    """Return a point for each system with a score on all tasks and a benchmark, then for forms.
 
     Without tasks, the score is the bits per character of held-out text, less than 0.
     """
@@ -94,14 +113,73 @@ def points(experiment: Experiment, language: str, tasks: list[str], cost: str) -
         bits = None if tasks else experiment.intrinsic_score(system, language)
         value = score.mean if score else -bits.mean if bits else None
         if value is not None:
-            price = latency(benchmark) if cost == "latency" else benchmark["weights_mb"]
-            found.append(Point(system, float(price), value))
+            size, label = float(benchmark["weights_mb"]), experiment.label(system)
+            found.append(Point(system, label, value, size, latency(benchmark)))
+    for student, code, report in exported(experiment):
+        if code == language and tasks and student in experiment.systems:
+            found += points_of_forms(experiment, student, language, report, tasks)
     return found
+
+
+def points_of_forms(
+    experiment: Experiment, student: str, language: str, report: dict[str, Any], tasks: list[str]
+) -> Iterator[Point]:
+    """Yield the forms of a student that are kept and have a score on all tasks.
+
+    int8: its models of the tasks, each the best of its seeds on validation; bytes and latency are
+    the mean over them.
+    """
+    label = experiment.label(student)
+    benchmark = experiment.benchmarks_of([student], [language]).get((student, language))
+    is_alike = benchmark is not None and report["measured"] == measured_on(benchmark)
+    kept = [int8_of(report["tasks"].get(task, {})) for task in tasks]
+    if all(kept):
+        yield Point(
+            f"{student} int8",
+            f"{label}, int8",
+            statistics.mean(each["scores"]["test"] for each in kept),
+            statistics.mean(each["bytes"] for each in kept) / MEGABYTE,
+            statistics.mean(each["latency_ms"]["median"] for each in kept) if is_alike else None,
+        )
+    static = report.get("static", {"tasks": {}})
+    scored = [static["tasks"].get(task) for task in tasks]
+    if all(scored):
+        yield Point(
+            f"{student} static",
+            f"{label}, static embeddings",
+            statistics.mean(each["test"][each["metric"]] for each in scored),
+            static["bytes"] / MEGABYTE,
+            static["latency_ms"]["median"] if is_alike else None,
+        )
+
+
+def int8_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what the int8 form of a task's model scores and takes; empty if it is not kept."""
+    tried = found.get("onnx", {}).get("int8", {})
+    return next((each for each in tried.values() if each["passed"]), {})
+
+
+def measured_on(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """Return how the latency of a benchmark was measured, as an export says it."""
+    batch = min(row["batch_size"] for row in benchmark["measurements"])
+    kept = {key: benchmark[key] for key in ("device", "threads", "sequence_length")}
+    return kept | {"batch_size": batch}
+
+
+def exported(experiment: Experiment) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each student with other forms, its language and the report of these."""
+    paths = experiment.paths
+    for student, language in paths.released():
+        file = paths.exports(student, language) / "report.json"
+        if paths.export(student) and file.exists():
+            yield student, language, read_json(file)
 
 
 def pictures(experiment: Experiment) -> list[dict[str, Any]]:
     """Return for each language its pictures of the mean, and of each task."""
     found = []
+    names = [*experiment.systems]
+    names += [f"{student} {form}" for student in experiment.students for form in FORMS]
     for language in experiment.languages:
         tasks = experiment.scored(experiment.paths.tasks([language]))
         mean = f"Mean of {count_tasks(tasks)}" if tasks else "Held-out text"
@@ -112,21 +190,22 @@ def pictures(experiment: Experiment) -> list[dict[str, Any]]:
                 (experiment.task_title(task), metric_label(experiment.metric(task)), [task])
                 for task in tasks
             ]
-        drawn = [
-            draw(experiment, points(experiment, language, of, cost), title, COSTS[cost], score)
-            for title, score, of in groups
-            for cost in COSTS
-        ]
+        drawn: list[Picture] = []
+        labels: dict[int, str] = {}
+        for title, score, of in groups:
+            here = points(experiment, language, of)
+            labels |= {names.index(point.name) + 1: point.label for point in here}
+            drawn += [draw(names, here, title, cost, score) for cost in COSTS]
         drawn = [picture for picture in drawn if picture.dots]
-        systems = sorted({dot.number for picture in drawn for dot in picture.dots})
         if drawn:
             found.append(
                 {
                     "language": experiment.language(language),
                     "mean": drawn[: len(COSTS)],
                     "tasks": drawn[len(COSTS) :],
-                    "systems": {n: experiment.label(experiment.systems[n - 1]) for n in systems},
+                    "systems": dict(sorted(labels.items())),
                     "condition": condition(experiment, language),
+                    "forms": max(labels) > len(experiment.systems),
                 }
             )
     return found
@@ -147,12 +226,17 @@ def condition(experiment: Experiment, language: str) -> str:
 
 
 def draw(
-    experiment: Experiment, found: Sequence[Point], title: str, cost: str, score: str
+    names: Sequence[str], given: Sequence[Point], title: str, kind: str, score: str
 ) -> Picture:
-    """Return the picture of some points: costs on a logarithmic axis, the best above and left."""
+    """Return the picture of some points: costs on a logarithmic axis, the best above and left.
+
+    A point's number is its place in ``names``.
+    """
+    cost = COSTS[kind]
+    found = [point for point in given if point.cost(kind) < math.inf]
     if not found:
         return Picture(title, cost, score, [], [], [], "")
-    low, high = widened([math.log10(max(point.cost, 1e-6)) for point in found], 0.15)
+    low, high = widened([math.log10(max(point.cost(kind), 1e-6)) for point in found], 0.15)
     bottom, top = widened([point.score for point in found], 0.01)
 
     def x(value: float) -> float:
@@ -163,22 +247,22 @@ def draw(
         share = (value - bottom) / (top - bottom)
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
-    best = frontier(found)
-    places = [(x(point.cost), y(point.score)) for point in found]
+    best = frontier(found, kind)
+    places = [(x(point.cost(kind)), y(point.score)) for point in found]
     taken = list(places)
     dots = []
     for point, (across, down) in zip(found, places, strict=True):
         beside = label_place(across, down, taken)
         taken.append(beside)
-        words = f"{experiment.label(point.system)}: {abs(point.score):.4f}, {point.cost:,.2f}"
+        words = f"{point.label}: {abs(point.score):.4f}, {significant(point.cost(kind))}"
         unit = cost.partition("(")[2].rstrip(")")
-        number = experiment.systems.index(point.system) + 1
+        number = names.index(point.name) + 1
         dots.append(Dot(number, across, down, *beside, f"{words} {unit}", point in best))
     # Of dots in one place, that of the frontier is seen.
     dots.sort(key=lambda dot: dot.is_best)
     # Between two systems nothing is known: a step, not a slope.
-    steps = [f"M{x(best[0].cost)} {HEIGHT - BOTTOM}V{y(best[0].score)}"]
-    steps += [f"H{x(point.cost)}V{y(point.score)}" for point in best[1:]]
+    steps = [f"M{x(best[0].cost(kind))} {HEIGHT - BOTTOM}V{y(best[0].score)}"]
+    steps += [f"H{x(point.cost(kind))}V{y(point.score)}" for point in best[1:]]
     return Picture(
         title,
         cost,
@@ -228,22 +312,29 @@ def label_place(x: float, y: float, taken: Iterable[tuple[float, float]]) -> tup
     return max(candidates, key=room)
 
 
+def significant(cost: float) -> str:
+    """Return a cost with two decimals, or with three digits where it is less than 1."""
+    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.3g}"
+
+
 def table(experiment: Experiment) -> Table:
-    """Score, latency and bytes of each system by language, and whether it is on a frontier."""
+    """Score, latency and bytes of each point by language, and whether it is on a frontier."""
     records = []
     for language in experiment.languages:
         tasks = experiment.scored(experiment.paths.tasks([language]))
-        fast, small = (points(experiment, language, tasks, cost) for cost in COSTS)
-        for by_latency, by_size in zip(fast, small, strict=True):
+        found = points(experiment, language, tasks)
+        best = {kind: frontier(found, kind) for kind in COSTS}
+        for point in found:
+            is_best = {kind: Cell("yes" if point in best[kind] else "no") for kind in COSTS}
             records.append(
                 {
                     "language": language,
-                    "system": by_latency.system,
-                    "score": abs(by_latency.score),
-                    "latency_ms": by_latency.cost,
-                    "weights_mb": by_size.cost,
-                    "on latency": Cell("yes" if by_latency in frontier(fast) else "no"),
-                    "on size": Cell("yes" if by_size in frontier(small) else "no"),
+                    "system": point.label,
+                    "score": abs(point.score),
+                    "latency_ms": point.latency,
+                    "weights_mb": point.size,
+                    "on latency": is_best["latency"] if point.latency else None,
+                    "on size": is_best["size"],
                 }
             )
     return tabulate(experiment, "frontier", records)
@@ -251,16 +342,18 @@ def table(experiment: Experiment) -> Table:
 
 def forms(experiment: Experiment) -> Table:
     """Scores, bytes and latency of the other forms of each student, and which are kept."""
-    paths, records = experiment.paths, []
-    for student, language in paths.released():
-        file = paths.exports(student, language) / "report.json"
-        if not paths.export(student) or not file.exists():
-            continue
-        report = read_json(file)
+    records: list[dict[str, Any]] = []
+    for student, language, report in exported(experiment):
         names = {"language": language, "system": student, "model": "no task"}
         if "static" in report:
-            static = {"form": "static embeddings", "megabytes": report["static"]["bytes"] / 1e6}
+            static = {"form": "static embeddings"}
+            static |= {"megabytes": report["static"]["bytes"] / MEGABYTE}
+            static |= {"latency_ms": report["static"]["latency_ms"]["median"]}
             records.append(names | static)
+            for task, found in report["static"]["tasks"].items():
+                scores = {s: found[s][found["metric"]] for s in ("validation", "test")}
+                own = {"model": experiment.task_title(task), "metric": found["metric"]}
+                records.append(names | static | own | scores)
         kept = {task: found for task, found in report["tasks"].items() if "seed" in found}
         for task, found in ({"": report} | kept).items():
             if "onnx" not in found:
@@ -273,7 +366,7 @@ def forms(experiment: Experiment) -> Table:
             made = {"float32": onnx["float32"]}
             made |= {f"int8 ({method})": tried for method, tried in onnx["int8"].items()}
             for form, measured in made.items():
-                numbers = {"megabytes": measured["bytes"] / 1e6, "metric": onnx["metric"]}
+                numbers = {"megabytes": measured["bytes"] / MEGABYTE, "metric": onnx["metric"]}
                 numbers |= {"latency_ms": measured["latency_ms"]["median"], **measured["scores"]}
                 is_kept = Cell("kept", bold=True) if form == onnx["kept"] else Cell("")
                 records.append(own | {"form": f"ONNX, {form}", "is kept": is_kept} | numbers)

@@ -58,7 +58,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "freeze_config": (),
     "tables": (*MEASURED, *VOCABULARIES),
     "figures": (*MEASURED, *VOCABULARIES),
-    "export": ("finetune", "distill", "distill_extended", "reduce_student", "sample_held_out"),
+    "export": (
+        *("finetune", "distill", "distill_extended", "reduce_student", "sample_held_out"),
+        *("fetch_task", "fetch_optional_task"),
+    ),
     "release": ("distill", "distill_extended", "reduce_student", *MEASURED, "export"),
     "report": ("tables", "figures", *VOCABULARIES, "verify_student", "export"),
 }

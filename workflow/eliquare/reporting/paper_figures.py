@@ -1,16 +1,15 @@
 """The figures of electronics2023: scripts, long words, drops by loss and by temperature."""
 
-import logging
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from matplotlib import font_manager, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 
 from eliquare.config.published import BASELINES
+from eliquare.reporting.fonts import fonts_for, is_right_to_left
 from eliquare.reporting.papers import ROWS, comparisons
 from eliquare.reporting.results import Experiment, Score, paired_differences
 from eliquare.reporting.segmentation import (
@@ -30,8 +29,6 @@ MARGIN, LINE, TOKENS, LABEL = 0.1, 0.21, 2.3, 33
 SCRIPTS = 9
 # The printed figure of each table's differences.
 DROPS = {("electronics2023", "6"): "4", ("electronics2023", "7"): "5"}
-
-logger = logging.getLogger(__name__)
 
 
 class Drawn(NamedTuple):
@@ -110,7 +107,8 @@ def words_figure(
 ) -> Figure:
     """Draw a block for each long word: the word, and its tokens by each tokenizer as boxes."""
     letters = "".join(token for each in words for line in each.tokens.values() for token in line)
-    with rc_context({"font.family": fonts_for(letters + title)}):
+    # The boxes are measured as they are drawn.
+    with rc_context({"font.family": fonts_for(letters + title)[0]}):
         figure = Figure(figsize=(WIDTH, WIDTH))
         axis = figure.add_axes((0, 0, 1, 1))
         axis.set_axis_off()
@@ -132,8 +130,12 @@ def words_figure(
 
 
 def boxes(axis: Axes, tokens: list[str], height: float, color: str) -> float:
-    """Write tokens one after the other, each in a box; return the height of the last line."""
+    """Write tokens one after the other, each in a box; return the height of the last line.
+
+    In the order of reading: from the right where the script runs that way, as far as one line goes.
+    """
     place = TOKENS
+    tokens = tokens[::-1] if is_right_to_left("".join(tokens)) else tokens
     for token in tokens:
         look = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": color, "lw": 0.8}
         text = axis.text(place, height, token, va="center", bbox=look, fontsize="small")
@@ -143,32 +145,6 @@ def boxes(axis: Axes, tokens: list[str], height: float, color: str) -> float:
             text.set_position((place, height))
         place += wide + MARGIN
     return height
-
-
-def fonts_for(text: str) -> list[str]:
-    """Return the names of installed fonts that have the letters of a text, the usual one first."""
-    usual = FT2Font(font_manager.findfont("DejaVu Sans"))
-    families, missing = ["DejaVu Sans"], {each for each in text if not has(usual, each)}
-    others = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-    # Noto has a font of one look for every script.
-    for name in sorted(others, key=lambda name: (not name.startswith("Noto Sans"), name)):
-        if not missing:
-            break
-        if name.startswith("Last Resort"):
-            continue
-        font = FT2Font(others[name])
-        covered = {each for each in missing if has(font, each)}
-        families += [name] * bool(covered)
-        missing -= covered
-    if missing:
-        line = "no installed font has %s: figures show boxes; install fonts (fonts-noto-core)"
-        logger.warning(line, " ".join(sorted(missing)[:10]))
-    return families
-
-
-def has(font: FT2Font, letter: str) -> bool:
-    """Return whether a font has a letter; spaces and marks without a form count as there."""
-    return letter.isspace() or font.get_char_index(ord(letter)) != 0
 
 
 # Drops
