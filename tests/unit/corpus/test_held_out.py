@@ -101,3 +101,10 @@ def test_titles_find_their_documents(tmp_path):
     pairs = pairs_of(tmp_path, texts, [f"Title  {n}" for n in range(40)])
     assert pairs
     assert all(text == texts[int(query.removeprefix("Title "))] for query, text in pairs)
+
+
+def test_one_pair_alone_is_none(tmp_path):
+    # Its document would always be found.
+    texts = ["Only this document begins like this. And it goes on with more."]
+    texts += [f"Sentence number {number} stands alone." for number in range(40)]
+    assert pairs_of(tmp_path, texts * 1) == []

@@ -546,6 +546,24 @@ def test_the_card_names_the_licence_of_the_teacher_and_shows_an_example(tree, mo
     assert data.widget == [{"text": "Reka teče [MASK] staro mesto."}]
 
 
+def test_the_first_line_of_the_card_says_what_is_lost_on_validation(experiment):
+    first = card.card(experiment, "scratch", "sl").partition("\n# ")[2].splitlines()[2]
+    assert first.startswith("**On validation it loses to its teacher: 23.1 points of entity F1")
+    assert "(0.699, its teacher 0.929)" in first
+    assert "loses to its teacher" not in card.card(experiment, "pre", "sl")
+
+
+def test_a_loss_of_frozen_embeddings_is_said_too(tmp_path):
+    settings = results_tree.make(tmp_path)
+    (topics,) = read(tmp_path, settings).paths.topics(["sw"])
+    for path in (tmp_path / "demo/intrinsic/sw").glob("pre*.json"):
+        report = json.loads(path.read_text())
+        report["embeddings"]["topics"][topics]["validation"]["macro_f1"] -= 0.05
+        results_tree.write(path, report)
+    (said,) = card.losses(read(tmp_path, settings), "pre", "sw")
+    assert "by frozen embeddings" in said
+
+
 def test_the_card_of_an_untrained_student_says_so(experiment):
     assert "was not distilled" in card.card(experiment, "scratch", "sl")
 

@@ -144,7 +144,10 @@ def export(settings: Configuration, student: str, language: str) -> list[str]:
         return []
     values = asked.model_dump(mode="json", exclude={"tasks", "static"})
     kept = paths.kept_tasks(student, language)
-    used = [task(settings, name, name in kept) for name in paths.exported_on(student, language)]
+    used = [
+        task(settings, name) | ({"keep_model": True} if name in kept else {})
+        for name in paths.exported_on(student, language)
+    ]
     for each in (asked.static, settings.benchmark):
         values |= each.model_dump(mode="json")
     return words({**values, "tasks": used})

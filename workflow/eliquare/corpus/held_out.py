@@ -84,10 +84,12 @@ def sample(options: SampleOptions) -> None:
         )
     logger.info("%d sentences of %d %s documents", len(chosen), len(columns), options.part)
     if options.pairs:
+        found = list(queries(drawn, options.language))
         with atomic_write(options.pairs) as partial, partial.open("w", newline="") as file:
             table = csv.writer(file, delimiter="\t")
             table.writerow(["query", "text"])
-            table.writerows(queries(drawn, options.language))
+            # There is nothing to choose where one document is all.
+            table.writerows(found if len(found) > 1 else [])
     with atomic_write(options.output) as partial:
         partial.write_text("".join(f"{text}\n" for text in chosen), encoding="utf-8")
 

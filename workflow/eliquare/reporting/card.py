@@ -24,11 +24,13 @@ from eliquare.models.hub import refuse_links_outside
 from eliquare.models.sentence import MODULES, copy_sentence_files
 from eliquare.reporting import metadata, results
 from eliquare.reporting.formats import render
-from eliquare.reporting.results import Experiment, OutputOptions
+from eliquare.reporting.results import Experiment, OutputOptions, metric_label
 from eliquare.reporting.sections import recipe
 from eliquare.reporting.tables import embeddings, intrinsic, scores, sizes, speed
 
 FORMS = ("onnx", "static", "tasks")
+# A student that is worse than its teacher by more than this says so in the first line of its card.
+LOSS_TO_SAY = 0.01
 LICENCES = "LICENSE*"
 WRITTEN_HERE = ("README.md", "provenance.json")
 
@@ -150,6 +152,7 @@ def card(
         iso=metadata.iso,
         metadata=metadata.of_student(experiment, name, language, tasks, mask),
         forms={"onnx": None, "static": None, "tasks": {}} | dict(forms or {}),
+        losses=losses(experiment, name, language),
         encodes=experiment.settings.teachers[teacher].pooling is not None,
         prompts=experiment.settings.teachers[teacher].prompts,
         scores=scores(experiment, tasks) if tasks else None,
@@ -160,3 +163,29 @@ def card(
         tokens=max((row.get("tokens", 0) for row in history), default=None),
         recipe=recipe(experiment, name),
     )
+
+
+def losses(experiment: Experiment, student: str, language: str) -> list[str]:
+    """Return what a student loses to its teacher on validation, in words, the largest loss first.
+
+    Of fine-tuned tasks and of topics by frozen embeddings, means over seeds.
+    """
+    teacher, found = experiment.teacher(student), []
+    topics = experiment.paths.topics([language])
+    for task, frozen in ((each, how) for how in (False, True) for each in experiment.tasks):
+        if experiment.settings.tasks[task].language != language or (frozen and task not in topics):
+            continue
+        own, its = (
+            experiment.embedding_score(system, language, task, "validation")
+            if frozen
+            else experiment.score(system, task, split="validation")
+            for system in (student, teacher)
+        )
+        if own and its and its.mean - own.mean > LOSS_TO_SAY:
+            how = " by frozen embeddings" if frozen else ""
+            said = (
+                f"{100 * (its.mean - own.mean):.1f} points of {metric_label(own.metric)} on "
+                f"{experiment.task_title(task)}{how} ({own.mean:.3f}, its teacher {its.mean:.3f})"
+            )
+            found.append((own.mean - its.mean, said))
+    return [said for _, said in sorted(found)]

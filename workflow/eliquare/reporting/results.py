@@ -357,7 +357,9 @@ class Experiment:
         name = "accuracy" if task else "bits_per_character"
         return Score(name, found) if found and None not in found.values() else None
 
-    def embedding_score(self, system: str, language: str, task: str | None = None) -> Score | None:
+    def embedding_score(
+        self, system: str, language: str, task: str | None = None, split: str = "test"
+    ) -> Score | None:
         """Return macro F1 of a task's topics on frozen embeddings, or of retrieval the top 1.
 
         None for a system that is not there, and where the task's data or retrieval are not.
@@ -366,7 +368,7 @@ class Experiment:
         for member, report in self.intrinsic(system, language).items():
             scored = report.get("embeddings", {})
             if task and task in scored.get("topics", {}):
-                found[member, 0] = scored["topics"][task]["test"]["macro_f1"]
+                found[member, 0] = scored["topics"][task][split]["macro_f1"]
             elif not task and scored.get("retrieval"):
                 found[member, 0] = scored["retrieval"]["top_1"]
         return Score("macro_f1" if task else "top_1", found) if found else None
