@@ -446,7 +446,8 @@ def is_published(name: str, project: Project, undisturbed: Project) -> bool:
     """Return whether the folder that a file of the undisturbed run is published with is there."""
     for folder in Path(name).parents:
         if (undisturbed.folder / folder / MARK).exists():
-            return any(path.is_file() for path in (project.folder / folder).rglob("*"))
+            # Of files that a rule lists one by one, Snakemake leaves the mark when it deletes them.
+            return bool(files(project.folder, folder))
     return False
 
 
