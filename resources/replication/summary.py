@@ -1,6 +1,6 @@
 """Write the result tables of the replication from what a run of it left.
 
-    python resources/replication/summary.py results resources/replication/results
+    python resources/replication/summary.py results resources/replication/tables
 
 `encoders.csv` and `claims.csv` have a row for each language, system and seed of distillation;
 `finetuned.csv` for each seed of fine-tuning; `differences.csv` compares systems with their teacher
