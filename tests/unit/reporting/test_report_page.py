@@ -234,7 +234,10 @@ def with_forms(root: Path, **changes) -> results.Experiment:
 
 def test_int8_and_static_embeddings_are_points_where_they_have_all_scores(tmp_path):
     experiment = with_forms(tmp_path)
-    *_, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
+    *_, plain, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
+    assert plain == Point(
+        "pre ONNX float32", "Student, reduced before, ONNX float32", 0.89, 9.0, 8.0
+    )
     assert int8 == Point("pre int8", "Student, reduced before, int8", 0.89, 2.3, 8.0)
     assert (static.score, static.size, static.latency) == (0.5, 1.0, 0.02)
     *_, both = frontier.points(experiment, "sl", ["sl-upos", "sl-ner"])
@@ -242,7 +245,7 @@ def test_int8_and_static_embeddings_are_points_where_they_have_all_scores(tmp_pa
     slovene, _ = frontier.pictures(experiment)
     assert slovene["forms"]
     labels = list(slovene["systems"].values())
-    assert labels[-2:] == [int8.label, static.label]
+    assert labels[-3:] == [plain.label, int8.label, static.label]
     assert [row[-1].text for row in frontier.table(experiment).rows if "static" in row[1].text] == [
         "yes"
     ]
@@ -250,8 +253,8 @@ def test_int8_and_static_embeddings_are_points_where_they_have_all_scores(tmp_pa
 
 def test_latencies_that_were_measured_otherwise_are_not_compared(tmp_path):
     experiment = with_forms(tmp_path, threads=64)
-    *_, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
-    assert (int8.latency, static.latency) == (None, None)
+    *_, plain, int8, static = frontier.points(experiment, "sl", ["sl-ner"])
+    assert (plain.latency, int8.latency, static.latency) == (None, None, None)
     by_latency, by_size = frontier.pictures(experiment)[0]["mean"]
     assert len(by_size.dots) == len(by_latency.dots) + 1
 

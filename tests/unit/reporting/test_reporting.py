@@ -553,6 +553,12 @@ def test_the_first_line_of_the_card_says_what_is_lost_on_validation(experiment):
     assert "loses to its teacher" not in card.card(experiment, "pre", "sl")
 
 
+def test_a_student_whose_teacher_is_not_compared_has_a_card(tmp_path):
+    alone = {"experiment": {"systems": ["scratch"], "baseline": None, "papers": []}}
+    experiment = read(tmp_path, results_tree.make(tmp_path, alone))
+    assert "loses to its teacher" not in card.card(experiment, "scratch", "sl")
+
+
 def test_a_loss_of_frozen_embeddings_is_said_too(tmp_path):
     settings = results_tree.make(tmp_path)
     (topics,) = read(tmp_path, settings).paths.topics(["sw"])

@@ -168,9 +168,13 @@ def card(
 def losses(experiment: Experiment, student: str, language: str) -> list[str]:
     """Return what a student loses to its teacher on validation, in words, the largest loss first.
 
-    Of fine-tuned tasks and of topics by frozen embeddings, means over seeds.
+    Of fine-tuned tasks and of topics by frozen embeddings, means over seeds. None where the teacher
+    is not compared.
     """
-    teacher, found = experiment.teacher(student), []
+    teacher = experiment.teacher(student)
+    if teacher not in experiment.systems:
+        return []
+    found = []
     topics = experiment.paths.topics([language])
     for task, frozen in ((each, how) for how in (False, True) for each in experiment.tasks):
         if experiment.settings.tasks[task].language != language or (frozen and task not in topics):

@@ -24,7 +24,7 @@ PLACES = ((9, -7), (-9, -7), (9, 15), (-9, 15), (0, -12), (0, 22), (18, 4), (-18
 FREE = 13.0
 MEGABYTE = 1_000_000
 COSTS = {"latency": "Latency (ms)", "size": "On disk (MB)"}
-FORMS = ("int8", "static")
+FORMS = ("ONNX float32", "int8", "static")
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,28 @@ def points_of_forms(
 ) -> Iterator[Point]:
     """Yield the forms of a student that are kept and have a score on all tasks.
 
-    int8: its models of the tasks, each the best of its seeds on validation; bytes and latency are
-    the mean over them.
+    ONNX in float32 and int8: its models of the tasks, each the best of its seeds on validation;
+    bytes and latency are the mean over them.
     """
     label = experiment.label(student)
     benchmark = experiment.benchmarks_of([student], [language]).get((student, language))
     is_alike = benchmark is not None and report["measured"] == measured_on(benchmark)
-    kept = [int8_of(report["tasks"].get(task, {})) for task in tasks]
-    if all(kept):
-        yield Point(
-            f"{student} int8",
-            f"{label}, int8",
-            statistics.mean(each["scores"]["test"] for each in kept),
-            statistics.mean(each["bytes"] for each in kept) / MEGABYTE,
-            statistics.mean(each["latency_ms"]["median"] for each in kept) if is_alike else None,
-        )
+    exports = [report["tasks"].get(task, {}).get("onnx", {}) for task in tasks]
+    for form, files in (
+        ("ONNX float32", [each.get("float32") for each in exports]),
+        ("int8", [int8_of(each) for each in exports]),
+    ):
+        made = [each for each in files if each]
+        if len(made) == len(tasks):
+            yield Point(
+                f"{student} {form}",
+                f"{label}, {form}",
+                statistics.mean(each["scores"]["test"] for each in made),
+                statistics.mean(each["bytes"] for each in made) / MEGABYTE,
+                statistics.mean(each["latency_ms"]["median"] for each in made)
+                if is_alike
+                else None,
+            )
     static = report.get("static", {"tasks": {}})
     scored = [static["tasks"].get(task) for task in tasks]
     if all(scored):
@@ -153,10 +160,9 @@ def points_of_forms(
         )
 
 
-def int8_of(found: dict[str, Any]) -> dict[str, Any]:
+def int8_of(onnx: dict[str, Any]) -> dict[str, Any]:
     """Return what the int8 form of a task's model scores and takes; empty if it is not kept."""
-    tried = found.get("onnx", {}).get("int8", {})
-    return next((each for each in tried.values() if each["passed"]), {})
+    return next((each for each in onnx.get("int8", {}).values() if each["passed"]), {})
 
 
 def measured_on(benchmark: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def choice(experiment: Experiment, best: str) -> Iterator[str]:
         and within_spread(own, score)
     ]
     if alike:
-        yield f"Within the spread of seeds of it: {', '.join(alike)}."
+        yield f"No clear difference, given the spread of seeds: {', '.join(alike)}."
     means = validation_means(experiment)
     if above := [name for name in experiment.students if means.get(name, -9e9) > means[best]]:
         yield f"Higher, but not distilled: {', '.join(map(experiment.label, above))}."
@@ -151,14 +151,14 @@ def size(experiment: Experiment, best: str, teacher: str) -> Answer | None:
 
 
 def cost(experiment: Experiment) -> Answer:
-    """Return the time of all jobs, and what took most of it."""
+    """Return the time of all jobs, and the rule that took the largest part of it."""
     question, found = "What did it cost?", jobs(experiment)
     if found.empty:
         return Answer(question, "Not recorded", ["No times of jobs are in the results."])
     by_rule = found.groupby("rule")["s"].sum().sort_values(ascending=False)
     seconds, most = float(by_rule.sum()), str(by_rule.index[0]).replace("_", " ")
     said = f"{seconds / HOUR:,.1f} hours" if seconds >= 2 * HOUR else f"{seconds / 60:,.0f} minutes"
-    details = [f"{len(found):,} jobs; most of it to {most} ({by_rule.iloc[0] / seconds:.0%})."]
+    details = [f"{len(found):,} jobs; the largest part: {most} ({by_rule.iloc[0] / seconds:.0%})."]
     if found["max_rss"].notna().any():
         details.append(f"At most {found['max_rss'].max():,.0f} MB of memory.")
     if any(each.get("device_type") == "cuda" for each in experiment.benchmarks.values()):
@@ -178,7 +178,7 @@ def trust(experiment: Experiment, warnings: int) -> Answer:
         details.append("Chosen on validation, scored on test.")
     checks = [each for each in experiment.vocabularies if each.get("verification")]
     if checks or experiment.paths.reductions():
-        details.append("Each reduced model was compared with its full one, and equals it.")
+        details.append("Cutting the vocabulary changed nothing: verified for each reduced model.")
     said = f"{warnings} warning{'s' * (warnings != 1)}, below" if warnings else "Nothing went wrong"
     return Answer("Can I trust it?", said, details)
 
