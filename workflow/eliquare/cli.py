@@ -76,7 +76,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
-        "sample": Stage("corpus.held_out:sample", 1, "sample the validation documents"),
+        "sample": Stage("corpus.held_out:sample", 2, "sample the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
@@ -115,8 +115,8 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "reporting": {
         "tables": Stage("reporting.tables:write_tables", 8, "tables of an experiment"),
-        "figures": Stage("reporting.figures:write_figures", 5, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 5, "a student with its model card"),
+        "figures": Stage("reporting.figures:write_figures", 6, "figures of an experiment"),
+        "release": Stage("reporting.card:release", 6, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 8, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },

@@ -480,6 +480,17 @@ def test_figures_are_the_same_bytes_again(tree, tmp_path):
         assert (again / name).read_bytes() == (tree[0] / "figures" / name).read_bytes()
 
 
+def test_the_legend_of_sizes_is_inside_its_figure(tmp_path):
+    long = {"students": {"pre": {"label": "Student, its vocabulary reduced before distillation"}}}
+    experiment = read(tmp_path, results_tree.make(tmp_path, long))
+    figure = figures.size_against_score(experiment)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    around = figure.bbox
+    inside = legend.get_window_extent()
+    assert around.x0 <= inside.x0 < inside.x1 <= around.x1
+
+
 def test_a_student_reduced_afterwards_shares_the_curves_of_its_original(tree):
     listed = json.loads((tree[0] / "figures/figures.json").read_text())
     curves = {figure["name"]: figure["title"] for figure in listed if figure["kind"] == "curves"}

@@ -6,6 +6,7 @@ same bytes. ``figures.json`` lists them.
 
 import logging
 import warnings
+from collections.abc import Iterable
 from importlib import resources
 from itertools import cycle
 from typing import Any
@@ -25,6 +26,8 @@ from eliquare.reporting.sections import count_tasks
 COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A", "#B8A800"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 STYLE = resources.files("eliquare.reporting") / "templates/figures.mplstyle"
+# Inches of a legend's mark with its distances, and of a letter, at most.
+LEGEND_MARK, LEGEND_LETTER = 0.6, 0.062
 TERMS = {"kl": "Distillation loss (KL)", "mlm": "MLM loss"}
 
 logger = logging.getLogger(__name__)
@@ -157,7 +160,8 @@ def size_against_score(experiment: Experiment) -> Figure:
     panels = {code: tasks for code, tasks in panels.items() if tasks}
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    lines = -(-len(experiment.systems) // 3)
+    beside = legend_columns(map(experiment.label, experiment.systems))
+    lines = -(-len(experiment.systems) // beside)
     figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.17 * lines), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn = {}
@@ -168,8 +172,9 @@ def size_against_score(experiment: Experiment) -> Figure:
             benchmark = experiment.benchmark(system, language)
             if score and benchmark:
                 point = benchmark["parameters"]["total"] / 1e6, score.mean
-                look = {"color": color, "marker": marker}
-                (drawn[system],) = axis.plot(*point, **look, ms=6, ls="", alpha=0.85)
+                # Hollow, since points of one size and score lie on each other.
+                look = {"color": color, "marker": marker, "mfc": "none", "mew": 1.5}
+                (drawn[system],) = axis.plot(*point, **look, ms=6, ls="")
         axis.margins(x=0.12, y=0.15)
         axis.set(xlim=(0, axis.get_xlim()[1]), xlabel="Parameters (millions)")
         axis.set_title(f"{experiment.language(language)} (mean of {count_tasks(tasks)})")
@@ -179,5 +184,11 @@ def size_against_score(experiment: Experiment) -> Figure:
         axis.set_ylabel("Score")
     order = sorted(drawn, key=experiment.systems.index)
     handles, labels = [drawn[system] for system in order], list(map(experiment.label, order))
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=beside)
     return figure
+
+
+def legend_columns(labels: Iterable[str]) -> int:
+    """Return how many labels of a legend fit beside each other, 3 at most."""
+    longest = LEGEND_MARK + LEGEND_LETTER * max(map(len, labels))
+    return min(max(int(WIDTH / longest), 1), 3)
