@@ -146,7 +146,7 @@ def size(experiment: Experiment, best: str, teacher: str) -> Answer | None:
     details = [f"{ours:,.1f} MB on disk instead of {full:,.1f} MB."]
     totals = experiment.parameters(best), experiment.parameters(teacher)
     if totals[0] and totals[1]:
-        details.append(f"{totals[0] / 1e6:,.1f} of {totals[1] / 1e6:,.1f} million parameters.")
+        details.append(f"{totals[0] / 1e6:,.3g} of {totals[1] / 1e6:,.3g} million parameters.")
     return Answer("How small is it?", f"{ours / full:.0%} of its teacher", details)
 
 
