@@ -107,4 +107,4 @@ def test_one_pair_alone_is_none(tmp_path):
     # Its document would always be found.
     texts = ["Only this document begins like this. And it goes on with more."]
     texts += [f"Sentence number {number} stands alone." for number in range(40)]
-    assert pairs_of(tmp_path, texts * 1) == []
+    assert pairs_of(tmp_path, texts) == []
