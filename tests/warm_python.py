@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,8 +63,9 @@ def warm_python(offline: bool) -> tuple[list[str], Mapping[str, str]]:
 
     Offline, it has a network of its own with nothing in it, where that can be had.
     """
-    folder = tempfile.TemporaryDirectory(prefix="warm")
-    address = Path(folder.name) / "socket"
+    # No TemporaryDirectory: each process that is forked from this one would remove it.
+    folder = Path(tempfile.mkdtemp(prefix="warm"))
+    address = folder / "socket"
     command = [*(ALONE if offline and can_be_alone() else []), sys.executable, __file__]
     server = subprocess.Popen([*command, str(address)], start_new_session=True)
     owner = os.getpid()
@@ -73,14 +75,14 @@ def warm_python(offline: bool) -> tuple[list[str], Mapping[str, str]]:
             return
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-        folder.cleanup()
+        shutil.rmtree(folder)
 
     atexit.register(end)
     while not address.exists():
         assert server.poll() is None
         time.sleep(0.1)
     command = [sys.executable, "-S", str(CLIENT), str(address)]
-    function = Path(folder.name) / "function.sh"
+    function = folder / "function.sh"
     function.write_text(FUNCTION.format(command=" ".join(command)))
     return command, {"BASH_ENV": str(function)}
 

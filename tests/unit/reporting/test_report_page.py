@@ -393,7 +393,7 @@ def test_the_answers_are_the_numbers_of_the_results(experiment):
     answers = {each.question: each for each in overview.answers(experiment, 7)}
     assert answers["Which model should I take?"].answer == "Student, reduced before"
     ours, full = (experiment.mean_score(name, experiment.tasks).mean for name in ("pre", "mbert"))
-    lost = f"Nothing: {100 * (ours - full):+.1f} points"
+    lost = f"Nothing ({100 * (ours - full):+.1f} points)"
     assert answers["What do I lose?"].answer == lost
     assert answers["How fast is it?"].answer == "2.0 times its teacher"
     assert "Slovene: 42.5 ms instead of 85.1 ms." in answers["How fast is it?"].details
@@ -434,6 +434,21 @@ def test_everything_that_is_thin_is_in_one_place(tmp_path):
     ):
         assert expected in lines
     assert settings.exists()
+
+
+def test_latencies_of_encoders_of_one_size_that_differ(tmp_path):
+    results_tree.make(tmp_path)
+    paths = read(tmp_path).paths
+    reduced = json.loads(paths.benchmark("sl", "pre").read_text())
+    results_tree.write(paths.benchmark("sl", "full"), reduced)
+    assert not list(overview.of_speed(read(tmp_path)))
+    for row in reduced["measurements"]:
+        for quartile in row["latency_ms"]:
+            row["latency_ms"][quartile] *= 1.5
+    results_tree.write(paths.benchmark("sl", "pre"), reduced)
+    title, words = next(overview.of_speed(read(tmp_path)))
+    assert title == "Slovene"
+    assert "“Student, reduced before” took 1.5 times as long as “Student, full vocabulary”" in words
 
 
 def test_a_teacher_that_is_not_compared(tmp_path):

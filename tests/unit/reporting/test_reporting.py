@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (8, "a0529e9e2378ae1eb4ef0427878dcbdf10bd4db99eeb7c30206f2736c3e2a6c3")
+TABLES = (9, "c46bab90c9d887858f3d68b14fb7fbf3c781ad1abe0b2b261b6a83f7d66c37d2")
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from eliquare.io import read_json
 from eliquare.reporting import frontier
-from eliquare.reporting.results import STEADY, Experiment, within_spread
+from eliquare.reporting.results import STEADY, Benchmarks, Experiment, within_spread
 from eliquare.reporting.sections import (
     best_student,
     count_tasks,
@@ -22,6 +23,8 @@ from eliquare.reporting.tables import task_notes
 UNKNOWN_SHARE = 0.005
 FEW_EXAMPLES = 300
 FEW_SEEDS = 3
+# Encoders of one size take the same time; medians that differ by more say how noisy all are.
+NOISE_OF_SPEED = 1.25
 # A model with the same first answer to so many masked words has collapsed.
 FEWEST_MASKED = 5
 HOUR = 3600
@@ -97,11 +100,9 @@ def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
     }
     if len(drops) > 1:
         worst = min(drops, key=lambda task: drops[task])
-        details.append(
-            f"Worst of all tasks: {experiment.task_title(worst)}, {points(drops[worst])}."
-        )
+        details.append(f"Its worst task: {experiment.task_title(worst)}, {points(drops[worst])}.")
     lost = points(ours.mean - full.mean)
-    return Answer(question, lost if ours.mean < full.mean else f"Nothing: {lost}", details)
+    return Answer(question, lost if ours.mean < full.mean else f"Nothing ({lost})", details)
 
 
 def points(difference: float) -> str:
@@ -328,3 +329,24 @@ def of_speed(experiment: Experiment) -> Iterator[Remark]:
                     title = f"{experiment.label(system)}, {experiment.language(language)}"
                     words = f"other work disturbed the latency at batch size {row['batch_size']}"
                     yield title, f"{words}; measure again on a quiet machine."
+        yield from unequal(experiment, language, found)
+
+
+def unequal(experiment: Experiment, language: str, found: Benchmarks) -> Iterator[Remark]:
+    """Yield encoders of one size whose latencies differ: by so much, others may differ by chance."""
+    alike: dict[tuple[Any, ...], dict[str, float]] = {}
+    for (system, _), each in found.items():
+        conditions = each["device"], each["threads"], each["precision"], each["sequence_length"]
+        for row in each["measurements"]:
+            if row["part"] == "encoder":
+                key = row["batch_size"], each["parameters"]["encoder"], *conditions
+                alike.setdefault(key, {})[system] = row["latency_ms"]["median"]
+    for (batch_size, *_), latencies in alike.items():
+        fast, slow = (pick(latencies, key=latencies.__getitem__) for pick in (min, max))
+        if (ratio := latencies[slow] / latencies[fast]) > NOISE_OF_SPEED:
+            yield (
+                experiment.language(language),
+                f"at batch size {batch_size} “{experiment.label(slow)}” took {ratio:.1f} times as "
+                f"long as “{experiment.label(fast)}”, whose encoder is of the same size; smaller "
+                f"differences between other systems may be noise.",
+            )
