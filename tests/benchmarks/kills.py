@@ -58,12 +58,12 @@ from watched import (  # noqa: E402
 
 RESULTS = ("results", "resources", "by-hand")
 OF_SNAKEMAKE = "results/costs/"
-# Hold times of the clock: a training's history at two keys; a measurement anywhere, and whatever is
-# made of measurements, which by hand are those of the undisturbed run.
+# Hold times of the clock: a training's history at two keys; a measurement anywhere; and whatever is
+# made of these, which has the bytes of the undisturbed run once it is made of its measurements.
 HISTORY, AT_KEYS = "history.jsonl", re.compile(r'"(seconds|tokens_per_second)": [-+.e\d]+')
-MEASURED = re.compile(r"/benchmarks/|(?:/exports/|/onnx/).*\.json$|time\.json$")
+MEASURED = re.compile(r"/benchmarks/|/exports/.*\.json$|time\.json$")
 OF_MEASURED = re.compile(
-    rf"{MEASURED.pattern}|/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
+    r"/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
 )
 NUMBER = re.compile(r"-?\d[\d.,]*(?:e[-+]?\d+)?")
 SECONDS_TO_ANSWER = 10
@@ -359,7 +359,7 @@ def of_runs(
             # Of Snakemake killed alone, a job goes on; the same command follows at once.
             goes_on = number == signal.SIGKILL and to == "itself" and not ended_first
             left, leaving = ([], 0.0) if goes_on else wait_until_left(before)
-            half = [] if goes_on else different(project, undisturbed, made, OF_MEASURED)
+            half = [] if goes_on else different(project, undisturbed, made, loose=True)
             run.forget = goes_on
         over = ended_first and code == 0
         amiss = {
@@ -371,16 +371,21 @@ def of_runs(
         if over:
             numbers.insert(0, number)
         if over or not numbers:
+            serve(project)
             done = project.run(*arguments)
+            differs = different(project, undisturbed, made, all_there=True, loose=True)
+            if not done.returncode:
+                take_over_measurements(project, undisturbed)
+                done = project.run(*arguments)
+                differs += different(project, undisturbed, made, all_there=True)
             amiss |= {
                 "again": done.stdout[-3000:] if done.returncode else "",
                 "left": left + wait_until_left(set())[0],
-                "differs": different(project, undisturbed, made, OF_MEASURED, all_there=True),
+                "differs": sorted(set(differs)),
                 "hidden": hidden(project, made),
             }
             for name in (*RESULTS, ".snakemake", "logs"):
                 remove(project.folder / name)
-            serve(project)
         yield {
             "run": "over" if over else "goes on",
             "stages": "forked" if warm else "cold",
@@ -394,6 +399,18 @@ def of_runs(
             "leaving": round(leaving, 2),
             "amiss": {name: found for name, found in amiss.items() if found},
         }
+
+
+def take_over_measurements(project: Project, undisturbed: Project) -> None:
+    """Copy every measurement of the undisturbed run, and remove what is made of them."""
+    for name in set().union(*(files(undisturbed.folder, Path(top)) for top in RESULTS[:2])):
+        if OF_MEASURED.search(name):
+            remove(project.folder / name)
+        elif MEASURED.search(name) or name.endswith(HISTORY):
+            shutil.copy2(undisturbed.folder / name, project.folder / name)
+    shutil.copytree(
+        undisturbed.folder / OF_SNAKEMAKE, project.folder / OF_SNAKEMAKE, dirs_exist_ok=True
+    )
 
 
 def locks(project: Project) -> dict[Path, int]:
@@ -415,8 +432,8 @@ def different(
     project: Project,
     undisturbed: Project,
     outputs: Iterable[Path],
-    timed: re.Pattern[str] = MEASURED,
     all_there: bool = False,
+    loose: bool = False,
 ) -> list[str]:
     """Return the files under final names that are not those of an undisturbed run.
 
@@ -424,8 +441,8 @@ def different(
         project: where stages were disturbed.
         undisturbed: the project of the undisturbed run.
         outputs: the files and folders to look at.
-        timed: which of them hold times, so that they are alike but for numbers.
         all_there: whether a file that is missing is another one.
+        loose: whether of what is made of other measurements, only the end is compared.
     """
     found = []
     for output in outputs:
@@ -437,7 +454,7 @@ def different(
             for name in sorted(here | expected)
             if name not in here
             or name not in right
-            or not same(project.folder / name, undisturbed.folder / name, timed.search(name))
+            or not same(project.folder / name, undisturbed.folder / name, name, loose)
         ]
     return found
 
@@ -451,20 +468,17 @@ def is_published(name: str, project: Project, undisturbed: Project) -> bool:
     return False
 
 
-def same(file: Path, right: Path, timed: object) -> bool:
+def same(file: Path, right: Path, name: str, loose: bool) -> bool:
     """Return whether a file has the bytes of the undisturbed run, but for times."""
     found, expected = file.read_bytes(), right.read_bytes()
     if found == expected:
         return True
-    if file.suffix == ".png":
-        # It ends with the chunk that ends every one.
-        return bool(timed) and found[-8:] == expected[-8:]
     if file.name == HISTORY:
         number = AT_KEYS
-    elif timed:
+    elif MEASURED.search(name):
         number = NUMBER
     else:
-        return False
+        return loose and bool(OF_MEASURED.search(name)) and found[-1:] == expected[-1:]
     texts = [number.sub("#", each.decode(errors="replace")) for each in (found, expected)]
     return texts[0] == texts[1]
 

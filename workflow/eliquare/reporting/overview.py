@@ -333,7 +333,7 @@ def of_speed(experiment: Experiment) -> Iterator[Remark]:
 
 
 def unequal(experiment: Experiment, language: str, found: Benchmarks) -> Iterator[Remark]:
-    """Yield encoders of one size whose latencies differ: by so much, others may differ by chance."""
+    """Yield encoders of one size whose latencies differ: so much may be chance in all of them."""
     alike: dict[tuple[Any, ...], dict[str, float]] = {}
     for (system, _), each in found.items():
         conditions = each["device"], each["threads"], each["precision"], each["sequence_length"]
