@@ -61,7 +61,7 @@ OF_SNAKEMAKE = "results/costs/"
 # Hold times of the clock: a training's history at two keys; a measurement anywhere; and whatever is
 # made of these, which has the bytes of the undisturbed run once it is made of its measurements.
 HISTORY, AT_KEYS = "history.jsonl", re.compile(r'"(seconds|tokens_per_second)": [-+.e\d]+')
-MEASURED = re.compile(r"/benchmarks/|/exports/.*\.json$|time\.json$")
+MEASURED = re.compile(r"/benchmarks/|(?:/exports|^by-hand/onnx)/.*\.json$|time\.json$")
 OF_MEASURED = re.compile(
     r"/kills/(?:tables|figures|models)/.*\.(?!safetensors|onnx)\w+$|report\.html$"
 )
@@ -407,10 +407,10 @@ def take_over_measurements(project: Project, undisturbed: Project) -> None:
         if OF_MEASURED.search(name):
             remove(project.folder / name)
         elif MEASURED.search(name) or name.endswith(HISTORY):
-            shutil.copy2(undisturbed.folder / name, project.folder / name)
-    shutil.copytree(
-        undisturbed.folder / OF_SNAKEMAKE, project.folder / OF_SNAKEMAKE, dirs_exist_ok=True
-    )
+            # With the time of now, since Snakemake makes again what is older than its inputs.
+            shutil.copy(undisturbed.folder / name, project.folder / name)
+    for costs in (undisturbed.folder / OF_SNAKEMAKE).glob("*/*"):
+        shutil.copy(costs, project.folder / costs.relative_to(undisturbed.folder))
 
 
 def locks(project: Project) -> dict[Path, int]:
