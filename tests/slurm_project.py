@@ -41,11 +41,15 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """The cluster of one folder, by the script that makes it."""
+    """The cluster of one folder, by the script that makes it; with sacct, or without."""
 
-    def __init__(self, folder: Path, worker: int):
+    def __init__(self, folder: Path, worker: int, accounting: bool = True):
         port = str(26817 + 40 * worker)
-        self.environment = os.environ | {"SLURMLAB_DIR": str(folder), "SLURMLAB_PORT": port}
+        self.environment = os.environ | {
+            "SLURMLAB_DIR": str(folder),
+            "SLURMLAB_PORT": port,
+            "SLURMLAB_ACCOUNTING": str(int(accounting)),
+        }
 
     def __call__(self, *words: str) -> str:
         """Run a verb of the script; return what it prints."""

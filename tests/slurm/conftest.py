@@ -3,6 +3,7 @@
 Without Slurm, or without root, which slurmd needs, these tests are skipped, and say so.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,25 @@ from tiny_project import Project
 @pytest.fixture(scope="session")
 def cluster(worker_id: str) -> Iterator[Cluster]:
     """A cluster for the tests of one worker."""
+    with started(worker_id, accounting=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def without_accounting(worker_id: str) -> Iterator[Cluster]:
+    """A cluster that keeps no books: there is no sacct, and no account to give."""
+    with started(worker_id, accounting=False) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def started(worker_id: str, accounting: bool) -> Iterator[Cluster]:
+    """Start a cluster, and end it."""
     if reason := missing():
         pytest.skip(reason)
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
-        folder = Path(name) / "cluster"
-        cluster = Cluster(folder, number)
+        cluster = Cluster(Path(name) / "cluster", number, accounting)
         try:
             cluster("up")
             yield cluster

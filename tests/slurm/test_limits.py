@@ -75,3 +75,15 @@ def test_a_wrong_account_and_more_gpus_than_any_node_has(project: ClusterProject
     project.submit("--", STUDENT)
     under_way(project)
     assert project.cluster.jobs(project.folder, "account")[-1] == ["lab"]
+
+
+def test_a_cluster_without_accounting(prepared, undisturbed, without_accounting, tmp_path):
+    project = ClusterProject(tmp_path, without_accounting, like=prepared)
+    sacct = ["sh", "-c", "sacct > /dev/null 2>&1 || echo none"]
+    assert without_accounting("exec", *sacct).strip() == "none"
+    try:
+        status, printed = project.finish("--", STUDENT)
+    finally:
+        project.close()
+    assert status == 0, printed
+    assert weights(project) == undisturbed
