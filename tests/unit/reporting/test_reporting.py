@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (9, "c46bab90c9d887858f3d68b14fb7fbf3c781ad1abe0b2b261b6a83f7d66c37d2")
+TABLES = (9, "913cd1275b9ec8211286e79b22b5e46a1cf982e0093416a529e356d89fb7ce23")
 
 
 @pytest.fixture(scope="module")

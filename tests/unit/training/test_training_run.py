@@ -315,7 +315,7 @@ def test_epochs_give_the_steps_within_their_bounds(budget, steps):
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        ({"max_steps": 1}, "only 1 step of 4 sequences.*1,000 steps.*less than one epoch"),
+        ({"max_steps": 1}, "only 1 step of 4 sequences.*never seen: raise max_steps.*1,000 steps"),
         ({"max_steps": 400}, "only 400 steps of 4 sequences.*1,000 steps"),
         ({"max_steps": 1000}, None),
         ({"max_steps": 0}, None),

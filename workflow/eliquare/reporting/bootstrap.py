@@ -109,7 +109,7 @@ def compared(
                 "low": low,
                 "high": high,
                 "items": items,
-                "remark": "0 is in the interval" if low <= 0 <= high else "",
+                "remark": "includes 0" if low <= 0 <= high else "",
             }
 
 

@@ -25,6 +25,9 @@ FEW_EXAMPLES = 300
 FEW_SEEDS = 3
 # Encoders of one size take the same time; medians that differ by more say how noisy all are.
 NOISE_OF_SPEED = 1.25
+# A model cannot be faster than its encoder; by less than this, the measurement is noisy.
+SHARE_OF_HEADLESS = 0.95
+DISTILLING = ("distill", "distill_extended")
 # A model with the same first answer to so many masked words has collapsed.
 FEWEST_MASKED = 5
 HOUR = 3600
@@ -60,13 +63,14 @@ def answers(experiment: Experiment, warnings: int) -> list[Answer]:
 
 def choice(experiment: Experiment, best: str) -> Iterator[str]:
     """Yield by what the best student was chosen, and which others are as good."""
-    if experiment.scored_tasks:
-        yield f"Best mean on the validation splits of {count_tasks(experiment.scored_tasks)}."
+    own = experiment.mean_score(best, experiment.scored_tasks, "validation")
+    if own:
+        tasks = count_tasks(experiment.scored_tasks)
+        yield f"Best mean on the validation splits of {tasks} ({own.mean:.3f})."
     else:
         yield "Fewest bits per character of held-out text."
-    own = experiment.mean_score(best, experiment.scored_tasks, "validation")
     alike = [
-        experiment.label(other)
+        f"{experiment.label(other)} ({score.mean:.3f})"
         for other in experiment.students
         if other != best
         and (score := experiment.mean_score(other, experiment.scored_tasks, "validation"))
@@ -93,6 +97,7 @@ def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
     details = [f"Mean test score {ours.mean:.3f}, the teacher's {full.mean:.3f}."]
     known = within_spread(ours, full)
     details += {True: ["Within the spread of seeds."], None: ["From one seed each."]}.get(known, [])
+    nothing = "Nothing" if known is False else "No loss seen"
     drops = {
         task: a.mean - b.mean
         for task in tasks
@@ -100,9 +105,10 @@ def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
     }
     if len(drops) > 1:
         worst = min(drops, key=lambda task: drops[task])
-        details.append(f"Its worst task: {experiment.task_title(worst)}, {points(drops[worst])}.")
+        kind = "Largest loss" if drops[worst] < 0 else "Smallest gain"
+        details.append(f"{kind}: {experiment.task_title(worst)}, {points(drops[worst])}.")
     lost = points(ours.mean - full.mean)
-    return Answer(question, lost if ours.mean < full.mean else f"Nothing ({lost})", details)
+    return Answer(question, lost if ours.mean < full.mean else f"{nothing} ({lost})", details)
 
 
 def points(difference: float) -> str:
@@ -123,6 +129,8 @@ def speed(experiment: Experiment, best: str, teacher: str) -> Answer | None:
     if not details:
         return None
     details.append(f"{upper(frontier.condition(experiment, experiment.languages[0]))}.")
+    if any(of_speed(experiment)):
+        details.append("Other work disturbed the measurements: see the warnings.")
     if not speedup:
         return Answer(
             "How fast is it?", "Not certain", [*details, "The measurement was disturbed."]
@@ -159,7 +167,12 @@ def cost(experiment: Experiment) -> Answer:
     by_rule = found.groupby("rule")["s"].sum().sort_values(ascending=False)
     seconds, most = float(by_rule.sum()), str(by_rule.index[0]).replace("_", " ")
     said = f"{seconds / HOUR:,.1f} hours" if seconds >= 2 * HOUR else f"{seconds / 60:,.0f} minutes"
-    details = [f"{len(found):,} jobs; the largest part: {most} ({by_rule.iloc[0] / seconds:.0%})."]
+    details = [
+        f"{len(found):,} jobs, from the text to the report; the largest part: {most} "
+        f"({by_rule.iloc[0] / seconds:.0%})."
+    ]
+    if distilling := float(by_rule[by_rule.index.isin(DISTILLING)].sum()):
+        details.append(f"{distilling / seconds:.0%} to distil.")
     if found["max_rss"].notna().any():
         details.append(f"At most {found['max_rss'].max():,.0f} MB of memory.")
     if any(each.get("device_type") == "cuda" for each in experiment.benchmarks.values()):
@@ -170,16 +183,15 @@ def cost(experiment: Experiment) -> Answer:
 def trust(experiment: Experiment, warnings: int) -> Answer:
     """Return how many seeds the numbers come from, and how many warnings there are."""
     fine = len(experiment.settings.experiment.seeds)
-    most = max(map(len, experiment.members.values()))
-    details = [
-        f"{fine} seed{'s' * (fine > 1)} of fine-tuning, {most} of distillation"
-        f"{' at most' * (most > 1)}.",
-    ]
+    trained = [name for name in experiment.students if experiment.paths.is_distilled(name)]
+    seeds = sorted({len(experiment.members[name]) for name in trained}) or [1]
+    distilled = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else seeds[0]
+    details = [f"{fine} seed{'s' * (fine > 1)} of fine-tuning, {distilled} of distillation."]
     if experiment.tasks:
         details.append("Chosen on validation, scored on test.")
     checks = [each for each in experiment.vocabularies if each.get("verification")]
     if checks or experiment.paths.reductions():
-        details.append("Cutting the vocabulary changed nothing: verified for each reduced model.")
+        details.append("Of each reduced model, the output was verified to be the full model's.")
     said = f"{warnings} warning{'s' * (warnings != 1)}, below" if warnings else "Nothing went wrong"
     return Answer("Can I trust it?", said, details)
 
@@ -302,7 +314,8 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
                 continue
             own, full = experiment.score(system, task), experiment.score(teacher, task)
             if own and full and own.mean >= full.mean:
-                words = f"“{experiment.label(system)}” scores as high as the teacher"
+                words = f"“{experiment.label(system)}” scores no lower than the teacher"
+                words += f" ({points(own.mean - full.mean)})"
                 yield title, f"{words}; this task does not show what a model has learnt from text."
     seeds = len(experiment.settings.experiment.seeds)
     if experiment.tasks and seeds < FEW_SEEDS:
@@ -322,11 +335,19 @@ def of_speed(experiment: Experiment) -> Iterator[Remark]:
             words = " and ".join(sorted(machines))
             yield experiment.language(language), f"speeds are from several machines: {words}."
         for (system, _), benchmark in found.items():
+            title = f"{experiment.label(system)}, {experiment.language(language)}"
+            medians = {
+                (row["batch_size"], row["part"]): row["latency_ms"]["median"]
+                for row in benchmark["measurements"]
+            }
+            for (batch_size, part), median in medians.items():
+                if median < SHARE_OF_HEADLESS * medians.get((batch_size, "encoder"), 0):
+                    words = f"{part.replace('_', ' ')}: faster than the encoder alone"
+                    yield title, f"{words} at batch size {batch_size}, which is noise."
             for row in benchmark["measurements"]:
                 quartiles = row["latency_ms"]
                 steady = quartiles["upper_quartile"] <= STEADY * quartiles["lower_quartile"]
                 if row["part"] == "encoder" and not steady:
-                    title = f"{experiment.label(system)}, {experiment.language(language)}"
                     words = f"other work disturbed the latency at batch size {row['batch_size']}"
                     yield title, f"{words}; measure again on a quiet machine."
         yield from unequal(experiment, language, found)

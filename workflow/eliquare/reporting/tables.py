@@ -371,7 +371,9 @@ def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[s
         records.append(record | {"kept": statistics.fmean(kept) if kept else None})
     columns = [(heads[task], f"{task} cell", "text") for task in tasks if task in heads]
     columns += [("Retrieval (top 1)", "retrieval cell", "text")] if None in heads else []
-    columns += [("Of the teacher's", "kept", ".1%")] if any(r["kept"] for r in records) else []
+    columns += (
+        [("Mean share of the teacher's", "kept", ".1%")] if any(r["kept"] for r in records) else []
+    )
     return tabulate(experiment, "embeddings", records, columns, list(notes))
 
 

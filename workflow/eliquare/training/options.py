@@ -72,13 +72,13 @@ class TrainingOptions(Options, Training):
         if not 0 < steps < max(ENOUGH_STEPS, epoch):
             return []
         advice = []
+        if steps < epoch:
+            advice.append("a part of the text is never seen: raise max_steps")
         if steps < ENOUGH_STEPS:
             advice.append(
-                f"below about {ENOUGH_STEPS:,} steps a model learns little: smaller steps "
-                "(per_device_train_batch_size x gradient_accumulation_steps) or min_steps make more"
+                f"below about {ENOUGH_STEPS:,} steps a model usually learns little: set min_steps, "
+                "or lower per_device_train_batch_size or gradient_accumulation_steps"
             )
-        if steps < epoch:
-            advice.append("less than one epoch leaves text unseen: max_steps bounds it")
         size = f"{self.step_size:,} sequences, {steps / epoch:.2f} epochs"
         return [
             f"only {steps:,} {'step' if steps == 1 else 'steps'} of {size}; {'; '.join(advice)}"
