@@ -70,7 +70,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, dict[str, Stage]] = {
     "corpus": {
         "dump": Stage("corpus.dump:download", 1, "download a Wikipedia dump"),
-        "documents": Stage("corpus.wikipedia:extract", 2, "read the documents of a dump"),
+        "documents": Stage("corpus.wikipedia:extract", 3, "read the documents of a dump"),
         "text": Stage("corpus.sources:read_text", 2, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
