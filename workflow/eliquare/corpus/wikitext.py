@@ -121,18 +121,21 @@ LOW_QUOTE = re.compile(r"(?<!\S),,(?=\w)")  # two commas, as many type it
 ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
 INDENT = re.compile(r"\n:[: ]*")
 HEADING_LINE = re.compile(r"\n=[^\n]*")
+# A letter or digit of a script with spaces between words.
+SPACED = (
+    r"[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
+    r"\p{Myanmar}\p{Tibetan}]]"
+)
 # Emphasis, quotes and brackets around nothing but dropped parts.
 PAIRS = ("[]", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
-EMPTIED = re.compile(
-    rf"(?<![^\s(\['’])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!\w)|"
-    + "|".join(rf"{re.escape(a)}\s*{HOLE}[{HOLE}\s]*{re.escape(b)}" for a, b in PAIRS)
+EMPTIED = regex.compile(
+    rf"(?<!{SPACED}|[.,;:!?…»”'\"])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!{SPACED}|['\"])|"
+    + "|".join(rf"{re.escape(a)}\s*{HOLE}[{HOLE}\s]*{re.escape(b)}" for a, b in PAIRS),
+    regex.VERSION1,
 )
 # Where a dropped part stood between two words that are to stay apart, in a script with spaces.
 GAP = regex.compile(
-    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>{HOLE}-]){HOLE}++"
-    r"(?=[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
-    r"\p{Myanmar}\p{Tibetan}]])",
-    regex.VERSION1,
+    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>{HOLE}-]){HOLE}++(?={SPACED})", regex.VERSION1
 )
 
 
