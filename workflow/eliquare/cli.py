@@ -101,7 +101,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "evaluation": {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 7, "fine-tune and score"),
+        "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 3, "score without labels"),
     },
