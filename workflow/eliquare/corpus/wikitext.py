@@ -130,7 +130,7 @@ SPACED = (
 PAIRS = ("[]", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
 EMPTIED = regex.compile(
     rf"(?<!{SPACED}|[.,;:!?…»”'\"])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!{SPACED}|['\"])|"
-    + "|".join(rf"{re.escape(a)}\s*{HOLE}[{HOLE}\s]*{re.escape(b)}" for a, b in PAIRS),
+    + "|".join(rf"{re.escape(pair[0])}\s*{HOLE}[{HOLE}\s]*{re.escape(pair[1])}" for pair in PAIRS),
     regex.VERSION1,
 )
 # Where a dropped part stood between two words that are to stay apart, in a script with spaces.
