@@ -70,7 +70,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, dict[str, Stage]] = {
     "corpus": {
         "dump": Stage("corpus.dump:download", 1, "download a Wikipedia dump"),
-        "documents": Stage("corpus.wikipedia:extract", 2, "read the documents of a dump"),
+        "documents": Stage("corpus.wikipedia:extract", 3, "read the documents of a dump"),
         "text": Stage("corpus.sources:read_text", 2, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
@@ -101,7 +101,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "evaluation": {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 7, "fine-tune and score"),
+        "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 3, "score without labels"),
     },

@@ -32,6 +32,8 @@ CASES = {
         "The wide sea and hill and hut.",
     ),
     "external link": ("A [http://a.b/c label] and [http://a.b].", "A label and."),
+    "external link around another": ("A [http://a.b ''c'' of [[d|e]] f].", 'A "c" of e f.'),
+    "external link in two brackets": ("A [[http://a.b label]], [[https://a.b]]c.", "A label, c."),
     # Elements.
     "list of reports": (
         "Rekel je <q>dober dan</q> in <ins>dodal</ins> <mark>besedo</mark>.<br>Otok<wbr>ček, "
@@ -39,11 +41,16 @@ CASES = {
         '\\time 4/4 c\'4 }</score><mapframe latitude="3" />Tu <mapframe>{"type": "Feature"}'
         '</mapframe><graph>{"width": 4}</graph><indicator name="x">[[Slika:A.png]]</indicator>'
         '<templatestyles src="x.css" /><onlyinclude>Konec</onlyinclude>',
-        "Rekel je dober dan in dodal besedo. Otokček, pojem, a, b, 2020. Tu\nKonec",
+        "Rekel je dober dan in dodal besedo. Otokček, pojem, a, b, 2020. Tu Konec",
     ),
     "poem": ("<poem>Prva vrstica\nDruga</poem>", "Prva vrstica\nDruga"),
     "formulas": ("Voda <chem>H2O</chem> in <math>E=mc^2</math> tu.", "Voda in tu."),
     "ruby": ("<ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby>です。", "漢字です。"),
+    "marks of transclusion": (
+        "About <onlyinclude>1,234</onlyinclude> people<noinclude> live</noinclude> <section "
+        "begin=a/>here<section end=a/>.",
+        "About 1,234 people live here.",
+    ),
     "code in a line": ("Call <code>print</code> once.", "Call print once."),
     "text of small": ("Old <small>and small</small> text.", "Old and small text."),
     "unclosed small": (
@@ -65,6 +72,14 @@ CASES = {
     "script without spaces": ("日本{{lang|ja}}は島。", "日本は島。"),
     "parser function": ("Meri {{formatnum:2000}} ha.", "Meri 2,000 ha."),
     "name of the page": ("{{PAGENAME}} is a town.", "Title is a town."),
+    "pairs around a template": (
+        "A ''{{a}}'' b (''{{a}}''), “{{a}}” c [{{a}}] « {{a}} » d, \"e\" {{a}} \"f\" and g[].",
+        'A b, c d, "e" "f" and g[].',
+    ),
+    "branches of a parser function": (
+        "A {{#if:{{{1|}}}|b|}}{{#if:x|y|}} {{#ifeq:a|a|c|d}}.\nText.",
+        "A y c.\nText.",
+    ),
     "unclosed template": (
         f"Begin {{{{main|Hill\n{PARAGRAPHS}\nEnd {{{{x}}}} here.",
         f"Begin Hill\n{PARAGRAPHS}\nEnd here.",
@@ -90,7 +105,12 @@ CASES = {
     "heading with text after it": ("== A ==text", "A text"),
     "line in brackets": ("(All of this line is text.)", "(All of this line is text.)"),
     "line that ends in a brace": ("The set is {a, b}\nMore.", "The set is {a, b}\nMore."),
-    "switches": ("__NOTOC__ __БЕЗ_ОГЛ__Text of __init__.", "Text of __init__."),
+    "switches": ("__NOTOC__ __БЕЗ_ОГЛ__Text of __init__.__notoc__", "Text of __init__."),
+    "rulers": ("A is here.\n----\n-----B is here.", "A is here.\nB is here."),
+    "two signs that are one mark": (
+        'Both >> and &gt;&gt; and << and ,,low quotes" of ,,many".',
+        'Both >> and >> and << and ,,low quotes" of ,,many".',
+    ),
     # Conversion between scripts.
     "converter": (
         "-{Microsoft}- је у -{sr-ec:Граду; sr-el:Gradu}-.-{H|sr-ec:а; sr-el:b}-",
@@ -143,7 +163,21 @@ def test_what_is_dropped_is_counted():
     "part",
     [
         *("<!--", "<math>", "<a ", "<nowiki>", "<table>", "<ref>", "<", "[http://a ", "[//", "=="),
-        *("{{", "{{a|", "}}", "{{{", "\n{|", "\n|}", "-{", "-{a|", "[[a:b|[x]", "[[a:b.c", "(,"),
+        *(
+            "{{",
+            "{{a|",
+            "}}",
+            "{{{",
+            "{{{a",
+            "[ <math/>",
+            "\n{|",
+            "\n|}",
+            "-{",
+            "-{a|",
+            "[[a:b|[x]",
+            "[[a:b.c",
+            "(,",
+        ),
     ],
 )
 def test_time_is_in_proportion_to_the_page(part):

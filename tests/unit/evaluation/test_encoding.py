@@ -114,6 +114,20 @@ def test_no_room_beside_the_special_tokens_is_refused(tokenizer):
         encoding.cut(tokenizer, encoding.encode_words(tokenizer, [["a"]]), 2)
 
 
+def test_names_of_special_tokens_in_text_are_text(tokenizer):
+    if tokenizer.backend_tokenizer.to_str().count('"unk_id"'):
+        pytest.skip("Unigram's vocabulary holds the names, and its model takes them")
+    names = [tokenizer.mask_token, tokenizer.sep_token, tokenizer.cls_token]
+    words = encoding.encode_words(tokenizer, [["a", *names]])[0]
+    specials = {tokenizer.convert_tokens_to_ids(name) for name in names}
+    assert not specials.intersection(token for word in words for token in word)
+    text = Example((f"a {' '.join(names)} b",), ("x",), "a.csv", (2,))
+    encoded = encoding.encode(tokenizer, "classification", [text], ["x"], 64)
+    around = SpecialTokens.of(tokenizer.backend_tokenizer)
+    found = [token for token in encoded.features[0]["input_ids"] if token in specials]
+    assert found == [*around.prefix, *around.suffix]
+
+
 def test_texts_are_truncated_and_counted(tokenizer):
     short, long = "a b", " ".join(SENTENCES[0])
     texts = [Example((short,), ("x",), "f", (1,)), Example((long,), ("y",), "f", (2,))]

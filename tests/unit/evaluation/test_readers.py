@@ -161,6 +161,11 @@ def test_pairs_have_two_texts(tmp_path):
         ("classification", "a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', 2, "'label'"),
         ("classification", "a.jsonl", '{"text": "a", "label": null}\n', 1, "is empty"),
         ("classification", "a.jsonl", '{"text": "a"\n', 1, "not JSON"),
+        ("classification", "a.jsonl", '{"text": "a", "label": NaN}\n', 1, "is empty"),
+        ("classification", "a.jsonl", '{"text": "a", "label": 1, "label": 2}\n', 1, "once"),
+        ("classification", "a.jsonl", '{"text": ["a"], "label": 1}\n', 1, "'text' is a list"),
+        ("classification", "a.csv", "text,label,text\na,1,b\n", 1, "'text' stands twice"),
+        ("upos", "a.conllu", TREEBANK.replace("\tmar\t", "\t\t"), 9, "no word"),
     ],
 )
 def test_mistakes_are_named_with_file_and_line(tmp_path, kind, name, content, line, says):
@@ -305,6 +310,7 @@ def test_texts_without_two_labels_or_with_none_of_the_known_are_refused(tmp_path
         ("a.csv", 'label,text\n1,"a, b"\n0,c d\n', ["a, b", "c d"]),
         ("a.tsv", "premise\thypothesis\tlabel\na b\tc d\te\nlong\tf\tg\n", ["a b", "c d", "long"]),
         ("a.jsonl", '{"text": "a b", "label": 1}\n', ["a b"]),
+        ("A.CSV", "label,text\n1,c d\n", ["c d"]),
         ("a.iob", "0 Ana B-PER\n1 ide O\n\n0 Nil S-LOC\n", ["Ana ide", "Nil"]),
         ("a.txt", "First line.\n\nSecond line.\r\n", ["First line.", "Second line."]),
     ],

@@ -254,6 +254,17 @@ def test_a_gap_in_the_ids_is_named(tmp_path):
         tokenizer_json.list_tokens(description, "model")
 
 
+def test_an_id_that_no_token_has_is_named():
+    description = {
+        "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[SEP]": 1}},
+        "added_tokens": [],
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 102], "cls": ["[UNK]", 0]},
+    }
+    says = r"model: the post_processor gives '\[SEP\]' the id 102, and ids end at 1"
+    with pytest.raises(InputError, match=says):
+        tokenizer_json.list_tokens(description, "model")
+
+
 def test_the_tokens_of_prompts_stay(tmp_path):
     folder = make_teacher("bert", tmp_path / "teacher")
     write_sentence(folder, Sentence("mean", True, {"query": "reka: "}), 16)

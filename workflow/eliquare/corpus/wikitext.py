@@ -38,9 +38,9 @@ ITEM = chr(GUARDS + 0x100)
 HOLE = chr(GUARDS + 0x110)
 HEADING = tuple(chr(GUARDS + 0x100 + level) for level in range(1, 7))
 PRIVATE = re.compile(f"[{chr(GUARDS)}-{chr(GUARDS + 0x1FF)}]")
-TO_GUARDS = {code: GUARDS + code for code in b"!#&'()*+-:;<=>[]_{|}~"}
+TO_GUARDS = {code: GUARDS + code for code in b"!#&'()*+,-:;<=>[]_{|}~"}
 FROM_GUARDS = {chr(guard): chr(code) for code, guard in TO_GUARDS.items()}
-LESS = chr(TO_GUARDS[ord("<")])
+LESS, MORE = (chr(TO_GUARDS[ord(sign)]) for sign in "<>")
 
 # Elements whose content is no running text. <ref> and <references> are counted as references.
 FORMULAS = ("math", "chem", "ce")
@@ -53,15 +53,16 @@ DROPPED = (
 ELEMENT = re.compile(rf"<!--|<({'|'.join(DROPPED)}|nowiki|code|table)\b([^<>]*)>", re.IGNORECASE)
 BLOCKS = (
     *("p", "div", "center", "blockquote", "h[1-6]", "dl", "dt", "dd", "poem", "hr", "caption"),
-    *("table", "tr", "section", "tabs", "tab", "noinclude", "onlyinclude", "includeonly"),
+    *("table", "tr", "tabs", "tab"),
 )
 ITEMS = ("li", "ul", "ol", "menu", "dir")
 SPACES = ("br", "td", "th", "nobr")
 INLINE = (
     *("a", "abbr", "b", "bdi", "bdo", "big", "button", "charinsert", "cite", "code", "col"),
     *("colgroup", "data", "dfn", "em", "font", "i", "img", "input", "ins", "kbd", "label"),
-    *("labeledsectiontransclusion", "languages", "link", "mark", "meta", "nowiki", "option"),
-    *("pagelist", "pages", "plaintext", "q", "rb", "rbc", "rtc", "ruby", "s", "samp", "small"),
+    *("labeledsectiontransclusion", "languages", "link", "mark", "meta", "noinclude", "nowiki"),
+    *("onlyinclude", "option", "pagelist", "pages", "plaintext", "q", "rb", "rbc", "rtc", "ruby"),
+    *("s", "samp", "section", "small"),
     *("span", "strike", "strong", "sub", "sup", "tbody", "tfoot", "thead", "time", "translate"),
     *("tt", "tvar", "u", "var", "wbr", "listing", "xmp", *DROPPED),
 )
@@ -88,6 +89,7 @@ FUNCTIONS = r"\s*(?i:formatnum|lc|uc|lcfirst|ucfirst|#\w+)\s*:"
 FUNCTION = re.compile(rf"\{{\{{{FUNCTIONS}")
 INNERMOST = re.compile(rf"\{{\{{(?!\{{|{FUNCTIONS})[^{{}}]*\}}\}}(?!\}})")
 PAGE_NAME = re.compile(r"\{\{\s*(?i:(?:full)?pagename)\s*\}\}")
+PARAMETER = re.compile(r"\{\{\{[^{}]*\}\}\}")
 TEMPLATE_NAME = re.compile(r"[^|{}\n]*\|")
 CONVERTED = re.compile(r"-\{([^{}]*)\}-")
 VARIANT = re.compile(r"\s*(?:[^:;{}]*=>)?\s*[a-z]{2,3}(?:-[a-zA-Z]+)*\s*:(.*)", re.DOTALL)
@@ -109,17 +111,31 @@ EXTERNAL_LINK = re.compile(rf"{ADDRESS}[^\S\n]*+([^\[\]\n]*)\]", re.IGNORECASE)
 EXTERNAL_START = re.compile(ADDRESS, re.IGNORECASE)
 LAST_BRACE = re.compile(r"(?<!\})\}$", re.MULTILINE)
 TABLE_EDGE = re.compile(r"\n[ \t:*#]*(\{\||\|\})")
+STRAY_EDGE = re.compile(r"(?<!\{)\{\||\|\}(?!\})")
 TABLE_ROW = re.compile(r"\n[ \t:*#]*(?:\{\||\||!)[^\n]*")
-SWITCH = regex.compile(r"__(?![a-z])[\p{L}\p{M}]+(?:_[\p{L}\p{M}]+)*__")
+SWITCH = regex.compile(
+    r"__(?:(?![a-z])[\p{L}\p{M}]+(?:_[\p{L}\p{M}]+)*|(?:no|force)?toc|nogallery|noeditsection)__"
+)
+RULER = re.compile(r"\n-{4,}")
+LOW_QUOTE = re.compile(r"(?<!\S),,(?=\w)")  # two commas, as many type it
 ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
 INDENT = re.compile(r"\n:[: ]*")
 HEADING_LINE = re.compile(r"\n=[^\n]*")
+# A letter or digit of a script with spaces between words.
+SPACED = (
+    r"[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
+    r"\p{Myanmar}\p{Tibetan}]]"
+)
+# Emphasis, quotes and brackets around nothing but dropped parts.
+PAIRS = ("[]", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
+EMPTIED = regex.compile(
+    rf"(?<!{SPACED}|[.,;:!?…»”'\"])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!{SPACED}|['\"])|"
+    + "|".join(rf"{re.escape(pair[0])}\s*{HOLE}[{HOLE}\s]*{re.escape(pair[1])}" for pair in PAIRS),
+    regex.VERSION1,
+)
 # Where a dropped part stood between two words that are to stay apart, in a script with spaces.
 GAP = regex.compile(
-    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>{HOLE}-]){HOLE}++"
-    r"(?=[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
-    r"\p{Myanmar}\p{Tibetan}]])",
-    regex.VERSION1,
+    rf"(?<=[^\s\u00a0(\[{{'\"«„“‚‘¿¡–/=|>{HOLE}-]){HOLE}++(?={SPACED})", regex.VERSION1
 )
 
 
@@ -188,31 +204,32 @@ def simplify(text: str, site: Site, title: str, expand: bool) -> tuple[str, Coun
         for tags, new in REPLACED:
             text = tags.sub(new, text)
         text = text.replace("<", LESS)
-    text = text.replace("&lt;", LESS)
+    text = text.replace("&lt;", LESS).replace("&gt;", MORE).replace(">>", 2 * MORE)
+    text = LOW_QUOTE.sub(guarded(",,"), text)
     if not expand and ("{{" in text or "}}" in text):
         text = drop_templates(PAGE_NAME.sub(lambda _: title, text))
         dropped[TEMPLATE] = text.count(HOLE) - sum(dropped.values())
     if HOLE in text:
+        text = EMPTIED.sub(HOLE, EMPTIED.sub(HOLE, text))  # the inner and the outer ones
         text = GAP.sub(" ", text).replace(HOLE, "")
     if "{|" in text:
         text = drop_tables(text, dropped)
     if not expand:
-        for stray in ("{|", "|}"):
-            text = text.replace(stray, guarded(stray))
+        text = STRAY_EDGE.sub(lambda match: guarded(match[0]), text)
         if "}\n" in text or text.endswith("}"):
             text = LAST_BRACE.sub(guarded("}"), text)
     if "-{" in text:
         text = convert(text)
     if "[" in text:
         text = COLON_LINK.sub(lambda match: seen_of_link(match, site), text)
-        text = EXTERNAL_LINK.sub(r"\1", text)
-        text = EXTERNAL_START.sub("", text)
         if "[[[" in text:
             text = re.sub(r"\[{3,}", "[[", text)
         # WikiExtractor does the same, and needs ten times as long.
         text = PLAIN_LINK.sub(
             lambda match: match[1] if match[2] is None else match[2].strip(), text
         )
+        text = EXTERNAL_LINK.sub(r"\1", text)
+        text = EXTERNAL_START.sub("", text)
     if "__" in text:
         text = SWITCH.sub("", text)
     return mark_lines(text), dropped
@@ -297,7 +314,7 @@ def table_ends(text: str) -> dict[int, tuple[int, int]]:
 def drop_templates(text: str) -> str:
     """Return the text with a HOLE for each template; one never closed loses its name alone."""
     for _ in range(3):  # of templates in templates most are found so
-        text, number = INNERMOST.subn(HOLE, text)
+        text, number = INNERMOST.subn(HOLE, PARAMETER.sub(HOLE, text))
         if not number:
             break
     if "{{" not in text and "}}" not in text:
@@ -403,6 +420,8 @@ def seen_of_link(match: re.Match[str], site: Site) -> str:
         return match[0]
     if not colon and FILE_NAME.search(after):
         return ""
+    if after.startswith("//"):  # an external link in one bracket too many
+        return label or after.partition(" ")[2]
     if colon or name in site.namespaces:
         return label or (after if colon else "")
     # A title, or an alias of a namespace, which a dump does not tell: such links have no space
@@ -418,6 +437,7 @@ def mark_lines(text: str) -> str:
     """Return the text so that WikiExtractor keeps its lines: items and headings get a mark."""
     text = ITEMS_BEGIN.sub(f"\n{ITEM}", "\n" + text)
     text = INDENT.sub("\n", text)
+    text = RULER.sub("\n", text)
     text = HEADING_LINE.sub(heading, text)
     for begin in ("(", "++"):
         text = text.replace(f"\n{begin}", f"\n{guarded(begin)}")

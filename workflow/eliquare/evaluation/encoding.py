@@ -22,6 +22,7 @@ from eliquare.evaluation.readers import Example
 from eliquare.io import InputError
 
 Word = Sequence[int]  # the token ids of one word
+AS_TEXT = {"split_special_tokens": True}  # the name of a special token in a text is text
 
 
 class Window(NamedTuple):
@@ -97,8 +98,10 @@ def encode(
     else:
         gold = [label for (label,) in gold]
         columns = [list(texts) for texts in zip(*(each.texts for each in examples), strict=True)]
-        tokens = tokenizer(*columns, add_special_tokens=False, verbose=False)["input_ids"]
-        inputs = tokenizer(*columns, truncation="longest_first", max_length=max_length)
+        tokens = tokenizer(*columns, add_special_tokens=False, verbose=False, **AS_TEXT)[
+            "input_ids"
+        ]
+        inputs = tokenizer(*columns, truncation="longest_first", max_length=max_length, **AS_TEXT)
         windows = [Window(n, input_ids, [], []) for n, input_ids in enumerate(inputs["input_ids"])]
         for number, label in enumerate(gold):
             target = {"labels": ids.get(label, IGNORE_INDEX)}
@@ -140,7 +143,8 @@ def encode_words(
     if not distinct:
         return [[] for _ in sentences]
     prefix = word_prefix(tokenizer)
-    encoded = tokenizer([prefix + word for word in distinct], add_special_tokens=False)["input_ids"]
+    texts = [prefix + word for word in distinct]
+    encoded = tokenizer(texts, add_special_tokens=False, **AS_TEXT)["input_ids"]
     unknown = tokenizer.unk_token_id
     stand_in = [cast(int, tokenizer.mask_token_id if unknown is None else unknown)]
     known = {word: ids or stand_in for word, ids in zip(distinct, encoded, strict=True)}

@@ -132,8 +132,11 @@ def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
         for (line, _), label in zip(words, labels, strict=True):
             if label not in UPOS_TAGS:
                 report(line, f"{label!r} is no UPOS tag; expected one of {', '.join(UPOS_TAGS)}")
+        forms = tuple(columns[1] for _, columns in words)
+        for (line, _), form in zip(words, forms, strict=True):
+            if not form:
+                report(line, "no word in column 2; an unknown one is written _")
         if words:
-            forms = tuple(columns[1] for _, columns in words)
             yield Example(forms, labels, str(path), tuple(line for line, _ in words))
 
 
@@ -281,7 +284,7 @@ def table_rows(
     """
     suffix = format_suffix(path)
     if suffix in JSON_LINES:
-        rows = json_rows(path, report)
+        rows = json_rows(path, report, required)
     elif suffix in DELIMITERS:
         rows = delimited_rows(path, report, DELIMITERS[suffix])
     else:
@@ -293,20 +296,27 @@ def table_rows(
                 f"{', '.join(map(repr, header))}; name yours with the task's text_column, "
                 f"text_pair_column and label_column"
             )
+        if twice := [column for column in required if header.count(column) > 1]:
+            raise InputError(
+                f"{path}, line {line}: the column {twice[0]!r} stands twice; rename or remove one"
+            )
         if cells is not None:
             yield line, dict(zip(header, cells, strict=True))
 
 
-def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
-    """Yield line, columns and cells of each object of a JSON lines file; null is empty."""
+def json_rows(path: str | Path, report: Report, required: Sequence[str] = ()) -> Iterator[TableRow]:
+    """Yield line, columns and cells of each object of a JSON lines file; null and NaN are empty."""
     for line, text in numbered_lines(path):
         if not text.strip():
             continue
         row: Any = None
         with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(text)
+            row = json.loads(text, object_pairs_hook=each_once, parse_constant=no_value)
         if not isinstance(row, dict):
-            report(line, "not JSON with one object per line")
+            report(line, "not JSON with one object per line, and each name once in it")
+            continue
+        if nested := [name for name in required if isinstance(row.get(name), list | dict)]:
+            report(line, f"{nested[0]!r} is a list or an object; expected one text")
             continue
         texts = ("" if value is None else value for value in row.values())
         cells = [t if isinstance(t, str) else json.dumps(t, ensure_ascii=False) for t in texts]
@@ -316,6 +326,18 @@ def json_rows(path: str | Path, report: Report) -> Iterator[TableRow]:
             report(line, f"{error.object[error.start]!a} is half of a character; remove it")
             continue
         yield line, list(row), cells
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; refuse one in which a name stands twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a name stands twice")
+    return row
+
+
+def no_value(_: str) -> None:
+    """Return NaN and Infinity, which are no JSON, as null: programs write missing values so."""
 
 
 def delimited_rows(path: str | Path, report: Report, delimiter: str) -> Iterator[TableRow]:
@@ -386,4 +408,4 @@ def line_groups(
 def format_suffix(path: str | Path) -> str:
     """Return the ending that names the format: ".csv" for "train.csv.gz"."""
     suffixes = [suffix for suffix in Path(path).suffixes if suffix not in COMPRESSED]
-    return suffixes[-1] if suffixes else ""
+    return suffixes[-1].lower() if suffixes else ""

@@ -139,9 +139,10 @@ def model_vocabulary(description: Description) -> dict[str, int]:
 
 
 def list_tokens(description: Description, source: str | Path = "tokenizer.json") -> list[str]:
-    """Return all tokens by id, added ones too; raise InputError where ids have gaps.
+    """Return all tokens by id, added ones too.
 
-    ``source`` is named in the error.
+    Raises InputError, which names ``source``, where ids have gaps or a part of the description
+    names one that no token has.
     """
     ids = dict(model_vocabulary(description))
     ids.update((token["content"], token["id"]) for token in description["added_tokens"])
@@ -153,6 +154,12 @@ def list_tokens(description: Description, source: str | Path = "tokenizer.json")
             raise InputError(
                 f"{source}: {wrong} the id {at}; ids run from 0 without gaps. Give the id a token "
                 f"of its own in tokenizer.json, as [unused{at}], and fetch the model again"
+            )
+    for part, token, holder, key in references(description):
+        if holder[key] not in range(len(tokens)):
+            raise InputError(
+                f"{source}: the {part} gives {token!r} the id {holder[key]}, and ids end at "
+                f"{len(tokens) - 1}; correct it in tokenizer.json, and fetch the model again"
             )
     return tokens
 
