@@ -74,12 +74,12 @@ STAGES: dict[str, dict[str, Stage]] = {
         "text": Stage("corpus.sources:read_text", 2, "read documents from text files"),
         "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
-        "tokenize": Stage("corpus.sequences:tokenize", 3, "make sequences of documents, and count"),
+        "tokenize": Stage("corpus.sequences:tokenize", 4, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
         "sample": Stage("corpus.held_out:sample", 2, "sample the validation documents"),
     },
     "vocabulary": {
-        "select": Stage("vocabulary.select:select", 2, "select the tokens that stay"),
+        "select": Stage("vocabulary.select:select", 3, "select the tokens that stay"),
         "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
         "report": Stage("vocabulary.report:report", 4, "report what a reduction changed"),
@@ -94,7 +94,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "extension": {
         "extend": Stage("extension.extend:extend", 2, "add tokens for a language"),
-        "tokenize": Stage("extension.alignment:tokenize", 1, "tokenize text twice"),
+        "tokenize": Stage("extension.alignment:tokenize", 2, "tokenize text twice"),
         "mask": Stage("extension.alignment:mask", 1, "masks for two tokenizers"),
         "report": Stage("extension.report:report", 1, "report what an extension changed"),
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),

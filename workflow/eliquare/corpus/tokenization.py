@@ -5,6 +5,7 @@ tokens are those of the full text.
 """
 
 import itertools
+import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ SPACES = (
     " \t\n\x0b\x0c\r\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd"
     + "".join(map(chr, range(0x2000, 0x2010)))
 )
+UNWRITTEN = "\U000fffff"  # for private use
 JOINED_WORDS = 100  # which are tokenized as one text: each text takes as long as some words
 REMEMBERED_CHARACTERS = 1 << 21  # of words, with which they take some 60 MB
 
@@ -114,15 +116,15 @@ class CorpusTokenizer:
             backend, max_length = loaded.backend_tokenizer, loaded.model_max_length
         backend.no_truncation()
         backend.no_padding()
-        backend.encode_special_tokens = True
         vocabulary: dict[str, int] = backend.get_vocab()
         tokens = [""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             tokens[index] = token
         added = backend.get_added_tokens_decoder()
+        as_text = names_as_text(backend, unk)
         return cls(
-            backend=backend,
-            words=Words(backend),
+            backend=as_text,
+            words=Words(as_text),
             tokens=tokens,
             special_ids=sorted(index for index, token in added.items() if token.special),
             around=SpecialTokens.of(backend),
@@ -130,6 +132,37 @@ class CorpusTokenizer:
             unk_id=backend.token_to_id(unk or ""),
             max_length=max_length,
         )
+
+
+def names_as_text(backend: Tokenizer, unknown: str | None) -> Tokenizer:
+    """Return a tokenizer for which the name of a special token in a text is text.
+
+    It is not looked for there. But a model whose vocabulary holds the name, as a Unigram's does,
+    would choose it: there the token has another name, which no text holds, and the same id.
+
+    Args:
+        backend: the tokenizer, which is changed.
+        unknown: its unknown token.
+    """
+    backend.encode_special_tokens = True
+    added = backend.get_added_tokens_decoder().values()
+    names = {token.content: UNWRITTEN + token.content for token in added if token.special}
+    chosen = backend.encode(" ".join(names), add_special_tokens=False).tokens
+    if not (names.keys() - {unknown}).intersection(chosen):
+        return backend
+    description = json.loads(backend.to_str())
+    model = description["model"]
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    else:
+        model["vocab"] = {names.get(token, token): index for token, index in model["vocab"].items()}
+    if "unk_token" in model:
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+    for token in description["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    renamed = Tokenizer.from_str(json.dumps(description))
+    renamed.encode_special_tokens = True
+    return renamed
 
 
 def integer_type(size: int) -> np.dtype[Any]:
