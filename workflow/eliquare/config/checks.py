@@ -95,6 +95,9 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
                 references.append(((*path, key), value, named))
     for path, value, sections in references:
+        if any(written.get(section) and not mapping(written[section]) for section in sections):
+            # The section itself is the mistake.
+            continue
         known = [name for section in sections for name in mapping(written.get(section))]
         words = value if isinstance(value, list | dict) else [value]
         for word in words:
@@ -164,12 +167,35 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if name not in experiment.systems:
             message = f"{name}, of release or baseline, is not compared; add it here"
             yield ("experiment", "systems"), message
+    yield from alike(settings)
+    for name in experiment.systems:
+        made_for = getattr(settings.students.get(name) or settings.systems.get(name), "languages", [])
+        compared = experiment.languages or [*settings.languages]
+        if made_for and not {*made_for} & {*compared}:
+            message = f"{name} is made for {', '.join(made_for)}, none of the experiment's languages"
+            yield ("experiment", "systems"), f"{message}; take it out, or add one"
     for name in experiment.tasks or ():
         code = settings.tasks[name].language
         if code not in (experiment.languages or settings.languages):
             message = f"{name} is a task in {code!r}, which is not in experiment.languages"
             yield ("experiment", "tasks"), message
     yield from published.problems(settings)
+
+
+def alike(settings: Configuration) -> Iterator[Problem]:
+    """Yield a problem for each label that two rows or two columns of a table would have."""
+    for section in SYSTEMS:
+        for name, entry in getattr(settings, section).items():
+            compared = name in settings.experiment.systems
+            for other in settings.experiment.systems if compared and entry.label else ():
+                of_other = next(
+                    each.label
+                    for key in SYSTEMS
+                    if (each := getattr(settings, key).get(other)) is not None
+                )
+                if other != name and (of_other or other) == entry.label:
+                    message = f"{other} is {entry.label!r} in tables too; choose another"
+                    yield (section, name, "label"), message
 
 
 def root(settings: Configuration, name: str) -> str | None:
@@ -241,6 +267,10 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
             yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
         elif compared is not None and name not in compared:
             yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
+    tasks = student.export.tasks if student.export else []
+    made_for = student.languages or [*settings.languages]
+    if tasks and not any(settings.tasks[name].language in made_for for name in tasks):
+        yield ("export", "tasks"), "none is in a language that this student is made for"
 
 
 def task_distillation_problems(
@@ -301,6 +331,11 @@ def check_files(settings: Configuration, source: str) -> None:
         if not os.path.exists(file)  # also where the name is too long for any
     ]
     latest = time.time() + SECONDS_AHEAD
+    for key, file in files:
+        # A teacher is a folder, all else is a file; what is neither is not told apart here.
+        wanted, other = ("folder", "file") if key.endswith(".model") else ("file", "folder")
+        if os.path.isfile(file) if other == "file" else os.path.isdir(file):
+            lines.append(f"{source}: {key}: {file} is a {other}; give a {wanted}")
     lines += [
         f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
         f"is older than its input; `touch {file}`"

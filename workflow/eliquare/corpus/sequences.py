@@ -70,7 +70,7 @@ class TokenizeOptions(Options, Sequences):
         description="Wikipedia code whose rules end sentences; English rules for codes without "
         "their own.",
     )
-    threads: int = Field(1, ge=1, description="Threads that tokenize.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads that tokenize.")
     output: Path = Field(description="Sequences folder to write.")
     counts: Path = Field(description="Counts folder to write.")
 
