@@ -167,13 +167,7 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if name not in experiment.systems:
             message = f"{name}, of release or baseline, is not compared; add it here"
             yield ("experiment", "systems"), message
-    yield from alike(settings)
-    for name in experiment.systems:
-        made_for = getattr(settings.students.get(name) or settings.systems.get(name), "languages", [])
-        compared = experiment.languages or [*settings.languages]
-        if made_for and not {*made_for} & {*compared}:
-            message = f"{name} is made for {', '.join(made_for)}, none of the experiment's languages"
-            yield ("experiment", "systems"), f"{message}; take it out, or add one"
+    yield from row_problems(settings)
     for name in experiment.tasks or ():
         code = settings.tasks[name].language
         if code not in (experiment.languages or settings.languages):
@@ -182,20 +176,26 @@ def problems(settings: Configuration) -> Iterator[Problem]:
     yield from published.problems(settings)
 
 
-def alike(settings: Configuration) -> Iterator[Problem]:
-    """Yield a problem for each label that two rows or two columns of a table would have."""
-    for section in SYSTEMS:
-        for name, entry in getattr(settings, section).items():
-            compared = name in settings.experiment.systems
-            for other in settings.experiment.systems if compared and entry.label else ():
-                of_other = next(
-                    each.label
-                    for key in SYSTEMS
-                    if (each := getattr(settings, key).get(other)) is not None
-                )
-                if other != name and (of_other or other) == entry.label:
-                    message = f"{other} is {entry.label!r} in tables too; choose another"
-                    yield (section, name, "label"), message
+def row_problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield the rows of tables that would be empty, or have the name of another row."""
+    experiment = settings.experiment
+    entries = {
+        name: (section, entry)
+        for section in SYSTEMS
+        for name, entry in getattr(settings, section).items()
+        if name in experiment.systems
+    }
+    names = [entry.label or name for name, (_, entry) in entries.items()]
+    for name, (section, entry) in entries.items():
+        if entry.label and names.count(entry.label) > 1:
+            message = f"two systems would be {entry.label!r} in tables; choose another"
+            yield (section, name, "label"), message
+        made_for = getattr(entry, "languages", [])
+        if made_for and not {*made_for} & {*(experiment.languages or settings.languages)}:
+            message = (
+                f"{name} is made for {', '.join(made_for)}, none of the experiment's languages"
+            )
+            yield ("experiment", "systems"), f"{message}; add one, or take it out"
 
 
 def root(settings: Configuration, name: str) -> str | None:

@@ -138,7 +138,6 @@ class UniqueKeyLoader(yaml.SafeLoader):
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
-
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return a whole number; raise ConstructorError where YAML's reading surprises."""
         value: int = super().construct_yaml_int(node)

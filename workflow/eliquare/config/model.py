@@ -160,7 +160,10 @@ class Teacher(Compared, Shape, Sourced):
         if self.vocabulary and self.extension:
             yield ("vocabulary",), "its extension says it; remove this key"
         if self.source == "hub" and not re.match(HUB_ID, self.model or ""):
-            yield ("model",), f"expected an id on the hub, as google-bert/bert-base, found {self.model!r}"
+            yield (
+                ("model",),
+                f"expected an id on the hub, as google-bert/bert-base, found {self.model!r}",
+            )
         if self.source in ("pretrain", "adapt"):
             for path, message in self.training.budget_problems():
                 yield ("training", *path), message

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from eliquare import cli
+from eliquare.config.base import Commit
+from eliquare.config.model import Pooling
 from eliquare.io import (
     PROVENANCE_PACKAGES,
     Failure,
@@ -26,6 +28,7 @@ from eliquare.io import (
     checksum,
     existing,
     provenance,
+    read_as,
     read_json,
     work_folder,
     write_json,
@@ -133,6 +136,33 @@ def decisive_files(folder: Path) -> dict[str, str]:
 # Rebuilding
 
 
+class PoolingOf(BaseModel):
+    """How a base that is a sentence encoder was fetched."""
+
+    pooling: Pooling
+    normalize: bool
+    prompts: dict[str, str]
+
+
+class Base(BaseModel):
+    """The model that was reduced, as a recipe names it."""
+
+    model: str
+    revision: Commit
+    fetched: bool
+    sentence: PoolingOf | None
+    files: dict[str, str]
+
+
+class Recipe(BaseModel):
+    """The content of a recipe."""
+
+    base: Base
+    kept: str = Field(pattern=r"^[0-9]{1,9}( [1-9][0-9]{0,8})*$")
+    files: dict[str, str]
+    versions: dict[str, str]
+
+
 def rebuild(options: RebuildOptions) -> None:
     """Make a reduced model of its recipe: the same bytes.
 
@@ -164,6 +194,8 @@ def rebuild(options: RebuildOptions) -> None:
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe; raise InputError if it is none, or of a later format."""
     recipe: dict[str, Any] = read_json(path)
+    if "format" in recipe and recipe["format"] == FORMAT:
+        read_as(path, Recipe)
     if not {"format", "base", "kept", "files"} <= recipe.keys():
         raise InputError(f"{path}: no recipe of `eliquare export recipe`")
     if recipe["format"] != FORMAT:
