@@ -175,8 +175,10 @@ def boundary(debug: bool = False) -> Iterator[None]:
 
 
 def require_text(argv: Sequence[str]) -> None:
-    """Raise InputError for a word, as the name of a file, that is no UTF-8."""
+    """Raise InputError for a word, as the name of a file, that is no UTF-8 or holds a zero."""
     for word in argv:
+        if "\0" in word:
+            raise InputError(f"{word!r}: has a zero byte, which no name of a file can have")
         try:
             word.encode()
         except UnicodeEncodeError:

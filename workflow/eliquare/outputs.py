@@ -78,8 +78,13 @@ def problem_of(stage: str, path: Path, inputs: Sequence[Path]) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether something stands at a path that could be lost: a file, or one in a folder."""
-    return path.is_file() or any(not file.is_dir() for file in path.rglob("*"))
+    """Return whether something stands at a path that could be lost.
+
+    A file, a device or a pipe, or one in a folder.
+    """
+    if not path.is_dir():
+        return os.path.lexists(path)
+    return any(not file.is_dir() for file in path.rglob("*"))
 
 
 def made_by(path: Path) -> str:

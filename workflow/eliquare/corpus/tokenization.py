@@ -7,7 +7,7 @@ tokens are those of the full text.
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ SPACES = (
     " \t\n\x0b\x0c\r\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd"
     + "".join(map(chr, range(0x2000, 0x2010)))
 )
+# Ids of tokens are at most so large; the largest vocabularies have a million.
+LARGEST_ID = 1 << 24
 JOINED_WORDS = 100  # which are tokenized as one text: each text takes as long as some words
 REMEMBERED_CHARACTERS = 1 << 21  # of words, with which they take some 60 MB
 
@@ -116,6 +118,7 @@ class CorpusTokenizer:
         backend.no_padding()
         backend.encode_special_tokens = True
         vocabulary: dict[str, int] = backend.get_vocab()
+        require_ids(vocabulary.values(), folder)
         tokens = [""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             tokens[index] = token
@@ -130,6 +133,13 @@ class CorpusTokenizer:
             unk_id=backend.token_to_id(unk or ""),
             max_length=max_length,
         )
+
+
+def require_ids(ids: Collection[int], source: Any) -> None:
+    """Raise InputError where there is no token, or a list by id would not fit into memory."""
+    if not ids or max(ids) > LARGEST_ID:
+        found = f"{max(ids):,}" if ids else "none"
+        raise InputError(f"{source}: ids of tokens up to {LARGEST_ID:,} expected, found {found}")
 
 
 def integer_type(size: int) -> np.dtype[Any]:

@@ -136,7 +136,7 @@ def read_prompts(folder: Path) -> "Prompts":
 def read_pooling(file: Path) -> Pooling:
     """Return the pooling that a model's file says; raise InputError if it is not known here."""
     said = read_json(file)
-    given = [said["pooling_mode"]] if "pooling_mode" in said else []
+    given: list[Any] = [str(said["pooling_mode"])] if "pooling_mode" in said else []
     given += [name for name, key in _KEYS.items() if said.get(key)]
     others = [key for key in said if key.startswith("pooling_mode_") and said[key] is True]
     if len({*given}) != 1 or given[0] not in POOLINGS or {*others} - {*_KEYS.values()}:

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from eliquare.faults import refused
 from eliquare.io import InputError, read_as, read_json
 from eliquare.models.loading import load_config, load_fast_tokenizer, load_weights
 from eliquare.models.sentence import MODULES, Module, read_prompts
@@ -168,8 +169,10 @@ def compare_embeddings(folder: Path, reduced: Path, texts: Sequence[str]) -> Map
         return {"embeddings": "not run: sentence-transformers is not installed"}
     from sentence_transformers import SentenceTransformer
 
-    old, new = (SentenceTransformer(str(each), device="cpu") for each in (folder, reduced))
     prompts = ["", *prompts_of(folder).values()]
+    with refused(f"{folder}: sentence-transformers makes no embeddings with it"):
+        old, new = (SentenceTransformer(str(each), device="cpu") for each in (folder, reduced))
+        old.encode("", prompt="")
     for prompt in prompts:
         # One at a time: sentence-transformers sorts by length, and sums differ with the padding.
         before, after = (
