@@ -8,7 +8,7 @@ reducing and distilling; a model without them gives states of tokens alone.
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
