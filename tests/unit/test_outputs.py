@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 
@@ -55,6 +56,21 @@ def test_what_the_stage_did_not_make_stays(here, capsys, output):
     assert len(said) == 1
     assert said[0].startswith("error: --output")
     assert content(here) == before
+
+
+def test_a_pipe_or_a_device_stays(here, capsys):
+    os.mkfifo("pipe")
+    assert read_text("pipe") == cli.EXIT_INPUT
+    assert capsys.readouterr().err.startswith("error: --output pipe: is there already")
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+
+
+def test_a_result_is_not_put_into_an_input(here, capsys):
+    (here / "a/config.json").touch()
+    assert outputs.problem_of("corpus text", here / "a/new", [here / "a"]) == (
+        f"lies in an input, {here / 'a'}"
+    )
+    assert outputs.problem_of("corpus text", here / "new", [here / "a"]) == ""
 
 
 def test_a_stage_replaces_what_it_made_and_an_empty_folder(here):

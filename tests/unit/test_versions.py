@@ -21,11 +21,11 @@ DIGESTS = {
     "corpus mixture": (1, "1298930fe456c52d5d751415a5c7b8ad273b64a14c8b84196d3043562f573a85"),
     "corpus sample": (2, "473b75b93509a2ca9ece0d0530ef56c92a857cb807c84df77c840e30eeecec73"),
     "models tokenizer": (2, "77f0c57e0807d954fe50885a3da8668795aeb6fb9d6dffdb8998b2afe9a42c2d"),
-    "corpus tokenize": (3, "7c5f2b1b527af14ae2a6dc0461e8df34e9fdb00a56d6c29f0a4616f375ff4269"),
+    "corpus tokenize": (4, "7c5f2b1b527af14ae2a6dc0461e8df34e9fdb00a56d6c29f0a4616f375ff4269"),
     "corpus mask": (2, "3444983138e9257804ceb50e30bc2824b3cf9c74df7724cc2eec3ba9b4e9348f"),
-    "extension tokenize": (1, "c516b5900dfe41e9530a20424d7407660e1a8671890c3c141a882dcf351787ba"),
+    "extension tokenize": (2, "c516b5900dfe41e9530a20424d7407660e1a8671890c3c141a882dcf351787ba"),
     "extension mask": (1, "d68b1f285148ce4c709a27f8f847f631db5266346c614aa34cb0c3718fda8ee6"),
-    "vocabulary select": (2, "341b0d709984a8201a43738c5245344f27ecaa8db75ea8f6ff2c01ad7493b1f7"),
+    "vocabulary select": (3, "341b0d709984a8201a43738c5245344f27ecaa8db75ea8f6ff2c01ad7493b1f7"),
 }
 
 

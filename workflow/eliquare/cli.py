@@ -109,7 +109,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "onnx": Stage("export.onnx:export", 2, "a model for ONNX Runtime, int8 or float32"),
         "static": Stage("export.static:export", 1, "static embeddings, a vector per token"),
         "student": Stage("export.student:export", 2, "all that a recipe's `export` asks for"),
-        "recipe": Stage("export.recipe:write", 1, "how to rebuild a reduced model"),
+        "recipe": Stage("export.recipe:write", 2, "how to rebuild a reduced model"),
         "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),
     },
@@ -175,8 +175,10 @@ def boundary(debug: bool = False) -> Iterator[None]:
 
 
 def require_text(argv: Sequence[str]) -> None:
-    """Raise InputError for a word, as the name of a file, that is no UTF-8."""
+    """Raise InputError for a word, as the name of a file, that is no UTF-8 or holds a zero."""
     for word in argv:
+        if "\0" in word:
+            raise InputError(f"{word!r}: has a zero byte, which no name of a file can have")
         try:
             word.encode()
         except UnicodeEncodeError:

@@ -114,6 +114,9 @@ def is_panic(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
+    if isinstance(error, pickle.UnpicklingError):
+        # Torch's own message says how to run what the file holds.
+        return "a pickle that is damaged, or holds more than tensors"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

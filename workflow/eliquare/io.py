@@ -315,6 +315,18 @@ def read_json(path: str | Path, kind: type = dict) -> Any:
     return Content(found, path) if isinstance(found, dict) else found
 
 
+def read_as(path: str | Path, kind: Any) -> Any:
+    """Read JSON as a type that pydantic knows; InputError with a line for each mistake in it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from eliquare.config.errors import explain
+
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path, object))
+    except ValidationError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in explain(error))) from None
+
+
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """Read the complete lines of a file of JSON lines; a last line cut by a kill is left out."""
     try:

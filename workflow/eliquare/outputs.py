@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from eliquare.io import MADE_BY, MARK, InputError, disk_faults, lock_of, locked, read_json
 
+# Files of a folder that is one result: what is put into it goes when it is made again.
+OF_RESULT = (MARK, "config.json")
 # Options that are text, since a model or a dataset may also be that of a hub.
 MAY_BE_PATHS = ("model", "dataset", "mirror")
 
@@ -67,14 +69,22 @@ def problem_of(stage: str, path: Path, inputs: Sequence[Path]) -> str:
             return "is also an input"
         if real(given).is_relative_to(place):
             return f"holds an input, {given}"
+        is_result = any((given / name).is_file() for name in OF_RESULT)
+        if is_result and place.is_relative_to(real(given)):
+            return f"lies in an input, {given}"
     if is_there(place) and made_by(place) not in (stage, ""):
         return f"is there already, and `eliquare {stage}` did not make it"
     return ""
 
 
 def is_there(path: Path) -> bool:
-    """Return whether something stands at a path that could be lost: a file, or one in a folder."""
-    return path.is_file() or any(not file.is_dir() for file in path.rglob("*"))
+    """Return whether something stands at a path that could be lost.
+
+    A file, a device or a pipe, or one in a folder.
+    """
+    if not path.is_dir():
+        return os.path.lexists(path)
+    return any(not file.is_dir() for file in path.rglob("*"))
 
 
 def made_by(path: Path) -> str:
@@ -87,7 +97,8 @@ def made_by(path: Path) -> str:
             return str(read_json(path / MARK).get("stage"))
         origin = path / "provenance.json"
         known = read_json(origin) if origin.is_file() else {}
-        ours = isinstance(known, dict) and "eliquare" in known.get("versions", {})
+        versions = known.get("versions")
+        ours = isinstance(versions, dict) and "eliquare" in versions
         return "" if ours else "something else"
     lock = lock_of(path)
     text = lock.read_text(encoding="utf-8", errors="replace") if lock.is_file() else ""

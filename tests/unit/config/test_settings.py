@@ -411,6 +411,84 @@ MISTAKES = {
         "tasks.names.text_pair_column",
         "remove",
     ),
+    # what can only be a mistake
+    "two splits of a file": ("tasks/names/test", "sl.txt", "tasks.names.test", "is train too"),
+    "two splits of a data set": (
+        "tasks/names",
+        {"language": "sl", "kind": "ner", "hub": {"dataset": "a/b", "test": "train"}},
+        "tasks.names.hub.test",
+        "is train too",
+    ),
+    "two columns of a name": ("tasks/pairs/text_column", "b", "tasks.pairs.text_column", "its own"),
+    "an address of no files": (
+        "tasks/names",
+        {"language": "sl", "kind": "ner", "url": {"train": []}},
+        "tasks.names.url.train",
+        "expected an address, https://...",
+    ),
+    "a password in a list": (
+        "tasks/names",
+        {"language": "sl", "kind": "ner", "url": {"train": ["https://me:s3cr3t@host.example/a"]}},
+        "tasks.names.url.train",
+        "~/.netrc",
+    ),
+    "a data set that is a path": (
+        "tasks/names",
+        {"language": "sl", "kind": "ner", "hub": {"dataset": "../.."}},
+        "tasks.names.hub.dataset",
+        "an id on the hub",
+    ),
+    "a teacher that is no id": (
+        "teachers/hub",
+        {"source": "hub", "model": "https://host.example/a", "revision": "a" * 40},
+        "teachers.hub.model",
+        "an id on the hub",
+    ),
+    "no such day": ("languages/sw/corpus/date", "20261399", "languages.sw.corpus.date", "no such"),
+    "bounds of documents": (
+        "languages/sl/corpus/max_documents",
+        5,
+        "languages.sl.corpus.max_documents",
+        "less than min_documents, 10",
+    ),
+    "a weight beyond sizes": (
+        "mixtures/both",
+        {"sl": 1e300, "sw": 1},
+        "mixtures.both.weights",
+        "at most 4294967295",
+    ),
+    "epochs without end": (
+        "students/full/training",
+        {"num_train_epochs": 1e300},
+        "students.full.training.num_train_epochs",
+        "at most 4294967295",
+    ),
+    "no number of a layer": (
+        "students/full/objective",
+        {"hidden": {"layers": {"a": 1}}},
+        "students.full.objective.hidden.layers",
+        "the number of a layer",
+    ),
+    "another row's name": ("teachers/big/label", "full", "teachers.big.label", "in tables"),
+    "a commit of nothing": (
+        "systems/taught",
+        {"student": "full", "revision": "a" * 40, "task_distillation": {"teacher": "big"}},
+        "systems.taught.revision",
+        "remove it",
+    ),
+    "export of nothing": ("students/pre/export", {"formats": []}, "students.pre.export", "nothing"),
+    "static without its form": (
+        "students/pre/export",
+        {"static": {"dimensions": 16}},
+        "students.pre.export.static",
+        "not among formats",
+    ),
+    "a task of others": (
+        "students/pre",
+        {"extends": "full", "languages": ["sw"], "export": {"tasks": ["names"]}},
+        "students.pre.export.tasks",
+        "language",
+    ),
     "masks": (
         "masking",
         {"mask_replace_prob": 0.8, "random_replace_prob": 0.3},
@@ -729,6 +807,9 @@ def test_a_file_adds_to_the_one_that_it_extends(tmp_path, monkeypatch, text):
         ("extends: 5\n", "mine.yaml: extends: expected the path"),
         ("name: [a\n", "mine.yaml, line 2: not YAML"),
         ("- a\n", "mine.yaml: expected keys and values"),
+        (f"extends: {'x' * 300}\n", "mine.yaml: extends: there is no file xxx"),
+        ("name: 010\n", "mine.yaml, line 1: not YAML (010 is 8 in YAML"),
+        ("name: a\nsize: 1:30\n", "mine.yaml, line 2: not YAML (1:30 is 90 in YAML"),
         (None, "mine.yaml: no such configuration file"),
     ],
 )
@@ -765,6 +846,30 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     os.utime("tokens.txt", (time.time() + 3600, time.time() + 3600))
     with pytest.raises(InputError, match=r"^mine.yaml: vocabularies.listed.tokens: .* future"):
         checks.check_files(settings, "mine.yaml")
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sl.txt").touch()
+    Path("sw.csv").mkdir()
+    small["teachers"]["there"] = {"source": "folder", "model": "sl.txt"}
+    with pytest.raises(InputError) as caught:
+        checks.check_files(complete(small), "mine.yaml")
+    assert str(caught.value).splitlines()[:2] == [
+        "mine.yaml: teachers.there.model: sl.txt is a file; give a folder",
+        "mine.yaml: tasks.pairs.train: sw.csv is a folder; give a file",
+    ]
+
+
+def test_a_system_for_other_languages_is_not_compared(small):
+    small["students"]["post"]["languages"] = ["sw"]
+    small["experiment"]["languages"] = ["sl"]
+    (line,) = errors_of(small)
+    assert line.startswith("experiment.systems: post is made for sw, none of")
+
+
+def test_a_section_that_is_no_mapping_is_one_mistake(small):
+    assert len(errors_of(small | {"languages": ["sl", "sw"]})) == 1
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -122,9 +122,12 @@ def test_counts_of_other_tokens_are_refused(tmp_path, other):
         (HEAD + "0,a,1,x,1\r\n", "Row #2"),
         (HEAD + "0,a,1,1\r\n", "Row #2"),
         (HEAD + "0,a,1,1,\r\n", "Row #2"),
+        (HEAD + "0,a,-1,1,1\r\n", "not the counts of 0 tokens"),
+        (HEAD + "0,a,1,1,1\r\n", "not the counts of 0 tokens"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path, content, where):
     (tmp_path / "counts.csv").write_text(content, encoding="utf-8", newline="")
+    (tmp_path / "totals.json").write_text('{"tokens": 0, "sentences": 0, "documents": 0}')
     with pytest.raises(InputError, match=where):
         read_counts(tmp_path)

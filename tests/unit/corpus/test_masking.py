@@ -227,6 +227,26 @@ def test_shares_above_1_together_are_refused(folders, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("settings.json", b"{}", "mlm_probability: missing"),
+        ("settings.json", b'{"mlm_probability": 5}', "mlm_probability: expected less than 1"),
+        ("weights.npy", b"cut short", "not a file of masking weights"),
+        ("weights.npy", np.array([1.0, np.nan]), "weights of 0 and more"),
+        ("weights.npy", np.array(["a"]), "not a file of masking weights"),
+    ],
+)
+def test_damaged_masking_is_refused(folders, tmp_path, name, content, said):
+    made = mask(folders, tmp_path / "masking")
+    if isinstance(content, bytes):
+        (made / name).write_bytes(content)
+    else:
+        np.save(made / name, content)
+    with pytest.raises(InputError, match=said):
+        Masking.load(made, folders / "model")
+
+
 def test_another_tokenizer_is_refused(folders, tmp_path):
     other = worlds.write_tokenizer("bytes", tmp_path / "other", ["one two"])
     with pytest.raises(InputError, match="same tokenizer"):

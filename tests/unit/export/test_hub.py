@@ -120,6 +120,8 @@ def test_a_private_repository_and_a_second_commit(model, server):
         ("no card", [], "owner/welsh", "README.md: no such card"),
         ("no head", [], "owner/welsh", "its head has no pipeline_tag, library_name"),
         ("bad results", [], "owner/welsh", "README.md: no card of a model"),
+        ("no YAML", [], "owner/welsh", "README.md: no card of a model"),
+        ("a link", [], "owner/welsh", "secret: a link to "),
     ],
 )
 def test_bad_input_is_one_line(
@@ -140,6 +142,11 @@ def test_bad_input_is_one_line(
         readme.write_text("# A model\n")
     elif prepare == "bad results":
         readme.write_text(CARD.replace("type: accuracy, ", ""))
+    elif prepare == "no YAML":
+        readme.write_text(CARD.replace("license: mit", "license: !!python/name:os.system"))
+    elif prepare == "a link":
+        (model.parent / "secret").touch()
+        (model / "secret").symlink_to(model.parent / "secret")
     assert push(model, *options, repository=repository) == EXIT_INPUT
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -100,6 +100,15 @@ def test_what_is_no_recipe(made, tmp_path, content, said):
     (tmp_path / "file.json").write_text(content)
     with pytest.raises(InputError, match=said):
         rebuild(made, tmp_path / "again", file=tmp_path / "file.json")
+    for change, problem in (
+        ({"kept": "a b"}, "kept: expected whole numbers"),
+        ({"base": {}}, "base.model: missing"),
+        ({"files": {}}, "files: has no checksum of model.safetensors"),
+    ):
+        changed = json.loads((made / "recipe.json").read_text()) | change
+        write_json(tmp_path / "file.json", changed)
+        with pytest.raises(InputError, match=problem):
+            rebuild(made, tmp_path / "again", file=tmp_path / "file.json")
     later = json.loads((made / "recipe.json").read_text()) | {"format": 2}
     write_json(tmp_path / "file.json", later)
     with pytest.raises(InputError, match="has format 2; this version reads 1"):

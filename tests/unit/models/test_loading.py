@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -10,9 +11,10 @@ import sys
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig
 
+from eliquare.corpus.tokenization import CorpusTokenizer
 from eliquare.io import Failure, InputError, read_json, why_unavailable, write_json
 from eliquare.models import loading
 from eliquare.models.hub import FetchOptions, fetch, local_folder
@@ -304,3 +306,57 @@ def test_a_file_in_the_hubs_cache_is_what_the_hub_says(hub, tmp_path):
     with pytest.raises(InputError, match=rf"config.json: damaged or changed.*delete {blob}"):
         fetch_any(tmp_path / "again", "lab/small")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return make_teacher("bert", tmp_path_factory.mktemp("bert") / "it")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("nan", "query.weight is not finite"),
+        ("missing", "the weights lack bert.encoder.layer.0.attention.self.query.weight"),
+        ("shape", "the weights have other shapes for bert.encoder.layer.0"),
+    ],
+)
+def test_weights_that_are_not_the_models_are_refused(bert, tmp_path, change, said):
+    folder = tmp_path / "model"
+    shutil.copytree(bert, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    if change == "nan":
+        tensors[name][0, 0] = float("nan")
+    elif change == "shape":
+        tensors[name] = tensors[name][:2].clone()
+    else:
+        del tensors[name]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    loads = (
+        lambda: loading.load_masked_lm(folder),
+        lambda: loading.load_for_task(folder, ["a", "b"], per_token=False),
+        lambda: loading.load_for_benchmark(str(folder)),
+    )
+    for load in loads:
+        with pytest.raises(InputError, match=said):
+            load()
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden_act", "nope"), ("num_attention_heads", 5)])
+def test_a_configuration_of_no_model_is_one_line(bert, tmp_path, key, value):
+    shutil.copytree(bert, tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=r"config\.json makes no model"):
+        loading.empty_model(loading.load_config(tmp_path / "model"))
+
+
+def test_an_id_beyond_memory_is_refused(bert, tmp_path):
+    shutil.copytree(bert, tmp_path / "model")
+    path = tmp_path / "model/tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["zzz"] = 10**9
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="ids of tokens up to"):
+        CorpusTokenizer.load(tmp_path / "model")

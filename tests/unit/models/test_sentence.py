@@ -87,12 +87,40 @@ def test_a_module_after_the_pooling_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said", [{}, {"pooling_mode_lasttoken": True}, {"pooling_mode": "weightedmean"}]
+    "said",
+    [
+        {},
+        {"pooling_mode_lasttoken": True},
+        {"pooling_mode": "weightedmean"},
+        {"pooling_mode": ["mean"]},
+    ],
 )
 def test_a_pooling_that_is_not_known_is_refused(tmp_path, said):
     write_sentence(tmp_path, Sentence("mean"), 16)
     write_json(tmp_path / "1_Pooling/config.json", said)
     with pytest.raises(InputError, match="expected one pooling of mean, cls, max"):
+        read_sentence(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("modules.json", [1], "modules.json: 0: expected a valid dictionary"),
+        ("modules.json", [{"type": "a.Transformer"}], "modules.json: 0.path: missing"),
+        (
+            "modules.json",
+            [{"type": 5, "path": ""}],
+            "0.type: expected a valid string",
+        ),
+        ("config_sentence_transformers.json", {"prompts": ["a"]}, "prompts: expected"),
+        ("config_sentence_transformers.json", {"prompts": {"a": 5}}, "prompts.a: expected"),
+        ("sentence_bert_config.json", {"max_seq_length": "x"}, "max_seq_length: expected"),
+    ],
+)
+def test_files_of_another_form_are_one_line(tmp_path, file, content, said):
+    write_sentence(tmp_path, Sentence("mean"), 16)
+    write_json(tmp_path / file, content)
+    with pytest.raises(InputError, match=said):
         read_sentence(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """What all settings are made of: their base, and the kinds of names in them."""
 
 from collections.abc import Hashable, Iterator
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -54,13 +55,31 @@ FilePath = Annotated[
 ]
 WikiName = Annotated[str, matching(r"^[a-z0-9_]+$", "a database, as cywiki")]
 Commit = Annotated[str, matching(r"^[0-9a-f]{40}$", "a commit of 40 hexadecimal digits")]
-Date = Annotated[str, matching(DATE, 'latest, or a date in quotes as "20260501"')]
+
+
+def _in_calendar(date: str) -> str:
+    if date != "latest":
+        try:
+            datetime.strptime(date, "%Y%m%d")
+        except ValueError:
+            raise ValueError(f"there is no such day, {date}") from None
+    return date
+
+
+Date = Annotated[
+    str,
+    matching(DATE, 'latest, or a date in quotes as "20260501"'),
+    AfterValidator(_in_calendar),
+]
+# An id on the hub. Its parts neither begin nor end with a dot, so that none is a path.
+HUB_ID = r"^(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b$"
 
 
 def without_password(address: str) -> str:
     """Return an address; raise ValueError, which does not show it, if a password is in it."""
     try:
-        found = urlsplit(address).password
+        parts = urlsplit(address)
+        found, _ = parts.password, parts.port
     except ValueError as error:
         raise ValueError(f"expected an address ({error})") from None
     if found is not None:
@@ -94,11 +113,19 @@ Problem = tuple[tuple[int | str, ...], str]
 
 
 def too_large(settings: BaseModel) -> Iterator[Problem]:
-    """Yield the whole numbers, also in lists, that are larger than any seed or size."""
+    """Yield the numbers, also in lists and mappings, that are larger than any seed or size."""
     for key, value in settings:
-        numbers: list[Any] = value if isinstance(value, list) else [value]
-        if any(isinstance(number, int) and number > LARGEST for number in numbers):
+        if any(number > LARGEST for number in numbers_in(value)):
             yield (key,), f"expected at most {LARGEST}, found {value!r:.40}"
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """Yield a number, or those in a list or the values of a mapping."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(each)
 
 
 class Settings(BaseModel):

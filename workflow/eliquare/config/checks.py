@@ -95,6 +95,9 @@ def unknown_names(written: Mapping[str, Any]) -> Iterator[Problem]:
             if named := REFERENCES.get(f"{path[0]}.{key}") or REFERENCES.get(key):
                 references.append(((*path, key), value, named))
     for path, value, sections in references:
+        if any(written.get(section) and not mapping(written[section]) for section in sections):
+            # The section itself is the mistake.
+            continue
         known = [name for section in sections for name in mapping(written.get(section))]
         words = value if isinstance(value, list | dict) else [value]
         for word in words:
@@ -164,12 +167,35 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if name not in experiment.systems:
             message = f"{name}, of release or baseline, is not compared; add it here"
             yield ("experiment", "systems"), message
+    yield from row_problems(settings)
     for name in experiment.tasks or ():
         code = settings.tasks[name].language
         if code not in (experiment.languages or settings.languages):
             message = f"{name} is a task in {code!r}, which is not in experiment.languages"
             yield ("experiment", "tasks"), message
     yield from published.problems(settings)
+
+
+def row_problems(settings: Configuration) -> Iterator[Problem]:
+    """Yield the rows of tables that would be empty, or have the name of another row."""
+    experiment = settings.experiment
+    entries = {
+        name: (section, entry)
+        for section in SYSTEMS
+        for name, entry in getattr(settings, section).items()
+        if name in experiment.systems
+    }
+    names = [entry.label or name for name, (_, entry) in entries.items()]
+    for name, (section, entry) in entries.items():
+        if entry.label and names.count(entry.label) > 1:
+            message = f"two systems would be {entry.label!r} in tables; choose another"
+            yield (section, name, "label"), message
+        made_for = getattr(entry, "languages", [])
+        if made_for and not {*made_for} & {*(experiment.languages or settings.languages)}:
+            message = (
+                f"{name} is made for {', '.join(made_for)}, none of the experiment's languages"
+            )
+            yield ("experiment", "systems"), f"{message}; add one, or take it out"
 
 
 def root(settings: Configuration, name: str) -> str | None:
@@ -241,6 +267,10 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
             yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
         elif compared is not None and name not in compared:
             yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"
+    tasks = student.export.tasks if student.export else []
+    made_for = student.languages or [*settings.languages]
+    if tasks and not any(settings.tasks[name].language in made_for for name in tasks):
+        yield ("export", "tasks"), "none is in a language that this student is made for"
 
 
 def task_distillation_problems(
@@ -301,6 +331,11 @@ def check_files(settings: Configuration, source: str) -> None:
         if not os.path.exists(file)  # also where the name is too long for any
     ]
     latest = time.time() + SECONDS_AHEAD
+    for key, file in files:
+        # A teacher is a folder, all else is a file; what is neither is not told apart here.
+        wanted, other = ("folder", "file") if key.endswith(".model") else ("file", "folder")
+        if os.path.isfile(file) if other == "file" else os.path.isdir(file):
+            lines.append(f"{source}: {key}: {file} is a {other}; give a {wanted}")
     lines += [
         f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
         f"is older than its input; `touch {file}`"

@@ -33,6 +33,13 @@ class DocumentFilter(Settings):
     max_documents: int | None = Field(None, ge=1, description="Stop after this many documents.")
     near_duplicates: bool = Field(True, description="Drop near copies of an earlier document.")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where fewer documents are taken than are needed."""
+        yield from super().problems()
+        if self.max_documents is not None and self.max_documents < self.min_documents:
+            message = f"{self.max_documents} is less than min_documents, {self.min_documents}"
+            yield ("max_documents",), f"{message}; fewer are an error"
+
 
 class Corpus(DocumentFilter, Sourced):
     """Where the text of a language comes from. Each key is for the sources named before it."""

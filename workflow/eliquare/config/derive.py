@@ -167,7 +167,8 @@ def smoke_run(settings: Configuration) -> Configuration:
         return steps | {"gradient_accumulation_steps": micro_batches}
 
     def few_documents(corpus: Corpus) -> Values:
-        return {"max_documents": min(corpus.max_documents or 200, 200)}
+        most = min(corpus.max_documents or 200, 200)
+        return {"max_documents": most, "min_documents": min(corpus.min_documents, most)}
 
     sequences = min(settings.masking.max_validation_sequences, 50)
     finetuning = {"num_train_epochs": 1, "max_train_samples": 40}

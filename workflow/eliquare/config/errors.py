@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ Path = tuple[int | str, ...]
 
 def suggestion(word: object, known: Iterable[object]) -> str:
     """Return "; did you mean …?", or the known names, or nothing."""
-    names = sorted(map(str, known))
+    names = sorted({str(name) for name in known})
     close = difflib.get_close_matches(str(word), names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
@@ -58,6 +59,7 @@ def describe(error: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     expected = error["msg"].replace("Input should be", "expected")
+    expected = re.sub(r" or instance of \w+", "", expected)
     if kind == "string_pattern_mismatch":
         expected = f"expected {PATTERNS.get(context['pattern'], context['pattern'])}"
     return f"{expected}, found {value!r}{fix(value, kind)}"

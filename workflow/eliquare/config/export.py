@@ -1,10 +1,11 @@
 """The keys of what is made of a student for use elsewhere."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from eliquare.config.base import Name, Once, Settings
+from eliquare.config.base import Name, Once, Problem, Settings
 
 
 class StaticShape(Settings):
@@ -27,3 +28,10 @@ class Export(Settings):
     margin: float = Field(0.01, ge=0, lt=1)
     """int8 is kept where its score on the task's validation split is lower by no more than this."""
     static: StaticShape = Field(StaticShape(), description="Settings of the static embeddings.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem where nothing is made, or not what there are settings of."""
+        if not self.formats and not self.tasks:
+            yield (), "nothing is made; give formats or tasks, or leave export out"
+        elif self.static != StaticShape() and "static" not in self.formats:
+            yield ("static",), "static is not among formats; add it there, or remove this key"

@@ -5,6 +5,8 @@
 
 import contextlib
 import copy
+import os
+import re
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -136,14 +138,26 @@ class UniqueKeyLoader(yaml.SafeLoader):
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; raise ConstructorError where YAML's reading surprises."""
+        value: int = super().construct_yaml_int(node)
+        if not DECIMAL.fullmatch(node.value):
+            message = f"{node.value} is {value} in YAML; write that, or put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return value
 
+
+INT = "tag:yaml.org,2002:int"
+UniqueKeyLoader.add_constructor(INT, UniqueKeyLoader.construct_yaml_int)
+# Not 010, which is 8 in YAML, nor 1:30, which is 90.
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file; raise InputError with the file and the line."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such configuration file")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
@@ -175,7 +189,8 @@ def with_bases(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         if not isinstance(base, str):
             raise InputError(f"{where}: extends: expected the path of a file, found {base!r}")
         places = [folder / base for folder in (*folders, Path())]
-        found = next((place for place in places if place.is_file()), None)
+        # os.path's also takes a name that is too long for any file.
+        found = next((place for place in places if os.path.isfile(place)), None)
         if found is None:
             tried = " or ".join(dict.fromkeys(map(str, places)))
             raise InputError(f"{where}: extends: there is no file {tried}")

@@ -5,12 +5,14 @@ key means is said in its field, or below it. ``problems`` says which keys of an 
 together; what one entry alone cannot tell (names that must exist, say) is in ``checks.py``.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from eliquare.config.base import (
+    HUB_ID,
     NAME,
     Commit,
     CorpusName,
@@ -69,14 +71,14 @@ class Training(Settings):
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")
     num_evals: int = Field(10, ge=1, description="Validations; the best one's weights are kept.")
     seed: int = Field(1, ge=0, description="Seed of the order, the masks and dropout.")
-    report_to: list[Name] = Field([])
+    report_to: Once[Name] = Field([])
     """Trackers that follow the training: tensorboard, trackio, wandb, mlflow. Changes no result."""
     checkpoint_minutes: float = Field(15, gt=0)
     """Minutes between checkpoints. Changes no result."""
     gpus: int = Field(1, ge=1)
     """GPUs, each with a process of its own (torchrun). A step has per_device_train_batch_size x
     gradient_accumulation_steps x gpus sequences."""
-    threads: int = Field(2, ge=1, description="Threads of each process.")
+    threads: int = Field(2, ge=1, le=1024, description="Threads of each process.")
 
     def budget_problems(self) -> Iterator[Problem]:
         """Yield what is wrong with how long it trains; one that is never run needs no budget."""
@@ -157,6 +159,11 @@ class Teacher(Compared, Shape, Sourced):
         yield from super().problems()
         if self.vocabulary and self.extension:
             yield ("vocabulary",), "its extension says it; remove this key"
+        if self.source == "hub" and not re.match(HUB_ID, self.model or ""):
+            yield (
+                ("model",),
+                f"expected an id on the hub, as google-bert/bert-base, found {self.model!r}",
+            )
         if self.source in ("pretrain", "adapt"):
             for path, message in self.training.budget_problems():
                 yield ("training", *path), message
@@ -331,11 +338,11 @@ class Student(Compared, StudentShape):
 class Benchmark(Settings):
     """How parameters, latency, throughput and memory are measured."""
 
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 32], min_length=1)
+    batch_sizes: Once[Annotated[int, Field(ge=1)]] = Field([1, 32], min_length=1)
     """Sequences per batch; one measurement each."""
     sequence_length: int = Field(128, ge=8, description="Tokens per sequence.")
     repeats: int = Field(20, ge=3, description="Timed batches at least; the median counts.")
-    threads: int = Field(1, ge=1, description="Threads of the processor.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads of the processor.")
 
 
 class PublishedTable(Settings):

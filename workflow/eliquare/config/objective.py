@@ -9,12 +9,12 @@ import bisect
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic_core import CoreSchema
 
-from eliquare.config.base import Problem, Settings
+from eliquare.config.base import Problem, Settings, matching
 
 Positions = Literal["all", "masked"]
 
@@ -144,7 +144,8 @@ class Cosine(Term):
     """1 - cosine of the last hidden states."""
 
 
-LayerMap = dict[str, int]
+LayerNumber = Annotated[str, matching(r"^[0-9]{1,4}$", 'the number of a layer in quotes, as "1"')]
+LayerMap = Annotated[dict[LayerNumber, Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Hidden(Term):

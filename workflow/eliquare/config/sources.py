@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from eliquare.config.base import Line, Problem, Settings, WebAddress, matching
+from eliquare.config.base import HUB_ID, Line, Once, Problem, Settings, WebAddress, matching
 
 # The folder of all fetched tasks; two configurations that name one source share what was fetched.
 FETCHED = "resources/tasks"
@@ -22,22 +28,37 @@ SUFFIXES = {"upos": "conllu", "ner": "iob"} | dict.fromkeys(
 TreebankName = Annotated[
     str, matching(r"^UD_[A-Za-z_]+-[A-Za-z0-9]+$", "a treebank's repository, as UD_Welsh-CCG")
 ]
+Part = Annotated[str, matching(r"^[a-z0-9-]+$", "the end of a file name, as a-1")]
 Release = Annotated[str, matching(r"^[0-9]+\.[0-9]+$", 'a release in quotes, as "2.17"')]
 Prefix = Annotated[
     str,
     matching(r"^[a-z]+_[a-z0-9]+$", "the beginning of the treebank's file names, as cy_ccg"),
 ]
-DatasetId = Annotated[
-    str, matching(r"^[\w.-]+(/[\w.-]+)?$", "an id on the hub, as unimelb-nlp/wikiann")
-]
+DatasetId = Annotated[str, matching(HUB_ID, "an id on the hub, as unimelb-nlp/wikiann")]
 Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits")]
 
 # An address in a repository: what people call it.
 REPOSITORY = re.compile(
     r"https://(?:raw\.githubusercontent\.com|github\.com|huggingface\.co/datasets)/[^/]+/([^/]+)/"
 )
+
+
+def _address_or_several(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return the files of a split; of a mistake, say in one line what they can be."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        # The reason for an address, as a password in it, if there is one.
+        reasons = [each["ctx"]["error"] for each in error.errors() if each["type"] == "value_error"]
+        expected = "expected an address, https://..., or a list of different ones"
+        raise ValueError(str(reasons[0]) if reasons else expected) from None
+
+
 # A split in several files is a list of them.
-Files = WebAddress | list[WebAddress]
+Files = Annotated[
+    WebAddress | Annotated[Once[WebAddress], Field(min_length=1)],
+    WrapValidator(_address_or_several),
+]
 
 
 class Treebank(Settings):
@@ -49,7 +70,7 @@ class Treebank(Settings):
     """The release in quotes, as `"2.17"`: splits change between releases."""
     prefix: Prefix | None = None
     """How its file names begin, as `cy_ccg`, where the catalogue does not know it."""
-    parts: list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]] = Field([])
+    parts: Once[Part] = Field([])
     """The ends of the names of a train split in several files, as `[a-1, a-2, b-1]`; a, b, c, …
     are found without it."""
 
@@ -79,7 +100,7 @@ class Hub(Settings):
     validation: Line | None = Field("validation", description="Name of this split; null if none.")
     test: Line | None = Field("test", description="Name of this split; null if none.")
     columns: Columns = Field(Columns(), description="Names of its columns.")
-    labels: list[Line] = Field([])
+    labels: Once[Line] = Field([])
     """Names of the labels 0, 1, …, where the data set has bare numbers."""
     licence: Line | None = Field(None, description="Its terms; by default what its card says.")
 
@@ -92,7 +113,7 @@ class Address(Settings):
     train: Files | None = Field(None, description="Address of the file to train on, or several.")
     validation: Files | None = Field(None, description="Address of this split, if there is one.")
     test: Files | None = Field(None, description="Address of this split, if there is one.")
-    header: list[Line] = Field([])
+    header: Once[Line] = Field([])
     """Columns of a table that has no line with their names, as `[label, text]`."""
     sha256: dict[Literal["archive", "train", "validation", "test"], Sha256] = Field({})
     """Checksums; by default those of the first download, which are recorded."""
@@ -111,6 +132,15 @@ class Address(Settings):
 
 
 Source = Treebank | Hub | Address
+
+
+def same_split(entry: BaseModel, kind: str) -> Iterator[Problem]:
+    """Yield a problem for what is two splits: scores on what was trained on say nothing."""
+    seen: dict[str, str] = {}
+    for split in splits_of(kind):
+        for file in as_list(getattr(entry, split, None)):
+            if (other := seen.setdefault(file, split)) != split:
+                yield (split,), f"{file} is {other} too; give another, or leave it out"
 
 
 def as_list(files: Files | None) -> list[str]:

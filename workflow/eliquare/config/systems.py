@@ -72,6 +72,8 @@ class System(Compared):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where it is not one of the three kinds."""
         keys = [key for key in ("model", "teacher", "vocabulary", "student") if getattr(self, key)]
+        if self.revision and not self.model:
+            yield ("revision",), "this is of a hub's model; remove it, or give the model"
         if keys not in (["model"], ["teacher", "vocabulary"], ["student"]):
             yield (), "give model, or teacher and vocabulary, or student and task_distillation"
         elif self.student and self.task_distillation is None:

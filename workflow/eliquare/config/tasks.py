@@ -145,6 +145,15 @@ class Task(TaskData):
         ):
             others = "" if needed == "test" else " (with validation, test)"
             yield (), f"give exactly one of {needed}{others}, ud, hub, url"
+        place = given[:1]
+        entry = getattr(self, place[0]) if place else self
+        for path, message in sources.same_split(entry, self.kind):
+            yield (*place, *path), message
+        read = " ".join(self.reads[self.kind]).split()
+        columns = {getattr(self, key): key for key in HUB_COLUMNS if key in read}
+        for key in HUB_COLUMNS:
+            if key in read and columns[column := getattr(self, key)] != key:
+                yield (key,), f"{column} is {columns[column]} too; give each its own"
         if self.url and not getattr(self.url, needed):
             yield ("url", needed), "missing; give the address of a file"
         if self.ud and self.kind != "upos":

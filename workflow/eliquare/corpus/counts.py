@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as pa_csv
+from pydantic import BaseModel, NonNegativeInt
 
 from eliquare.corpus.tokenization import EncodedDocuments
-from eliquare.io import InputError, existing, read_json, write_json
+from eliquare.io import InputError, existing, read_as, write_json
 
 COLUMNS = ("id", "token", "occurrences", "sentences", "documents")
 Int64 = npt.NDArray[np.int64]
@@ -79,6 +80,14 @@ class Counts:
         write_json(folder / "totals.json", totals)
 
 
+class Totals(BaseModel):
+    """The content of totals.json."""
+
+    tokens: NonNegativeInt
+    sentences: NonNegativeInt
+    documents: NonNegativeInt
+
+
 def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Counts:
     """Read a counts folder; raise InputError, with file and line, where it cannot be used.
 
@@ -105,10 +114,11 @@ def read_counts(folder: str | Path, tokens: Sequence[str] | None = None) -> Coun
             f"{path}, line {line}: counts other tokens than the model's tokenizer has; count again "
             "with this one"
         )
-    totals = read_json(path.with_name("totals.json"))
-    occurrences, sentences, documents = np.array(numbers, dtype=np.int64)
-    all_sentences, all_documents = totals["sentences"], totals["documents"]
-    return Counts(found, occurrences, sentences, documents, all_sentences, all_documents)
+    totals = read_as(path.with_name("totals.json"), Totals)
+    occurrences, sentences, documents = columns = np.array(numbers, dtype=np.int64)
+    if (columns < 0).any() or occurrences.sum() != totals.tokens:
+        raise InputError(f"{path}: not the counts of {totals.tokens} tokens; count again")
+    return Counts(found, occurrences, sentences, documents, totals.sentences, totals.documents)
 
 
 def first_difference(found: Iterable[object], expected: Iterable[object]) -> int | None:

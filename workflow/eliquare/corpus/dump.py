@@ -15,7 +15,7 @@ from eliquare.cli import Options
 from eliquare.config.base import Date, WebAddress, WikiName
 from eliquare.config.derive import dumps_host
 from eliquare.download import Checksum, Host
-from eliquare.io import InputError, atomic_write, read_json, write_json
+from eliquare.io import InputError, atomic_write, read_as, write_json
 from eliquare.outputs import claimed
 
 PAGES = "pages-articles.xml.bz2"
@@ -95,10 +95,7 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
         return listed_dump(mirror, options.wiki, options.date)
     record = options.output.with_name(options.output.name.removesuffix(".xml.bz2") + ".json")
     known = record.exists() and not options.move_latest
-    try:
-        dump = Dump(**read_json(record)) if known else None
-    except TypeError:
-        raise InputError(f"{record}: not what latest means; delete it, to ask again") from None
+    dump = read_as(record, Dump) if known else None
     if dump is None or dump.wiki != options.wiki:
         dump = listed_dump(mirror, options.wiki, "latest")
         with atomic_write(record) as file:

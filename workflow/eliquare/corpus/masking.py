@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from eliquare.cli import Options
 from eliquare.config import corpus
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.sequences import batches, column, list_column, record_batch
 from eliquare.corpus.tokenization import CorpusTokenizer, integer_type, require_same
-from eliquare.io import InputError, atomic_dir, existing, read_json, write_json
+from eliquare.faults import refused
+from eliquare.io import InputError, atomic_dir, existing, read_as, write_json
 
 IGNORE_INDEX = -100
 SHARES = ("mlm_probability", "mask_replace_prob", "random_replace_prob")
@@ -101,6 +102,23 @@ def token_weights(
     return weights.astype(np.float32)
 
 
+class Shares(BaseModel):
+    """The content of settings.json: shares of the tokens."""
+
+    mlm_probability: float = Field(gt=0, lt=1)
+    mask_replace_prob: float = Field(ge=0, le=1)
+    random_replace_prob: float = Field(ge=0, le=1)
+
+
+def read_array(path: Path, kind: type, what: str) -> npt.NDArray[Any]:
+    """Return a saved array of one dimension and a kind of numbers; InputError where it is none."""
+    with refused(f"{path}: not a {what}", "; make it again"):
+        found: npt.NDArray[Any] = np.load(existing(path, what), allow_pickle=False)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, kind):
+        raise InputError(f"{path}: not a {what}; make it again")
+    return found
+
+
 @dataclass(frozen=True)
 class Masking:
     """How masks are drawn.
@@ -135,10 +153,12 @@ class Masking:
     @classmethod
     def load(cls, folder: str | Path, tokenizer_folder: str | Path, seed: int = 1) -> "Masking":
         """Load the masking of a masking folder, for the tokenizer that it was made with."""
-        path = existing(Path(folder) / "weights.npy", "file of masking weights")
-        shares = read_json(Path(folder) / "settings.json")
+        weights = read_array(Path(folder) / "weights.npy", np.floating, "file of masking weights")
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise InputError(f"{folder}/weights.npy: weights of 0 and more expected; make it again")
+        shares = read_as(Path(folder) / "settings.json", Shares).model_dump()
         tokenizer = CorpusTokenizer.load(tokenizer_folder)
-        return cls.of(np.load(path), tokenizer, tokenizer_folder, shares, seed)
+        return cls.of(weights, tokenizer, tokenizer_folder, shares, seed)
 
     @classmethod
     def of(

@@ -36,7 +36,7 @@ from eliquare.corpus.tokenization import (
     integer_type,
     split_sentences,
 )
-from eliquare.io import InputError, atomic_dir, existing, progress, read_json, write_json
+from eliquare.io import InputError, atomic_dir, existing, progress, read_as, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,7 +70,7 @@ class TokenizeOptions(Options, Sequences):
         description="Wikipedia code whose rules end sentences; English rules for codes without "
         "their own.",
     )
-    threads: int = Field(1, ge=1, description="Threads that tokenize.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads that tokenize.")
     output: Path = Field(description="Sequences folder to write.")
     counts: Path = Field(description="Counts folder to write.")
 
@@ -214,7 +214,7 @@ def knowledge(
     """
     fertility = found["validation"]["tokens"] / max(tally.words, 1)
     unknown = found["validation"]["unknown_share"]
-    scripts = missing_scripts(tokenizer, read_json(documents / "characters.json"))
+    scripts = missing_scripts(tokenizer, read_as(documents / "characters.json", dict[str, int]))
     reasons = [f"it lacks the script {script}" for script in scripts]
     if fertility > MAX_FERTILITY:
         reasons.append(f"{fertility:.1f} tokens per word (more than {MAX_FERTILITY:g})")
@@ -370,12 +370,18 @@ def batches(path: str | Path) -> Iterator[pa.RecordBatch]:
         yield from pa.ipc.open_stream(file)
 
 
-def open_sequences(path: str | Path) -> "Dataset":
-    """Map a file of sequences into memory; raise InputError where it is missing or truncated."""
+def open_sequences(path: str | Path, columns: Iterable[str] = ("input_ids",)) -> "Dataset":
+    """Map a file of sequences into memory.
+
+    Raises InputError where it is missing or truncated, or has not these columns.
+    """
     from datasets import Dataset
 
     with complete_stream(path):
-        return Dataset.from_file(str(path))
+        sequences = Dataset.from_file(str(path))
+    if missing := {*columns} - {*sequences.column_names}:
+        raise InputError(f"{path}: has no column {min(missing)!r}; it is another stage's file")
+    return sequences
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from eliquare.cli import Options
 from eliquare.config.base import Commit, Problem
 from eliquare.corpus import documents
 from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
-from eliquare.io import InputError, atomic_dir, existing, progress, read_json, work_folder
+from eliquare.io import InputError, atomic_dir, existing, progress, read_as, read_json, work_folder
 
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
@@ -237,7 +237,7 @@ def mix(options: MixtureOptions) -> None:
                 total.dropped_parts[part] = total.dropped_parts.get(part, 0) + count
             if not sampled:
                 total.documents += report["documents"]
-                characters.update(read_json(folder / "characters.json"))
+                characters.update(read_as(folder / "characters.json", dict[str, int]))
         documents.finish(output, total, +characters)
 
 

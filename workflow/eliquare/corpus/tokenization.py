@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ SPACES = (
     + "".join(map(chr, range(0x2000, 0x2010)))
 )
 UNWRITTEN = "\U000fffff"  # for private use
+# Ids of tokens are at most so large; the largest vocabularies have a million.
+LARGEST_ID = 1 << 24
 JOINED_WORDS = 100  # which are tokenized as one text: each text takes as long as some words
 REMEMBERED_CHARACTERS = 1 << 21  # of words, with which they take some 60 MB
 
@@ -117,6 +119,7 @@ class CorpusTokenizer:
         backend.no_truncation()
         backend.no_padding()
         vocabulary: dict[str, int] = backend.get_vocab()
+        require_ids(vocabulary.values(), folder)
         tokens = [""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             tokens[index] = token
@@ -163,6 +166,13 @@ def names_as_text(backend: Tokenizer, unknown: str | None) -> Tokenizer:
     renamed = Tokenizer.from_str(json.dumps(description))
     renamed.encode_special_tokens = True
     return renamed
+
+
+def require_ids(ids: Collection[int], source: Any) -> None:
+    """Raise InputError where there is no token, or a list by id would not fit into memory."""
+    if not ids or max(ids) > LARGEST_ID:
+        found = f"{max(ids):,}" if ids else "none"
+        raise InputError(f"{source}: ids of tokens up to {LARGEST_ID:,} expected, found {found}")
 
 
 def integer_type(size: int) -> np.dtype[Any]:

@@ -120,7 +120,7 @@ def reviews(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str,
     text = "".join(readers.text_lines(path))
     label_column, text_column, *_ = columns
     for item in re.finditer(r"<item>(.*?)</item>", text, re.DOTALL):
-        rating = re.search(r"<rating>\s*([\d.]+)\s*</rating>", item[1])
+        rating = re.search(r"<rating>\s*(\d+(?:\.\d+)?)\s*</rating>", item[1])
         body = re.search(r"<text>(.*?)</text>", item[1], re.DOTALL)
         line = text.count("\n", 0, item.start()) + 1 if not (rating and body) else 0
         if rating is None or body is None:

@@ -94,7 +94,7 @@ class FinetuneOptions(cli.Options):
         None, description="Sentences that a teacher labels, one per line."
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
-    threads: int = Field(1, ge=1, description="Threads of the processor.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads of the processor.")
     store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
     output: Path = Field(description="JSON file with the scores to write.")
 

@@ -90,7 +90,7 @@ class IntrinsicOptions(cli.Options):
         [], description="Tasks of kind minimal_pairs or classification, each as JSON."
     )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
-    threads: int = Field(2, ge=1, description="Threads of the processor.")
+    threads: int = Field(2, ge=1, le=1024, description="Threads of the processor.")
     output: Path = Field(description="JSON file to write.")
 
 

@@ -22,7 +22,7 @@ from eliquare.io import (
     atomic_write,
     checksum,
     locked,
-    read_json,
+    read_as,
     remove,
     work_folder,
     write_json,
@@ -60,7 +60,9 @@ class RawFiles:
         self.by_hand = output.with_name(f"{output.name}.raw")
         self.downloads = output.with_name(f".{output.name}.downloads")
         self.checksums = output.with_name("checksums.json")
-        self.known: dict[str, str] = read_json(self.checksums) if self.checksums.exists() else {}
+        self.known: dict[str, str] = (
+            read_as(self.checksums, dict[str, str]) if self.checksums.exists() else {}
+        )
         self.wanted: dict[str, str] = {}
         self.used: dict[str, Path] = {}
         self.unverified: list[Path] = []
@@ -142,7 +144,7 @@ class RawFiles:
             for address, path in self.used.items()
         ]
         with locked(self.checksums, "list of checksums"):
-            known = read_json(self.checksums) if self.checksums.exists() else {}
+            known = read_as(self.checksums, dict[str, str]) if self.checksums.exists() else {}
             known |= {file["address"]: file["sha256"] for file in files}
             with atomic_write(self.checksums) as partial:
                 write_json(partial, dict(sorted(known.items())))

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import Field
+from yaml import YAMLError
 
 from eliquare import cli
 from eliquare.faults import first_line
 from eliquare.io import Failure, InputError, existing
-from eliquare.models.hub import HUB_ID
+from eliquare.models.hub import HUB_ID, refuse_links_outside
 
 CARD = "README.md"
 # Models of their own, each with its card.
@@ -60,6 +61,7 @@ def push(options: PushOptions) -> None:
     """
     check_name(options.repository)
     card = checked_card(options)
+    refuse_links_outside(options.model)
     files = files_of(options.model)
     logger.info("%s: %s", options.repository, "private" if options.private else "public")
     for name, path in files.items():
@@ -106,7 +108,7 @@ def checked_card(options: PushOptions) -> ModelCard:
     try:
         card: ModelCard = ModelCard.load(path)
         card.data.to_yaml()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, YAMLError) as error:
         raise InputError(f"{path}: no card of a model ({first_line(error)})") from None
     data: Any = card.data
     if lacking := [key for key in EXPECTED if not data.get(key)]:

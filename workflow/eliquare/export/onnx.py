@@ -45,9 +45,9 @@ from eliquare.evaluation.finetune import Task
 from eliquare.evaluation.trainer import score
 from eliquare.io import Failure, InputError, atomic_dir, provenance, write_json
 from eliquare.models.loading import (
-    from_pretrained,
     load_config,
     load_fast_tokenizer,
+    load_weights,
     max_sequence_length,
     quiet,
 )
@@ -267,7 +267,9 @@ def load_with_head(folder: Path, wanted: Head | None = None) -> tuple[PreTrained
         raise InputError(
             f"{folder}: has no head for {head}; its head is for {stored or 'nothing known here'}"
         )
-    model: PreTrainedModel = from_pretrained(HEADS[head][0], "model", folder, dtype=torch.float32)
+    model, missing = load_weights(HEADS[head][0], folder, dtype=torch.float32)
+    if missing:
+        raise InputError(f"{folder}: the weights of its head lack {', '.join(missing[:3])}")
     model.eval()
     return model, head
 

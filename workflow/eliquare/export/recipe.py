@@ -12,12 +12,15 @@ import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from eliquare import cli
+from eliquare.config.base import Commit, matching
+from eliquare.config.model import Pooling
 from eliquare.io import (
+    MARK,
     PROVENANCE_PACKAGES,
     Failure,
     InputError,
@@ -26,6 +29,7 @@ from eliquare.io import (
     checksum,
     existing,
     provenance,
+    read_as,
     read_json,
     work_folder,
     write_json,
@@ -39,11 +43,18 @@ from eliquare.vocabulary.select import read_vocabulary
 
 FORMAT = 1
 # Files that a reduction writes beside the model, and those that decide what a model answers.
-BESIDE = {"vocabulary.csv", "verification.json", "provenance.json", "README.md"}
+BESIDE = {MARK, "vocabulary.csv", "verification.json", "provenance.json", "README.md"}
 DECISIVE = ("*.safetensors", "pytorch_model*.bin", "tokenizer.json", "sentencepiece*", "vocab.txt")
 MUST_BE_SAME = ("model.safetensors", "tokenizer.json")
 
 logger = logging.getLogger(__name__)
+
+
+class Provenance(BaseModel):
+    """What is read of provenance.json."""
+
+    settings: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
 
 
 class RecipeOptions(cli.Options):
@@ -77,7 +88,7 @@ def write(options: RecipeOptions) -> None:
     base, reduced = local_folder(options.base, options.revision), options.reduced
     tokens = tokenizer_json.list_tokens(tokenizer_json.describe(load_fast_tokenizer(base)), base)
     kept = sorted(read_vocabulary(reduced / "vocabulary.csv", tokens))
-    made_of = read_json(reduced / "provenance.json")["inputs"].get("model")
+    made_of = read_as(reduced / "provenance.json", Provenance).inputs.get("model")
     if made_of != checksum(base):
         raise InputError(f"{reduced}: was not reduced from {options.base}, whose files differ")
     recipe = {
@@ -103,10 +114,10 @@ def origin(options: RecipeOptions, base: Path) -> dict[str, Any]:
     """
     path = base / "provenance.json"
     fetched = path.exists()
-    said = read_json(path)["settings"] if fetched else {}
+    said = read_as(path, Provenance).settings if fetched else {}
     model = said.get("model") if fetched else options.base
     revision = said.get("revision") if fetched else options.revision
-    if not COMMIT.fullmatch(revision or ""):
+    if not COMMIT.fullmatch(str(revision)):
         raise InputError(
             f"{options.base}: no commit of a hub is known for it, so nobody else could fetch it; "
             "give the folder that `models fetch --revision` made, or a hub id and --revision"
@@ -131,6 +142,38 @@ def decisive_files(folder: Path) -> dict[str, str]:
 
 
 # Rebuilding
+
+
+class PoolingOf(BaseModel):
+    """How a base that is a sentence encoder was fetched."""
+
+    pooling: Pooling
+    normalize: bool
+    prompts: dict[str, str]
+
+
+class Base(BaseModel):
+    """The model that was reduced, as a recipe names it."""
+
+    model: str
+    revision: Commit
+    fetched: bool
+    sentence: PoolingOf | None
+    files: dict[str, str]
+
+
+Numbers = Annotated[
+    str, matching(r"^[0-9]{1,9}( [1-9][0-9]{0,8})*$", "whole numbers with blanks between them")
+]
+
+
+class Recipe(BaseModel):
+    """The content of a recipe."""
+
+    base: Base
+    kept: Numbers
+    files: dict[str, str]
+    versions: dict[str, str]
 
 
 def rebuild(options: RebuildOptions) -> None:
@@ -164,10 +207,14 @@ def rebuild(options: RebuildOptions) -> None:
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe; raise InputError if it is none, or of a later format."""
     recipe: dict[str, Any] = read_json(path)
+    if "format" in recipe and recipe["format"] == FORMAT:
+        read_as(path, Recipe)
     if not {"format", "base", "kept", "files"} <= recipe.keys():
         raise InputError(f"{path}: no recipe of `eliquare export recipe`")
     if recipe["format"] != FORMAT:
         raise InputError(f"{path}: has format {recipe['format']}; this version reads {FORMAT}")
+    if lacking := {*MUST_BE_SAME} - {*recipe["files"]}:
+        raise InputError(f"{path}: files: has no checksum of {min(lacking)}")
     return recipe
 
 
@@ -181,7 +228,7 @@ def base_folder(options: RebuildOptions, base: dict[str, Any]) -> Iterator[Path]
     named = f"{base['model']} at {base['revision']}"
     if options.base is not None:
         path = existing(options.base, "folder of the base model") / "provenance.json"
-        said = read_json(path)["settings"].get("revision") if path.exists() else None
+        said = read_as(path, Provenance).settings.get("revision") if path.exists() else None
         if said not in (None, base["revision"]):
             raise InputError(f"{options.base}: is revision {said}, and the recipe is of {named}")
     source = options.base or local_folder(base["model"], base["revision"])

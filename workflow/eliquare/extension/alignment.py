@@ -20,7 +20,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from eliquare.corpus import masking, sequences
-from eliquare.corpus.masking import IGNORE_INDEX, Masking, rows_column
+from eliquare.corpus.masking import IGNORE_INDEX, Masking, read_array, rows_column
 from eliquare.corpus.sequences import SIDES, column
 from eliquare.corpus.tokenization import (
     CorpusTokenizer,
@@ -89,7 +89,8 @@ class MaskAligner:
                 f"{sequences}: sequences in one tokenizer; make them with `extension tokenize` for "
                 "a student whose tokenizer is not its teacher's"
             )
-        teacher, to_teacher = read_json(shared.with_name("report.json"))["teacher"], np.load(shared)
+        teacher = read_json(shared.with_name("report.json"))["teacher"]
+        to_teacher = read_array(shared, np.integer, "table of shared tokens")
         both = masking.random_ids[to_teacher[masking.random_ids] >= 0]
         return cls(replace(masking, random_ids=both), to_teacher, teacher["mask_id"])
 

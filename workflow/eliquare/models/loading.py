@@ -52,6 +52,42 @@ def from_pretrained(kind: Any, what: str, folder: str | Path, **options: Any) ->
         return kind.from_pretrained(source, trust_remote_code=False, **options)
 
 
+def load_weights(kind: Any, folder: str | Path, **options: Any) -> tuple[Any, list[str]]:
+    """Return a model of a class of transformers, and its weights that the folder lacks.
+
+    These are drawn from torch's generator, and of the head alone, or of a pooler; so are those of
+    a head of another size.
+
+    Raises:
+        InputError: no model loads, weights of the encoder are missing or of other shapes than
+            config.json says, or some are not finite.
+    """
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, loading = from_pretrained(kind, "model", folder, **options)
+    mismatched = sorted(str(name) for name, *_ in loading["mismatched_keys"])
+    missing = sorted({*loading["missing_keys"], *mismatched})
+    missing = [name for name in missing if name in mismatched or "pooler" not in name]
+    encoder = tuple(
+        name
+        for name in missing
+        if name.startswith(f"{model.base_model_prefix}.") or not has_mlm_head(model)
+    )
+    if encoder:
+        problem = "have other shapes for" if {*encoder} & {*mismatched} else "lack"
+        raise InputError(
+            f"{folder}: the weights {problem} {', '.join(encoder[:3])}; they are incomplete, or "
+            "not of the model that config.json names"
+        )
+    # Weights that are given may be mapped files, of which a part alone is to be in memory.
+    for name, tensor in () if "state_dict" in options else model.named_parameters():
+        if tensor.is_floating_point() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise InputError(
+                f"{folder}: {name} is not finite (nan or inf); the weights are damaged, or of a "
+                "training that went wrong"
+            )
+    return model, missing
+
+
 def load_config(folder: str | Path) -> PreTrainedConfig:
     """Load the configuration of a language model.
 
@@ -189,20 +225,12 @@ def load_model(
     """
     quiet()
     config = load_config(folder)
-    options: dict[str, Any] = {"config": config, "dtype": dtype, "output_loading_info": True}
+    options: dict[str, Any] = {"config": config, "dtype": dtype}
     kind: Any = automatic_class(config)
     if tensors is not None:
         # The automatic classes want a folder.
         kind, options["state_dict"] = type(empty_model(config)), dict(tensors)
-    model, loading = from_pretrained(kind, "model", folder, **options)
-    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
-    prefix = f"{model.base_model_prefix}."
-    encoder = [name for name in missing if name.startswith(prefix) or not has_mlm_head(model)]
-    if encoder:
-        raise InputError(
-            f"{folder}: the weights lack {', '.join(encoder[:3])}; they are incomplete, or not of "
-            "the model that config.json names"
-        )
+    model, missing = load_weights(kind, folder, **options)
     loaded: PreTrainedModel = model.base_model if missing else model
     loaded.eval()
     return loaded
@@ -271,7 +299,7 @@ def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool)
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    model: PreTrainedModel = from_pretrained(head, "model", folder, dtype=torch.float32, **names)
+    model: PreTrainedModel = load_weights(head, folder, dtype=torch.float32, **names)[0]
     return model
 
 
@@ -285,9 +313,7 @@ def load_for_benchmark(
     quiet()
     folder = local_folder(source, revision)
     load_config(folder)  # says what of it cannot be used
-    model: PreTrainedModel = from_pretrained(
-        AutoModelForMaskedLM, "masked language model", folder, dtype=dtype
-    )
+    model: PreTrainedModel = load_weights(AutoModelForMaskedLM, folder, dtype=dtype)[0]
     model.eval()
     return model, folder
 
@@ -323,7 +349,7 @@ def empty_model(config: PreTrainedConfig, vocab_size: int | None = None) -> PreT
     """Return a configuration's model without weights, with another vocabulary size if given."""
     config = copy.deepcopy(config)
     config.vocab_size = vocab_size or config.vocab_size
-    with torch.device("meta"):
+    with refused(f"{config.name_or_path}: config.json makes no model"), torch.device("meta"):
         model: PreTrainedModel = automatic_class(config).from_config(
             config, trust_remote_code=False
         )

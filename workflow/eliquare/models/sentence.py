@@ -8,13 +8,14 @@ reducing and distilling; a model without them gives states of tokens alone.
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, PositiveInt
 
 from eliquare.config.model import Pooling
-from eliquare.io import InputError, read_json, write_json
+from eliquare.io import InputError, read_as, read_json, write_json
 
 POOLINGS = get_args(Pooling)
 MODULES = "modules.json"
@@ -70,6 +71,30 @@ class Sentence(NamedTuple):
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
 
 
+class Module(BaseModel):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
+
+
+class Prompts(BaseModel):
+    """The prompts among the settings of a sentence encoder."""
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+
+    def texts(self) -> dict[str, str]:
+        """Return the prompts that are not empty, by purpose."""
+        return {name: text for name, text in (self.prompts or {}).items() if text}
+
+
+class Length(BaseModel):
+    """The longest input of a sentence encoder."""
+
+    max_seq_length: PositiveInt | None = None
+
+
 def read_sentence(folder: str | Path) -> Sentence | None:
     """Return what a folder says of sentences; None where it says nothing.
 
@@ -80,7 +105,7 @@ def read_sentence(folder: str | Path) -> Sentence | None:
     if not (folder / MODULES).exists():
         return None
     kinds = {
-        each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / MODULES, list)
+        each.type.rpartition(".")[2]: each.path for each in read_as(folder / MODULES, list[Module])
     }
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
         raise InputError(
@@ -89,21 +114,29 @@ def read_sentence(folder: str | Path) -> Sentence | None:
             "pooling in `pooling` to leave that module out"
         )
     pooling = read_pooling(folder / kinds.get("Pooling", POOLING_FOLDER) / "config.json")
-    prompts = read_json(folder / PROMPTS) if (folder / PROMPTS).exists() else {}
-    length = read_json(folder / LENGTH) if (folder / LENGTH).exists() else {}
+    prompts = read_prompts(folder)
+    length = read_as(folder / LENGTH, Length) if (folder / LENGTH).exists() else Length()
     return Sentence(
         pooling,
         "Normalize" in kinds,
-        {name: text for name, text in prompts.get("prompts", {}).items() if text},
-        prompts.get("default_prompt_name"),
-        length.get("max_seq_length"),
+        prompts.texts(),
+        prompts.default_prompt_name,
+        length.max_seq_length,
     )
+
+
+def read_prompts(folder: Path) -> "Prompts":
+    """Return what a folder says of the texts before a text; nothing where it says nothing."""
+    found: Prompts = (
+        read_as(folder / PROMPTS, Prompts) if (folder / PROMPTS).exists() else Prompts()
+    )
+    return found
 
 
 def read_pooling(file: Path) -> Pooling:
     """Return the pooling that a model's file says; raise InputError if it is not known here."""
     said = read_json(file)
-    given = [said["pooling_mode"]] if "pooling_mode" in said else []
+    given: list[Any] = [str(said["pooling_mode"])] if "pooling_mode" in said else []
     given += [name for name, key in _KEYS.items() if said.get(key)]
     others = [key for key in said if key.startswith("pooling_mode_") and said[key] is True]
     if len({*given}) != 1 or given[0] not in POOLINGS or {*others} - {*_KEYS.values()}:
@@ -142,8 +175,8 @@ def copy_sentence_files(source: Path, target: Path) -> None:
     for name in (MODULES, PROMPTS, LENGTH):
         if (source / name).exists() and not (target / name).exists():
             shutil.copyfile(source / name, target / name)
-    for module in read_json(source / MODULES, list):
-        path = str(module["path"])
+    for module in read_as(source / MODULES, list[Module]):
+        path = module.path
         if path and Path(path).name == path and (source / path).is_dir():
             shutil.copytree(source / path, target / path)
 

@@ -278,13 +278,15 @@ def load_data(
     """
     require_same(options.sequences, len(tokenizer), tokenizer.name_or_path)
     train = MaskedDataset(
-        open_sequences(options.sequences / "train.arrow"),
+        open_sequences(options.sequences / "train.arrow", ("length", "input_ids")),
         Masking.load(options.masking, tokenizer.name_or_path, seed=options.seed),
         options.step_size,
         options.seed,
         options.data_fraction,
     )
-    validation = ValidationDataset(open_sequences(options.masking / "validation.arrow"))
+    validation = ValidationDataset(
+        open_sequences(options.masking / "validation.arrow", ("length", *ValidationDataset.COLUMNS))
+    )
     check_lengths(model, train, validation)
     limit = max_sequence_length(model)
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=False) if prompt else []

@@ -19,9 +19,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from eliquare.io import InputError, read_json
-from eliquare.models.loading import from_pretrained, load_config, load_fast_tokenizer
-from eliquare.models.sentence import MODULES, PROMPTS
+from eliquare.faults import refused
+from eliquare.io import InputError, read_as, read_json
+from eliquare.models.loading import load_config, load_fast_tokenizer, load_weights
+from eliquare.models.sentence import MODULES, Module, read_prompts
 from eliquare.vocabulary.tokenizer import Description, backend_of
 
 MAX_LENGTH = 128
@@ -44,9 +45,7 @@ Encode = Callable[[PreTrainedTokenizerFast, Sequence[Any]], Any]
 
 def prompts_of(folder: Path) -> dict[str, str]:
     """Return the texts that a model wants before a text, by purpose."""
-    path = folder / PROMPTS
-    said = read_json(path).get("prompts") or {} if path.exists() else {}
-    return {name: text for name, text in said.items() if text}
+    return read_prompts(folder).texts()
 
 
 def prompt_ids(folder: Path, description: Description) -> set[int]:
@@ -92,10 +91,10 @@ def addressed(folder: Path) -> Iterator[str]:
     for key in read_json(folder / "config.json"):
         if key.endswith(ID_KEYS) and not key.endswith(RENUMBERED):
             yield f"config.json: {key} names tokens by their ids"
-    for module in read_json(folder / MODULES, list) if (folder / MODULES).exists() else ():
-        kind = str(module["type"]).rpartition(".")[2]
-        path = folder / str(module["path"]) / "config.json"
-        said = read_json(path) if module["path"] and path.exists() else {}
+    for module in read_as(folder / MODULES, list[Module]) if (folder / MODULES).exists() else ():
+        kind = module.type.rpartition(".")[2]
+        path = folder / module.path / "config.json"
+        said = read_json(path) if module.path and path.exists() else {}
         keys = [key for key in said if key.endswith(ID_KEYS)]
         if kind in BY_ID or keys:
             yield f"its module {kind} names tokens by their ids"
@@ -133,7 +132,7 @@ def compare_heads(folder: Path, reduced: Path, texts: Sequence[str]) -> dict[str
 @torch.inference_mode()
 def run(kind: Any, folder: Path, given: Sequence[Any]) -> list[torch.Tensor]:
     """Return the logits of texts or pairs, one at a time, so that no padding stands in between."""
-    model = from_pretrained(kind, "model with its head", folder, dtype=torch.float32).eval()
+    model = load_weights(kind, folder, dtype=torch.float32)[0].eval()
     # The product of a matrix and one vector is rounded by where the matrix lies in memory, and in a
     # mapped file it lies anywhere.
     for parameter in model.parameters():
@@ -170,8 +169,10 @@ def compare_embeddings(folder: Path, reduced: Path, texts: Sequence[str]) -> Map
         return {"embeddings": "not run: sentence-transformers is not installed"}
     from sentence_transformers import SentenceTransformer
 
-    old, new = (SentenceTransformer(str(each), device="cpu") for each in (folder, reduced))
     prompts = ["", *prompts_of(folder).values()]
+    with refused(f"{folder}: sentence-transformers makes no embeddings with it"):
+        old, new = (SentenceTransformer(str(each), device="cpu") for each in (folder, reduced))
+        old.encode("", prompt="")
     for prompt in prompts:
         # One at a time: sentence-transformers sorts by length, and sums differ with the padding.
         before, after = (
@@ -180,5 +181,5 @@ def compare_embeddings(folder: Path, reduced: Path, texts: Sequence[str]) -> Map
         require_same(
             reduced, f"sentence-transformers, with the prompt {prompt!r},", texts, before, after
         )
-    kinds = [str(each["type"]).rpartition(".")[2] for each in read_json(folder / MODULES, list)]
+    kinds = [each.type.rpartition(".")[2] for each in read_as(folder / MODULES, list[Module])]
     return {"embeddings": len(texts), "modules": kinds, "prompts": len(prompts) - 1}

@@ -28,7 +28,7 @@ from eliquare.config.model import SELECTION_KEYS, SelectionRule
 from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.documents import read_lines
 from eliquare.corpus.tokenization import CorpusTokenizer, encode
-from eliquare.io import InputError, atomic_write, open_text, read_json
+from eliquare.io import InputError, atomic_write, open_text, read_as
 from eliquare.models.hub import local_folder
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.heads import prompt_ids
@@ -80,7 +80,10 @@ def read_corpora(options: SelectOptions, folder: Path, tokens: list[str]) -> lis
         raise InputError("--text: give a text of the language, or --counts and --characters")
     counted = zip(options.counts, options.characters, strict=True)
     return [
-        *(Corpus(read_counts(counts, tokens), list(read_json(file))) for counts, file in counted),
+        *(
+            Corpus(read_counts(counts, tokens), list(read_as(file, dict[str, int])))
+            for counts, file in counted
+        ),
         *(count_text(text, folder) for text in options.text),
     ]
 
