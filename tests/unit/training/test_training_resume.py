@@ -361,7 +361,7 @@ def test_an_evaluation_that_is_not_a_number_is_named(world, tmp_path, monkeypatc
 
 
 def test_a_loss_that_explodes_ends_in_one_line(world, tmp_path, capfd):
-    process = in_a_process(world.options(tmp_path / "out", learning_rate=1e10, max_grad_norm=1e10))
+    process = in_a_process(world.options(tmp_path / "out", learning_rate=4e9, max_grad_norm=4e9))
     process.join(120)
     assert process.exitcode == cli.EXIT_FAILED
     assert not (tmp_path / "out").exists()
