@@ -20,7 +20,7 @@ COMMIT = "0" * 40
 BY_HAND = {("reporting", "summary")}
 BY_HAND |= {("export", stage) for stage in ("onnx", "static", "recipe", "rebuild", "push")}
 ADDRESS = f"https://host.example/{HOSTILE}"
-WRITTEN = (HOSTILE, f"{HOSTILE} 2", ADDRESS)
+WRITTEN = (HOSTILE, f"{HOSTILE} 2", f"{HOSTILE} 3", f"{HOSTILE} folder", ADDRESS)
 # Bash: write down the words of each command instead of running it.
 RECORD = """
 python() { printf '%s\\0' "$@" $'\\n' >> words; }
@@ -32,12 +32,12 @@ COMMAND = re.compile(r"^Shell command: ((?:OMP_NUM_THREADS=\d+ )?(?:python|torch
 
 def configuration() -> dict[str, Any]:
     """Return every kind of entry, each of its free strings hostile."""
-    columns = {"label": HOSTILE, "text": HOSTILE, "text_pair": HOSTILE}
-    of_words = {"tokens": HOSTILE, "tags": HOSTILE}
-    named = {"label": HOSTILE}
+    second, third = (f"{HOSTILE} {number}" for number in (2, 3))
+    columns = {"label": HOSTILE, "text": second, "text_pair": third}
+    of_words = {"tokens": HOSTILE, "tags": second}
     training = {"max_steps": 2, "report_to": ["tensorboard"]}
-    splits = {"train": HOSTILE, "validation": HOSTILE, "test": HOSTILE}
-    table = {"language": "qaa", "kind": "pair", "text_pair_column": HOSTILE}
+    splits = {"train": HOSTILE, "validation": second, "test": third}
+    table = {"language": "qaa", "kind": "pair", "text_pair_column": second}
     return {
         "name": "hostile",
         "title": HOSTILE,
@@ -57,10 +57,10 @@ def configuration() -> dict[str, Any]:
         },
         "mixtures": {"all": ["qaa", "qab", "qac", "qad"]},
         "teachers": {
-            "hub": {"source": "hub", "model": HOSTILE, "revision": COMMIT, **named},
+            "hub": {"source": "hub", "model": "a/b", "revision": COMMIT, "label": HOSTILE},
             "encoder": {
                 "source": "folder",
-                "model": f"{HOSTILE} 2",
+                "model": f"{HOSTILE} folder",
                 "pooling": "mean",
                 "prompts": {"query": HOSTILE},
             },
@@ -77,16 +77,16 @@ def configuration() -> dict[str, Any]:
                 "vocabulary": "listed",
                 "training": training,
                 "export": {"formats": ["onnx", "static"], "tasks": ["table"]},
-                **named,
+                "label": second,
             },
             "full": {"teacher": "own", "training": training},
             "post": {"reduced_from": "full", "vocabulary": "listed"},
             "longer": {"teacher": "hub", "extension": "more", "training": training},
         },
-        "systems": {"other": {"model": HOSTILE, **named}},
+        "systems": {"other": {"model": HOSTILE, "label": third}},
         "tasks": {
             "words": {"language": "qaa", "kind": "upos", **splits},
-            "table": table | splits | {"text_column": HOSTILE, "label_column": HOSTILE},
+            "table": table | splits | {"text_column": HOSTILE, "label_column": third},
             "hub": {
                 "language": "qaa",
                 "kind": "classification",
@@ -168,8 +168,9 @@ def test_every_string_is_hostile_here():
 
 def test_the_shell_gives_every_string_to_its_stage_and_runs_none(tmp_path):
     project = Stubs(tmp_path)
-    for name in (HOSTILE, f"{HOSTILE} 2"):
+    for name in WRITTEN[:3]:
         (tmp_path / name).touch()
+    (tmp_path / WRITTEN[3]).mkdir()
     path = project.configure(configuration())
     planned = project.run("--cores", "1", "--dry-run", "-p", "--configfile", str(path))
     assert planned.returncode == 0, planned.stdout[-6000:]
