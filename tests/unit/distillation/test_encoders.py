@@ -107,7 +107,7 @@ def test_a_reduced_encoder_gets_a_head_on_a_mixture_of_languages(tmp_path):
     data = (tmp_path / "sequences", tmp_path / "masking")
     world = trainings.World(tmp_path, reduced, *data, reduced, reduced)
 
-    adapted = world.pretrain(tmp_path / "adapted", model=reduced)
+    adapted = world.pretrain(tmp_path / "adapted", model=reduced, max_steps=120)
     model, size = load_masked_lm(adapted), len(load_tokenizer(adapted))
     assert size == len(load_tokenizer(reduced)) < len(load_tokenizer(encoder)) - 50
     assert (*model.get_output_embeddings().weight.shape,) == (size, 32)
