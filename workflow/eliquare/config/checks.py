@@ -333,9 +333,10 @@ def check_files(settings: Configuration, source: str) -> None:
     latest = time.time() + SECONDS_AHEAD
     for key, file in files:
         # A teacher is a folder, all else is a file; what is neither is not told apart here.
-        wanted, other = ("folder", "file") if key.endswith(".model") else ("file", "folder")
-        if os.path.isfile(file) if other == "file" else os.path.isdir(file):
-            lines.append(f"{source}: {key}: {file} is a {other}; give a {wanted}")
+        if key.endswith(".model") and os.path.isfile(file):
+            lines.append(f"{source}: {key}: {file} is a file; give a folder")
+        elif not key.endswith(".model") and os.path.isdir(file):
+            lines.append(f"{source}: {key}: {file} is a folder; give a file")
     lines += [
         f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
         f"is older than its input; `touch {file}`"

@@ -130,11 +130,9 @@ def speed(experiment: Experiment, best: str, teacher: str) -> Answer | None:
         return None
     details.append(f"{upper(frontier.condition(experiment, experiment.languages[0]))}.")
     if any(of_speed(experiment)):
-        details.append("Other work disturbed the measurements: see the warnings.")
+        details.append("How far to rely on it: see the warnings of speed.")
     if not speedup:
-        return Answer(
-            "How fast is it?", "Not certain", [*details, "The measurement was disturbed."]
-        )
+        return Answer("How fast is it?", "Not certain", details)
     return Answer("How fast is it?", f"{speedup[1]:.1f} times its teacher", details)
 
 
@@ -191,7 +189,7 @@ def trust(experiment: Experiment, warnings: int) -> Answer:
         details.append("Chosen on validation, scored on test.")
     checks = [each for each in experiment.vocabularies if each.get("verification")]
     if checks or experiment.paths.reductions():
-        details.append("Of each reduced model, the output was verified to be the full model's.")
+        details.append("Each reduced model was verified to give the outputs of its full one.")
     said = f"{warnings} warning{'s' * (warnings != 1)}, below" if warnings else "Nothing went wrong"
     return Answer("Can I trust it?", said, details)
 
@@ -335,22 +333,27 @@ def of_speed(experiment: Experiment) -> Iterator[Remark]:
             words = " and ".join(sorted(machines))
             yield experiment.language(language), f"speeds are from several machines: {words}."
         for (system, _), benchmark in found.items():
-            title = f"{experiment.label(system)}, {experiment.language(language)}"
-            medians = {
-                (row["batch_size"], row["part"]): row["latency_ms"]["median"]
-                for row in benchmark["measurements"]
-            }
-            for (batch_size, part), median in medians.items():
-                if median < SHARE_OF_HEADLESS * medians.get((batch_size, "encoder"), 0):
-                    words = f"{part.replace('_', ' ')}: faster than the encoder alone"
-                    yield title, f"{words} at batch size {batch_size}, which is noise."
-            for row in benchmark["measurements"]:
-                quartiles = row["latency_ms"]
-                steady = quartiles["upper_quartile"] <= STEADY * quartiles["lower_quartile"]
-                if row["part"] == "encoder" and not steady:
-                    words = f"other work disturbed the latency at batch size {row['batch_size']}"
-                    yield title, f"{words}; measure again on a quiet machine."
+            for words in disturbed(benchmark["measurements"]):
+                yield f"{experiment.label(system)}, {experiment.language(language)}", words
         yield from unequal(experiment, language, found)
+
+
+def disturbed(measurements: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what shows that other work ran beside the measurements of one system."""
+    encoders = {
+        row["batch_size"]: row["latency_ms"] for row in measurements if row["part"] == "encoder"
+    }
+    for size, latency in encoders.items():
+        if latency["upper_quartile"] > STEADY * latency["lower_quartile"]:
+            words = f"other work disturbed the latency at batch size {size}"
+            yield f"{words}; measure again on a quiet machine."
+    for row in measurements:
+        alone = encoders.get(row["batch_size"], {"median": 0})["median"]
+        if row["latency_ms"]["median"] < SHARE_OF_HEADLESS * alone:
+            words = (
+                f"at batch size {row['batch_size']} it was faster with its MLM head than without"
+            )
+            yield f"{words}, which noise alone explains."
 
 
 def unequal(experiment: Experiment, language: str, found: Benchmarks) -> Iterator[Remark]:
