@@ -71,6 +71,7 @@ Date = Annotated[
     matching(DATE, 'latest, or a date in quotes as "20260501"'),
     AfterValidator(_in_calendar),
 ]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 # An id on the hub. Its parts neither begin nor end with a dot, so that none is a path.
 HUB_ID = r"^(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b$"
 

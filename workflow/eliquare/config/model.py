@@ -28,6 +28,7 @@ from eliquare.config.base import (
     Sourced,
     StudentName,
     Text,
+    Threads,
 )
 from eliquare.config.corpus import Language, Masking, Mixture, Sequences
 from eliquare.config.export import Export
@@ -78,7 +79,7 @@ class Training(Settings):
     gpus: int = Field(1, ge=1)
     """GPUs, each with a process of its own (torchrun). A step has per_device_train_batch_size x
     gradient_accumulation_steps x gpus sequences."""
-    threads: int = Field(2, ge=1, le=1024, description="Threads of each process.")
+    threads: Threads = Field(2, description="Threads of each process.")
 
     def budget_problems(self) -> Iterator[Problem]:
         """Yield what is wrong with how long it trains; one that is never run needs no budget."""
@@ -342,7 +343,7 @@ class Benchmark(Settings):
     """Sequences per batch; one measurement each."""
     sequence_length: int = Field(128, ge=8, description="Tokens per sequence.")
     repeats: int = Field(20, ge=3, description="Timed batches at least; the median counts.")
-    threads: int = Field(1, ge=1, le=1024, description="Threads of the processor.")
+    threads: Threads = Field(1, description="Threads of the processor.")
 
 
 class PublishedTable(Settings):

@@ -26,6 +26,7 @@ from pydantic import Field
 from tokenizers import decoders
 
 from eliquare.cli import Options
+from eliquare.config.base import Threads
 from eliquare.config.corpus import Sequences
 from eliquare.corpus.counts import Counts
 from eliquare.corpus.documents import WORD, Document, read
@@ -70,7 +71,7 @@ class TokenizeOptions(Options, Sequences):
         description="Wikipedia code whose rules end sentences; English rules for codes without "
         "their own.",
     )
-    threads: int = Field(1, ge=1, le=1024, description="Threads that tokenize.")
+    threads: Threads = Field(1, description="Threads that tokenize.")
     output: Path = Field(description="Sequences folder to write.")
     counts: Path = Field(description="Counts folder to write.")
 

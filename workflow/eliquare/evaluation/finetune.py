@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from eliquare import cli
-from eliquare.config.base import Problem, Seed
+from eliquare.config.base import Problem, Seed, Threads
 from eliquare.config.systems import TaskDistillation
 from eliquare.config.tasks import Finetuning, TaskData
 from eliquare.evaluation import data, readers
@@ -94,7 +94,7 @@ class FinetuneOptions(cli.Options):
         None, description="Sentences that a teacher labels, one per line."
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
-    threads: int = Field(1, ge=1, le=1024, description="Threads of the processor.")
+    threads: Threads = Field(1, description="Threads of the processor.")
     store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
     output: Path = Field(description="JSON file with the scores to write.")
 

@@ -38,6 +38,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from eliquare import cli
+from eliquare.config.base import Threads
 from eliquare.config.tasks import TaskData
 from eliquare.corpus.documents import UNIT
 from eliquare.corpus.tokenization import SpecialTokens
@@ -90,7 +91,7 @@ class IntrinsicOptions(cli.Options):
         [], description="Tasks of kind minimal_pairs or classification, each as JSON."
     )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
-    threads: int = Field(2, ge=1, le=1024, description="Threads of the processor.")
+    threads: Threads = Field(2, description="Threads of the processor.")
     output: Path = Field(description="JSON file to write.")
 
 

@@ -207,12 +207,11 @@ def rebuild(options: RebuildOptions) -> None:
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe; raise InputError if it is none, or of a later format."""
     recipe: dict[str, Any] = read_json(path)
-    if "format" in recipe and recipe["format"] == FORMAT:
-        read_as(path, Recipe)
     if not {"format", "base", "kept", "files"} <= recipe.keys():
         raise InputError(f"{path}: no recipe of `eliquare export recipe`")
     if recipe["format"] != FORMAT:
         raise InputError(f"{path}: has format {recipe['format']}; this version reads {FORMAT}")
+    read_as(path, Recipe)
     if lacking := {*MUST_BE_SAME} - {*recipe["files"]}:
         raise InputError(f"{path}: files: has no checksum of {min(lacking)}")
     return recipe

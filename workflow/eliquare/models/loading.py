@@ -79,7 +79,8 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> tuple[Any, li
             "not of the model that config.json names"
         )
     # Weights that are given may be mapped files, of which a part alone is to be in memory.
-    for name, tensor in () if "state_dict" in options else model.named_parameters():
+    read = [] if "state_dict" in options else model.named_parameters()
+    for name, tensor in read:
         if tensor.is_floating_point() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise InputError(
                 f"{folder}: {name} is not finite (nan or inf); the weights are damaged, or of a "

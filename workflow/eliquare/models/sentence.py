@@ -125,7 +125,7 @@ def read_sentence(folder: str | Path) -> Sentence | None:
     )
 
 
-def read_prompts(folder: Path) -> "Prompts":
+def read_prompts(folder: Path) -> Prompts:
     """Return what a folder says of the texts before a text; nothing where it says nothing."""
     found: Prompts = (
         read_as(folder / PROMPTS, Prompts) if (folder / PROMPTS).exists() else Prompts()
