@@ -970,6 +970,20 @@ def test_only_tasks_that_are_compared_are_exported(small):
     assert "agreement is scored without fine-tuning" in lines[1]
 
 
+def test_what_is_exported_is_released(small):
+    small["students"]["full"]["export"] = {}
+    assert Paths(complete(small)).export("full")
+    small["experiment"]["release"] = ["pre"]
+    line = (
+        "students.full.export: full is not released, so nothing of it is exported; "
+        "add it to experiment.release"
+    )
+    # That of a base is for whoever of its students is released.
+    assert errors_of(small) == [line]
+    small["experiment"]["systems"].remove("full")
+    assert Paths(complete(small)).export("pre")
+
+
 @pytest.fixture
 def taught(small) -> dict:
     """Return the small configuration with a student that a fine-tuned teacher teaches."""

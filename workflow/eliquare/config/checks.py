@@ -273,6 +273,18 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
         yield ("export", "tasks"), "none is in a language that this student is made for"
 
 
+def unreleased(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
+    """Yield the students with an `export` of their own, not of a base, that are not released."""
+    experiment = settings.experiment
+    for name, student in settings.students.items():
+        own = mapping(mapping(written.get("students")).get(name)).get("export") is not None
+        trained = student.training.max_steps != 0
+        released = name in experiment.release if experiment.release else trained
+        if own and name in experiment.systems and not released:
+            message = f"{name} is not released, so nothing of it is exported"
+            yield ("students", name, "export"), f"{message}; add it to experiment.release"
+
+
 def task_distillation_problems(
     name: str, system: System, settings: Configuration
 ) -> Iterator[Problem]:
