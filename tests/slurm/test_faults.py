@@ -37,7 +37,7 @@ _end = Clock.on_step_end
 
 
 def _slow_end(self, *arguments, **keywords):
-    time.sleep(0.1)
+    time.sleep(0.1 if os.path.exists("slow") else 0)
     return _end(self, *arguments, **keywords)
 
 
@@ -46,8 +46,10 @@ Clock.on_step_end = _slow_end
 
 
 def slow_down(project: ClusterProject) -> None:
+    """Make the steps of a training slow, as long as there is a file ``slow``."""
     with (project.folder / "workflow/eliquare/training/progress.py").open("a") as source:
         source.write(SLOW)
+    (project.folder / "slow").touch()
 
 
 def test_failed_and_timed_out_jobs_are_submitted_again_with_more(project, undisturbed):
@@ -85,6 +87,7 @@ def test_a_training_outlives_a_cancelled_job_a_preemption_and_a_lost_node(projec
         until(lambda: "down" in project.cluster("exec", "sinfo", "-h", "-n", "g1"), "node down")
     finally:
         project.cluster("start-node", "g1")
+    (project.folder / "slow").unlink()
     status, printed = ended(process)
     assert status == 0, printed
     assert project.states() == ["CANCELLED", "PREEMPTED", "NODE_FAIL", "COMPLETED"]
@@ -102,6 +105,7 @@ def test_the_controller_killed_and_then_snakemake_with_a_job_running(project, un
     project.cluster("start-controller")
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    (project.folder / "slow").unlink()
     status, printed = project.finish("--", STUDENT)
     assert status == 0, printed
     assert f"Still running, left by an earlier run: {job}." in printed
