@@ -761,6 +761,11 @@ def test_the_report_shows_the_chosen_size_of_a_vocabulary_among_others(page):
     assert "Size of the vocabulary: mBERT · Slovene · share" in page
 
 
+def test_a_test_that_four_tasks_do_not_allow_is_a_line_and_no_table(page):
+    assert 'id="table-significance"' not in page
+    assert "needs five tasks that differ" in page
+
+
 def test_the_report_repeats_what_was_warned_of(tree, tmp_path):
     settings = results_tree.make(tmp_path)
     paths = read(tmp_path, settings).paths
