@@ -57,4 +57,7 @@ def make_batch(lengths=(9, 5, 3), masked=((1, 4, 7), (2,), ()), width=None, seed
         labels = torch.randint(4, VOCABULARY, (length,), generator=generator)
         for place in places:
             batch["labels"][row, place] = labels[place]
+    with_label, real = batch["labels"].flatten() != -100, batch["attention_mask"].flatten() == 1
+    batch["masked"] = with_label.nonzero().squeeze(-1)
+    batch["unmasked"] = (real & ~with_label).nonzero().squeeze(-1)
     return batch

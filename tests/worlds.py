@@ -15,12 +15,13 @@ from pathlib import Path
 import sentencepiece
 import zstandard
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from demo_languages import lexicon, orthography, wiki
 from demo_languages.articles import Page, Writer
 from demo_languages.draw import Draw
 from demo_languages.speaker import Speaker
+from eliquare.models.tokenizer import learn_wordpiece
 
 # Latin, Cyrillic and Devanagari letters.
 CODES = ("qaa", "qab", "qac")
@@ -82,9 +83,8 @@ def write_documents(
 def write_tokenizer(kind: str, folder: Path, documents: tuple[str, ...] | list[str]) -> Path:
     """Write a folder with a fast tokenizer of one of KINDS, learnt from these texts."""
     if kind == "wordpiece":
-        tokenizer = BertTokenizerFast(
-            vocab=wordpiece(documents), do_lower_case=False, model_max_length=512
-        )
+        # That of tokenizers numbers its tokens in another order each time.
+        tokenizer = learn_wordpiece(documents, 1200)
     else:
         backend = unigram(documents) if kind == "unigram" else byte_level(documents)
         begin, end = backend.token_to_id("<s>"), backend.token_to_id("</s>")
@@ -98,22 +98,6 @@ def write_tokenizer(kind: str, folder: Path, documents: tuple[str, ...] | list[s
         )
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def wordpiece(documents: tuple[str, ...] | list[str], size: int = 1200) -> dict[str, int]:
-    """Learn a WordPiece vocabulary, as BERT has it."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.train_from_iterator(
-        documents,
-        trainers.WordPieceTrainer(
-            vocab_size=size,
-            special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-            show_progress=False,
-        ),
-    )
-    return backend.get_vocab()
 
 
 def unigram(documents: tuple[str, ...] | list[str], size: int = 1200) -> Tokenizer:

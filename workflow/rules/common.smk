@@ -12,8 +12,8 @@ import eliquare
 from eliquare import resources as job_resources
 from eliquare.cli import boundary, version
 from eliquare.config import checks, load, options
-from eliquare.config.corpus import DocumentFilter, Masking
-from eliquare.config.model import Benchmark, Demo, ExtensionRule, SelectionRule
+from eliquare.config.corpus import DocumentFilter
+from eliquare.config.model import ExtensionRule, SelectionRule
 from eliquare.config.sources import FETCHED
 from eliquare.io import InputError, atomic_write
 from eliquare.paths import DUMPS, FULL, Paths

@@ -13,7 +13,7 @@ if settings.demo:
             "../../envs/eliquare.yaml"
         params:
             version=world.VERSION,
-            options=options.words(settings.demo, Demo),
+            options=options.words(settings.demo),
         message:
             "Write the demo's invented languages"
         shell:
@@ -284,7 +284,7 @@ rule fix_masks:
     params:
         version=version("corpus", "mask"),
         room="corpus",
-        options=options.words(settings.masking, Masking),
+        options=options.words(settings.masking),
     message:
         "Fix the masks of {wildcards.corpus} for {wildcards.teacher}, {wildcards.vocabulary}"
     shell:

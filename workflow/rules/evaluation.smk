@@ -92,7 +92,7 @@ rule benchmark:
         runtime=lambda wc, attempt: minutes(attempt, 60),
     params:
         version=version("evaluation", "benchmark"),
-        options=options.words(settings.benchmark, Benchmark),
+        options=options.words(settings.benchmark),
     message:
         "Measure size and speed of {wildcards.system} for {wildcards.language}"
     shell:

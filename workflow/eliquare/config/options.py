@@ -6,7 +6,7 @@ a rule quotes as it does every value: ``{params.options:q}``.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,15 +27,12 @@ from eliquare.paths import Paths
 def words(
     value: BaseModel | Mapping[str, Any],
     of: type[BaseModel] | None = None,
-    *,
-    without: Collection[str] = (),
 ) -> list[str]:
     """Return options as the words of a command.
 
     Args:
         value: Settings, or a mapping.
         of: The settings model whose keys are options; by default all keys of ``value``.
-        without: Keys to leave out.
 
     Returns:
         Sorted by name: ``--key value``, ``--key a b`` for lists, ``--key``/``--no-key`` for true
@@ -43,7 +40,7 @@ def words(
     """
     values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     found = []
-    for key in sorted({*(values if of is None else of.model_fields)} - {*without}):
+    for key in sorted(values if of is None else of.model_fields):
         name, given = key.replace("_", "-"), values[key]
         if isinstance(given, bool):
             found.append(f"--{name}" if given else f"--no-{name}")
@@ -86,7 +83,8 @@ def distillation(settings: Configuration, name: str) -> list[str]:
 
 def budget(training: Training) -> list[str]:
     """Return what decides the result of a training."""
-    return words(training, Training, without=EXECUTION_KEYS)
+    decisive = Training.model_fields.keys() - EXECUTION_KEYS
+    return words(training.model_dump(mode="json", include=decisive))
 
 
 def execution(training: Training) -> list[str]:

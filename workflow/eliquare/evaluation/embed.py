@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel
@@ -131,19 +130,17 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
         encoder.embed(["\n".join(each.texts) for each in part], prompt) for part in splits[:3]
     ]
     labels = [[each.labels[0] for each in part] for part in splits[:3]]
-    tried = {}
-    for strength in INVERSE_STRENGTHS:
-        classifier = logistic_regression(strength).fit(vectors[0], labels[0])
-        tried[strength] = (measured(classifier.predict(vectors[1]), labels[1]), classifier)
-    # Of equals, the simplest.
-    chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0]["macro_f1"], -each))
-    validation, classifier = tried[chosen]
-    predicted = classifier.predict(vectors[2]).tolist()
+    fitted = [
+        logistic_regression(strength).fit(vectors[0], labels[0]) for strength in INVERSE_STRENGTHS
+    ]
+    validations = [score("classification", labels[1], each.predict(vectors[1])) for each in fitted]
+    chosen = best([each["macro_f1"] for each in validations])
+    predicted = fitted[chosen].predict(vectors[2]).tolist()
     return {
-        "inverse_strength": chosen,
+        "inverse_strength": INVERSE_STRENGTHS[chosen],
         "texts": [len(part) for part in splits[:3]],
-        "validation": validation,
-        "test": measured(predicted, labels[2]),
+        "validation": validations[chosen],
+        "test": score("classification", labels[2], predicted),
         "labels": labels[2],
         "predicted": predicted,
     }
@@ -171,19 +168,23 @@ def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
         predicted = [[given[row[word]] for word in each.texts] for each in part]
         return score(kind, [list(each.labels) for each in part], predicted)
 
-    tried = {}
-    for strength in INVERSE_STRENGTHS:
-        classifier = logistic_regression(strength).fit(
-            train, labels, logisticregression__sample_weight=[*counted.values()]
-        )
-        tried[strength] = (scores(classifier, splits.validation), classifier)
-    chosen = max(INVERSE_STRENGTHS, key=lambda each: (tried[each][0][metric], -each))
-    validation, classifier = tried[chosen]
+    weights = {"logisticregression__sample_weight": [*counted.values()]}
+    fitted = [
+        logistic_regression(strength).fit(train, labels, **weights)
+        for strength in INVERSE_STRENGTHS
+    ]
+    validations = [scores(each, splits.validation) for each in fitted]
+    chosen = best([each[metric] for each in validations])
     return {
-        "inverse_strength": chosen,
-        "validation": validation,
-        "test": scores(classifier, splits.test),
+        "inverse_strength": INVERSE_STRENGTHS[chosen],
+        "validation": validations[chosen],
+        "test": scores(fitted[chosen], splits.test),
     }
+
+
+def best(scores: Sequence[float]) -> int:
+    """Return the place of the best of INVERSE_STRENGTHS; of equals, the simplest."""
+    return max(range(len(scores)), key=lambda place: (scores[place], -INVERSE_STRENGTHS[place]))
 
 
 def logistic_regression(strength: float) -> Any:
@@ -191,14 +192,6 @@ def logistic_regression(strength: float) -> Any:
     return make_pipeline(
         StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=0)
     )
-
-
-def measured(predicted: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    """Return accuracy and macro F1."""
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
-    }
 
 
 def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -93,7 +93,6 @@ class FinetuneOptions(cli.Options):
     unlabelled: Path | None = Field(
         None, description="Sentences that a teacher labels, one per line."
     )
-    precision: Literal["float32", "bf16"] = Field("float32", description="Arithmetic.")
     threads: Threads = Field(1, description="Threads of the processor.")
     store: Path = Field(Path("results/finetuned"), description="Folder of the results by seed.")
     output: Path = Field(description="JSON file with the scores to write.")
@@ -196,7 +195,7 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
                 exclude={"name", "language", "keep_model", "keep_logits", *paths}
             ),
             "formats": {name: readers.format_suffix(path) for name, path in given.items()},
-            "precision": options.precision,
+            "precision": "float32",
         }
         made_of = provenance(settings, given, options.threads)
         of_task = made_of["inputs"]
@@ -265,7 +264,7 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
     from eliquare.evaluation.trainer import System
 
     gc.freeze()  # as after the import of a stage, in cli.load
-    system = System(folder, options.precision, options.threads)
+    system = System(folder, options.threads)
     left = len(missing)
     for name, runs in itertools.groupby(missing, lambda run: run.task.name):
         task = tasks[name]

@@ -70,9 +70,8 @@ class Result(NamedTuple):
 class System:
     """A system to fine-tune: its folder, its tokenizer, the longest input that it takes."""
 
-    def __init__(self, folder: Path, precision: str = "float32", threads: int = 1):
+    def __init__(self, folder: Path, threads: int = 1):
         self.folder = folder
-        self.precision = precision
         torch.set_num_threads(threads)
         self.tokenizer = loading.load_fast_tokenizer(folder)
         if self.tokenizer.pad_token_id is None:
@@ -145,7 +144,6 @@ class System:
             optim="adamw_torch_fused",
             use_cpu=not on_gpu,
             dataloader_pin_memory=on_gpu,
-            bf16=self.precision == "bf16",
             train_sampling_strategy="group_by_length",
             eval_strategy="epoch",
             logging_strategy="epoch",

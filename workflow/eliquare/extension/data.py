@@ -7,7 +7,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eliquare.corpus.masking import IGNORE_INDEX, Masking
@@ -16,7 +15,13 @@ from eliquare.corpus.tokenization import require_same
 from eliquare.extension.alignment import Ints, MaskAligner, MaskedSequence, aligned_columns
 from eliquare.io import InputError, read_json
 from eliquare.models.loading import max_sequence_length
-from eliquare.training.data import MaskedDataset, TrainingData, ValidationDataset, check_lengths
+from eliquare.training.data import (
+    MaskedDataset,
+    TrainingData,
+    ValidationDataset,
+    check_lengths,
+    padded,
+)
 from eliquare.training.options import TrainingOptions
 from eliquare.training.outputs import Batch
 
@@ -132,11 +137,3 @@ def side(ids: Sequence[Ints], sizes: Sequence[Ints], pad_id: int) -> dict[str, I
         "spans": spans,
         "span_sizes": span_sizes,
     }
-
-
-def padded(rows: Sequence[Ints], value: int) -> NDArray[np.int64]:
-    """Return the rows as one table ``[batch, length]``, filled up with ``value``."""
-    table = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
-    for row, values in zip(table, rows, strict=True):
-        row[: len(values)] = values
-    return table

@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import get_args
 
 import torch
 import transformers
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
-from eliquare.config.model import Initialization, StudentShape
+from eliquare.config.model import StudentShape
 from eliquare.io import InputError
 from eliquare.models.narrow import Batches, narrowed
 
-INITIALIZATIONS = get_args(Initialization)
 # Its name in DistilBERT is the second.
 FEED_FORWARD = ("intermediate_size", "hidden_dim")
 LAYER = re.compile(r"^(?P<before>.*\.layers?\.)(?P<index>\d+)(?P<after>\..*)$")

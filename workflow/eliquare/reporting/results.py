@@ -30,7 +30,6 @@ from eliquare.paths import FULL, Paths
 STEADY = 1.5
 METRICS = {
     "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
     "top_1": "top 1",
     "entity_f1": "entity F1, conlleval",
     "entity_precision": "entity precision, conlleval",
@@ -337,10 +336,6 @@ class Experiment:
         """Return tokens per word of held-out text; None for a system that is not there."""
         found = [each.get("fertility") for each in self.intrinsic(system, language).values()]
         return found[0] if found else None
-
-    def model(self, system: str, language: str) -> Path:
-        """Return the model folder of a system, its first one if there are several."""
-        return self.paths.model(self.members.get(system, [system])[0], language)
 
     def intrinsic_score(self, system: str, language: str, task: str | None = None) -> Score | None:
         """Return bits per character of held-out text, or the accuracy on a task's minimal pairs.

@@ -245,14 +245,9 @@ class MaskedCollator:
                 (self.prompted(ids, self.prompt), self.prompted(targets, no_labels))
                 for ids, targets in items
             ]
-        shape = (len(items), max(len(input_ids) for input_ids, _ in items))
-        input_ids = np.full(shape, self.pad_id, dtype=np.int64)
-        labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
-        attention_mask = np.zeros(shape, dtype=np.int64)
-        for row, (ids, targets) in enumerate(items):
-            input_ids[row, : len(ids)] = ids
-            labels[row, : len(ids)] = targets
-            attention_mask[row, : len(ids)] = 1
+        ids, targets = zip(*items, strict=True)
+        input_ids, labels = padded(ids, self.pad_id), padded(targets, IGNORE_INDEX)
+        attention_mask = padded([np.ones_like(each) for each in ids], 0)
         masked = labels != IGNORE_INDEX
         arrays = {
             "input_ids": input_ids,
@@ -262,6 +257,14 @@ class MaskedCollator:
             "unmasked": np.flatnonzero(~masked & (attention_mask == 1)),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def padded(rows: Sequence[NDArray[np.integer[Any]]], value: int) -> NDArray[np.int64]:
+    """Return the rows as one table ``[batch, length]``, filled up with ``value``."""
+    table = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    return table
 
 
 def load_data(

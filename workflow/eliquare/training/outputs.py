@@ -15,7 +15,6 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from eliquare.corpus.masking import IGNORE_INDEX
 from eliquare.io import InputError
 
 Batch = dict[str, torch.Tensor]
@@ -43,15 +42,8 @@ class Positions(NamedTuple):
 
 
 def positions_of(batch: Batch) -> Positions:
-    """Return the positions of a batch; computed on the device only where the batch has none.
-
-    ``MaskedCollator`` puts ``masked`` and ``unmasked`` beside ``labels[batch, length]``.
-    """
-    if "masked" in batch:
-        return Positions(batch["masked"], batch["unmasked"])
-    labels, real = batch["labels"].flatten(), batch["attention_mask"].flatten().bool()
-    masked = labels != IGNORE_INDEX
-    return Positions(masked.nonzero().squeeze(-1), (real & ~masked).nonzero().squeeze(-1))
+    """Return the positions of a batch of ``MaskedCollator``, which knows them."""
+    return Positions(batch["masked"], batch["unmasked"])
 
 
 class AttentionInputs(NamedTuple):
@@ -123,7 +115,7 @@ def outputs_at(
         projection_of(plain).register_forward_pre_hook(take),
     ]
     try:
-        with recorded(attention) as attention_inputs:
+        with recorded() if attention else contextlib.nullcontext([]) as attention_inputs:
             output = model(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
@@ -208,12 +200,9 @@ def make_recordable(model: PreTrainedModel, term: str) -> None:
 
 
 @contextlib.contextmanager
-def recorded(wanted: bool = True) -> Iterator[list[AttentionInputs]]:
+def recorded() -> Iterator[list[AttentionInputs]]:
     """Yield the attention inputs of the layers that run inside, from the first to the last."""
     layers: list[AttentionInputs] = []
-    if not wanted:
-        yield layers
-        return
     _recording.append(layers)
     try:
         yield layers
