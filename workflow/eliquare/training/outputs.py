@@ -114,8 +114,10 @@ def outputs_at(
         plain.base_model.register_forward_hook(choose),
         projection_of(plain).register_forward_pre_hook(take),
     ]
+    recording: contextlib.AbstractContextManager[list[AttentionInputs]]
+    recording = recorded() if attention else contextlib.nullcontext([])
     try:
-        with recorded() if attention else contextlib.nullcontext([]) as attention_inputs:
+        with recording as attention_inputs:
             output = model(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
