@@ -170,6 +170,12 @@ def test_a_bare_no_among_the_languages_is_reported_as_ever():
     assert "languages" in refusal(config)
 
 
+def test_text_that_is_not_compared_needs_no_automatic_tasks():
+    config = planned("cy", "cy-web")
+    config["experiment"]["languages"] = ["cy"]
+    assert {task.language for task in complete(config).tasks.values()} == {"cy"}
+
+
 def test_automatic_tasks_of_an_unknown_language_are_refused():
     message = refusal(planned("welsh", source="text", files=["a.txt"]))
     assert message.startswith("mine.yaml: languages.welsh: tasks: auto: there is no Wikipedia")

@@ -18,7 +18,9 @@ from eliquare.io import InputError
 from eliquare.paths import Paths
 
 ROOT = Path(__file__).parents[3]
-SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+SHIPPED = sorted(
+    [*(ROOT / "config").rglob("*.yaml"), *(ROOT / "resources/replication").glob("*.yaml")]
+)
 
 
 def changed(config: dict, path: str, value) -> dict:

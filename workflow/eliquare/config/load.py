@@ -51,7 +51,12 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     if students:
         written["students"] = students
     if "tasks" in written:
-        languages = derive.mapping(written.get("languages"))
+        compared = derive.mapping(written.get("experiment")).get("languages")
+        languages = [
+            code
+            for code in derive.mapping(written.get("languages"))
+            if not isinstance(compared, list) or not compared or code in compared
+        ]
         written["tasks"], unresolved = catalogue.resolved(written["tasks"], languages)
         problems += unresolved
     refused = []
