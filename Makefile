@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
-	@echo "make real   set up, and make Swahili students of a real encoder: results/real/report.html"
+	@echo "make real   set up, and make Swahili students of a real encoder (config/real.yaml says which data it needs)"
 	@echo "make test   set up, and check format, lint and types; test units, workflow and Slurm"
 	@echo "make setup  set up the pinned environment alone, in .venv"
 	@echo "make lock   resolve envs/requirements.in again, into envs/requirements.lock"

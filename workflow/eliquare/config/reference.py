@@ -130,8 +130,9 @@ def tasks_page() -> str:
         head,
         table(["task", "with", "without"], by_sort),
         table(["tasks of `tasks: auto`", "languages"], by_number),
-        "# All sets\n\nWhere each was read is a repository and a commit of GitHub.\n",
-        table(["set", "task", "languages", "read in", ""], sorted(of_sets, key=by_size)),
+        "# All sets\n\nThe address of each set was read in a repository of GitHub at a commit, or inferred from what "
+        "stands there; `auto` takes no inferred one.\n",
+        table(["set", "task", "languages", "repository", "address"], sorted(of_sets, key=by_size)),
     ]
     return "\n".join(parts)
 
