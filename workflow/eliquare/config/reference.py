@@ -130,8 +130,8 @@ def tasks_page() -> str:
         head,
         table(["task", "with", "without"], by_sort),
         table(["tasks of `tasks: auto`", "languages"], by_number),
-        "# All sets\n\nThe address of each set was read in a repository of GitHub at a commit, or inferred from what "
-        "stands there; `auto` takes no inferred one.\n",
+        "# All sets\n\nThe address of each set was read in a repository of GitHub at a commit, or "
+        "inferred from what stands there; `auto` takes no inferred one.\n",
         table(["set", "task", "languages", "repository", "address"], sorted(of_sets, key=by_size)),
     ]
     return "\n".join(parts)
