@@ -30,7 +30,8 @@ from eliquare.models.sentence import Sentence, read_sentence
 
 LONGEST_INPUT = 512
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-# How strong the regularization of the classifier is at most and at least, chosen on validation.
+# How strong the regularization of the classifier is, the strongest first; chosen on validation, of
+# equals the strongest.
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 MEAN_OF_STATES = Sentence("mean", normalize=False)
 
@@ -134,7 +135,7 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
         logistic_regression(strength).fit(vectors[0], labels[0]) for strength in INVERSE_STRENGTHS
     ]
     validations = [score("classification", labels[1], each.predict(vectors[1])) for each in fitted]
-    chosen = best([each["macro_f1"] for each in validations])
+    chosen = int(np.argmax([each["macro_f1"] for each in validations]))
     predicted = fitted[chosen].predict(vectors[2]).tolist()
     return {
         "inverse_strength": INVERSE_STRENGTHS[chosen],
@@ -174,17 +175,12 @@ def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
         for strength in INVERSE_STRENGTHS
     ]
     validations = [scores(each, splits.validation) for each in fitted]
-    chosen = best([each[metric] for each in validations])
+    chosen = int(np.argmax([each[metric] for each in validations]))
     return {
         "inverse_strength": INVERSE_STRENGTHS[chosen],
         "validation": validations[chosen],
         "test": scores(fitted[chosen], splits.test),
     }
-
-
-def best(scores: Sequence[float]) -> int:
-    """Return the place of the best of INVERSE_STRENGTHS; of equals, the simplest."""
-    return max(range(len(scores)), key=lambda place: (scores[place], -INVERSE_STRENGTHS[place]))
 
 
 def logistic_regression(strength: float) -> Any:
