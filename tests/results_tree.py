@@ -327,6 +327,8 @@ def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
     name, _, seed = system.partition("@")
     bare = name == "sloberta"
     accuracy = None if bare else level(name)
+    bits = None if bare else BITS.get(name, 2.2) + 0.1 * bool(seed)
+    texts = [] if bits is None else [{"bits": n * bits, "characters": n} for n in (4_200, 7_000)]
     return {
         "system": system,
         "language": language,
@@ -335,7 +337,8 @@ def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
         "characters": 11_200,
         "fertility": 1.5 if bare else 1.75,
         "unknown_share": 0.0004,
-        "bits_per_character": None if bare else BITS.get(name, 2.2) + 0.1 * bool(seed),
+        "bits_per_character": bits,
+        "texts": texts,
         "minimal_pairs": {
             task: {"pairs": 1_200, "accuracy": accuracy} for task in paths.minimal_pairs([language])
         },

@@ -2,9 +2,13 @@
 
     python resources/replication/summary.py results resources/replication/tables
 
-`encoders.csv` and `claims.csv` have a row for each language, system and seed of distillation;
-`finetuned.csv` for each seed of fine-tuning; `differences.csv` compares systems with their teacher
-by the paired bootstrap of the report. What a run has not made is not there.
+For each recipe that was run, `NAME.csv` has a row for each language, system and seed of
+distillation, and `NAME-finetuned.csv` for each seed of fine-tuning. `NAME-differences.csv` compares
+systems with their teacher, and the systems of the papers' claims with each other, by the paired
+bootstrap of the report: over test items, in the mean over seeds. `NAME-seeds.csv`, made from
+`NAME.csv`, has the same of the claims over seeds of distillation: the mean of the differences of
+students with the same seed, and the 95% interval of Student's t. What a run has not made is not
+there.
 """
 
 import csv
@@ -13,14 +17,37 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from scipy.stats import ttest_1samp
 
 from eliquare.io import read_json
 from eliquare.reporting import bootstrap
 
 # name/intrinsic/language/system@seed.json
 RESULT = re.compile(r"(?P<language>[\w-]+)/(?P<system>[^/@]+)(?:@(?P<seed>\d+))?\.json$")
-TEACHERS = {"encoders": "e5", "claims": "mlm"}
+TEACHERS = {"encoders": "e5", "claims": "mlm", "claims-small": "mlm"}
+# What the claims compare, each system with one beside it.
+CLAIMS = [
+    ("post", "pre"),
+    ("no-mlm", "equal"),
+    ("no-kl", "equal"),
+    ("no-cosine", "equal"),
+    ("tau-0.5", "pre"),
+    ("tau-1", "pre"),
+    ("tau-4", "pre"),
+    ("pre", "mlm"),
+    ("pre", "reduced"),
+    ("pre", "adapted"),
+    ("scratch", "embeddings"),
+    ("pre-adapted", "pre"),
+    ("data-80", "pre"),
+    ("data-50", "pre"),
+    ("tiny", "scratch"),
+    ("both", "pre"),
+]
+MEASURES = ("bits_per_character", "topics test", "news test")
 DIGITS = 4
 
 
@@ -69,20 +96,59 @@ def finetuned(results_folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return each system's difference to its teacher in topics, the mean over seeds."""
+    """Return the difference of systems without fine-tuning, by the bootstrap over test items."""
     answers: dict[tuple[str, str], dict[str, list[bootstrap.Answers]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for names, report in results(results_folder / name / "intrinsic"):
-        for task, scored in report["embeddings"]["topics"].items():
-            kept = bootstrap.answers("classification", scored["labels"], scored["predicted"])
-            answers[names["language"], task][names["system"]].append(kept)
+        for task in (*report["embeddings"]["topics"], "retrieval", "held-out"):
+            if kept := bootstrap.untuned(report, task):
+                answers[names["language"], task][names["system"]].append(kept)
     rows = []
     for (language, task), answered in answers.items():
         teacher = TEACHERS[name]
-        pairs = [(system, teacher) for system in answered if system != teacher]
-        for each in bootstrap.compared(pairs, answered):
-            rows.append({"experiment": name, "language": language, "task": task, **each})
+        pairs = dict.fromkeys((system, teacher) for system in answered if system != teacher)
+        pairs |= dict.fromkeys(pair for pair in CLAIMS if answered.keys() >= set(pair))
+        for each in bootstrap.compared(list(pairs), answered):
+            rows.append({"language": language, "task": task, **each})
+    return rows
+
+
+def seeds(table: Path) -> list[dict[str, Any]]:
+    """Return the differences of the claims over seeds of distillation, from `NAME.csv`.
+
+    A teacher has one seed, which stands beside each one of a student's.
+    """
+    with table.open(newline="", encoding="utf-8") as file:
+        scored = list(csv.DictReader(file))
+    rows = []
+    for language in dict.fromkeys(row["language"] for row in scored):
+        for measure in MEASURES:
+            of: dict[str, dict[str, float]] = defaultdict(dict)
+            for row in scored:
+                if row["language"] == language and row.get(measure):
+                    of[row["system"]][row["seed"]] = float(row[measure])
+            for system, beside in CLAIMS:
+                of_beside = of[beside]
+                if len(of_beside) == 1:
+                    of_beside = dict.fromkeys(of[system], *of_beside.values())
+                both = sorted(of[system].keys() & of_beside.keys())
+                if len(both) < 2:
+                    continue
+                found = [of[system][seed] - of_beside[seed] for seed in both]
+                low, high = ttest_1samp(found, 0).confidence_interval()
+                rows.append(
+                    {
+                        "language": language,
+                        "measure": measure,
+                        "system": system,
+                        "beside": beside,
+                        "difference": fmean(found),
+                        "low": float(low),
+                        "high": float(high),
+                        "seeds": len(both),
+                    }
+                )
     return rows
 
 
@@ -101,13 +167,16 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def main(source: Path, target: Path) -> None:
-    """Write the tables of both experiments."""
+    """Write the tables of each recipe that was run."""
     target.mkdir(parents=True, exist_ok=True)
     for name in TEACHERS:
-        write(target / f"{name}.csv", frozen(source, name))
-    write(target / "finetuned.csv", [row for name in TEACHERS for row in finetuned(source, name)])
-    rows = [row for name in TEACHERS for row in differences(source, name)]
-    write(target / "differences.csv", rows)
+        table = target / f"{name}.csv"
+        if (source / name / "intrinsic").is_dir():
+            write(table, frozen(source, name))
+            write(target / f"{name}-finetuned.csv", finetuned(source, name))
+            write(target / f"{name}-differences.csv", differences(source, name))
+        if table.exists() and (found := seeds(table)):
+            write(target / f"{name}-seeds.csv", found)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 3, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 4, "score without labels"),
     },
     "export": {
         "onnx": Stage("export.onnx:export", 2, "a model for ONNX Runtime, int8 or float32"),
@@ -114,7 +114,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 9, "tables of an experiment"),
+        "tables": Stage("reporting.tables:write_tables", 10, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 6, "figures of an experiment"),
         "release": Stage("reporting.card:release", 6, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 11, "the HTML report"),

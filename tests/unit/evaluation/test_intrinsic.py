@@ -99,7 +99,11 @@ def test_words_are_the_same_for_every_tokenizer(scorer):
 def test_the_mean_over_characters_is_in_bits(scorer):
     lines = texts()[:2]
     expected = -sum(scores(scorer, lines)) / math.log(2) / sum(map(len, lines))
-    assert scorer.bits_per_character(lines) == pytest.approx(expected)
+    found = scorer.score(lines)
+    assert found["bits_per_character"] == pytest.approx(expected)
+    assert [text["characters"] for text in found["texts"]] == [len(line) for line in lines]
+    bits = [-score / math.log(2) for score in scores(scorer, lines)]
+    assert [text["bits"] for text in found["texts"]] == pytest.approx(bits)
 
 
 # Examples for people
@@ -171,7 +175,7 @@ def test_what_an_unknown_token_hides_is_paid_by_the_character(bert):
     known, unknown = "reka", "reka ☃☃☃"
     assert segment(bert.tokenizer, unknown).hidden == 3
     bits = -sum(scores(bert, [known, unknown])) / math.log(2) + 3 * math.log2(0x110000)
-    assert bert.bits_per_character([known, unknown]) == pytest.approx(bits / 12)
+    assert bert.score([known, unknown])["bits_per_character"] == pytest.approx(bits / 12)
 
 
 def test_the_right_sentence_has_the_higher_score(bert):
@@ -200,7 +204,9 @@ def run(folder, tmp_path, pairs="good\tbad\nreka teče\treka teko\n", **options)
 def test_the_stage_writes_every_score(folder, bert, tmp_path):
     report = run(folder, tmp_path)
     lines = families.sentences("qaa")[:3]
-    assert report["bits_per_character"] == pytest.approx(bert.bits_per_character(lines), rel=1e-5)
+    expected = bert.score(lines)["bits_per_character"]
+    assert report["bits_per_character"] == pytest.approx(expected, rel=1e-5)
+    assert len(report["texts"]) == 3
     tokens = sum(len(bert.tokenizer.tokenize(line)) for line in lines)
     assert report["fertility"] == tokens / sum(len(line.split()) for line in lines)
     assert report["unknown_share"] == 0
@@ -224,6 +230,7 @@ def test_a_bare_encoder_has_fertility_alone(folder, tmp_path):
     load_fast_tokenizer(folder).save_pretrained(bare)
     report = run(bare, tmp_path)
     assert report["bits_per_character"] is None
+    assert report["texts"] == []
     assert report["minimal_pairs"]["agreement"] == {"pairs": 1, "accuracy": None}
     assert report["fertility"] > 1
     assert "no head" in report["remark"]

@@ -107,6 +107,10 @@ def test_every_student_is_compared_on_every_task(tree):
     frozen = found["pre", "sw-news", "frozen"]
     assert (frozen["difference"], frozen["low"], frozen["high"]) == (0, 0, 0)
     assert found["pre", "retrieval", "frozen"]["metric"] == "top_1"
+    text = found["pre", "held-out", "frozen"]
+    bits = (results_tree.BITS["pre"] + results_tree.BITS["pre"] + 0.1) / 2
+    assert text["student_score"] == pytest.approx(bits)
+    assert (text["metric"], text["items"]) == ("bits_per_character", 2)
 
 
 def test_what_cannot_be_compared_says_why(tree):

@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (9, "913cd1275b9ec8211286e79b22b5e46a1cf982e0093416a529e356d89fb7ce23")
+TABLES = (10, "72305e8b1f33e4321a5207fde65235926b4c27747b69f1593cfec6520a2ec061")
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         "characters": sum(map(len, texts)),
         **measured["own"],
         "bits_per_character": None,
+        "texts": [],
         "minimal_pairs": {
             name: {"unavailable": reasons[name], "pairs": 0, "accuracy": None}
             if reasons[name]
@@ -170,7 +171,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         logger.warning("%s: %s: fertility and [UNK] alone", options.model, report["remark"])
     else:
         scorer = Scorer(model, tokenizer)
-        report["bits_per_character"] = scorer.bits_per_character(texts)
+        report |= scorer.score(texts)
         for name, found in pairs.items():
             report["minimal_pairs"][name]["accuracy"] = scorer.accuracy(found)
         report["masked_sentences"] = scorer.answers(draw_clozes(texts))
@@ -257,16 +258,25 @@ class Scorer:
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[device]
         self.windowed = 0
 
-    def bits_per_character(self, texts: Sequence[str]) -> float:
-        """Return what all tokens of the texts cost together, divided by the characters.
+    def score(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the bits per character of all texts, and bits and characters of each.
 
         A character in an unknown token costs as much as one of Unicode's code points chosen
         blindly, so that a tokenizer does not gain by not knowing.
         """
         segmented = [segment(self.tokenizer, text) for text in texts]
-        nats = -math.fsum(self.log_likelihoods([each.words for each in segmented]))
-        hidden = BITS_OF_HIDDEN_CHARACTER * sum(each.hidden for each in segmented)
-        return (nats / math.log(2) + hidden) / sum(map(len, texts))
+        nats = self.log_likelihoods([each.words for each in segmented])
+        bits = [
+            BITS_OF_HIDDEN_CHARACTER * each.hidden - value / math.log(2)
+            for each, value in zip(segmented, nats, strict=True)
+        ]
+        return {
+            "bits_per_character": math.fsum(bits) / sum(map(len, texts)),
+            "texts": [
+                {"bits": value, "characters": len(text)}
+                for text, value in zip(texts, bits, strict=True)
+            ],
+        }
 
     def accuracy(self, pairs: Iterable[tuple[str, str]]) -> float:
         """Return the share of pairs whose right text has the higher score; a tie counts half."""

@@ -1,9 +1,9 @@
 """Paired bootstrap over test items: how far the difference to the teacher depends on the items.
 
 Every metric here is a function of sums over the items (right answers; true and false positives of
-a class). So a resample is a vector of how often each item was drawn, and its score follows from
-the sums weighted by it, for the student and its teacher alike (Efron and Tibshirani 1993; Berg-
-Kirkpatrick et al. 2012).
+a class; bits and characters). So a resample is a vector of how often each item was drawn, and its
+score follows from the sums weighted by it, for the student and its teacher alike (Efron and
+Tibshirani 1993; Berg-Kirkpatrick et al. 2012).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,12 +66,17 @@ def questions(
         names = {"task": task, "task cell": title, "metric": experiment.metric(task)}
         yield names, partial(fine_tuned, experiment, task)
     for language in experiment.languages:
-        for topic in (*experiment.paths.topics([language]), None):
-            words = experiment.task_title(topic) if topic else experiment.language(language)
-            words += ": frozen embeddings" if topic else ": retrieval"
-            names = {"task": topic or "retrieval", "language": language, "embeddings": "frozen"}
-            names |= {"task cell": Cell(words), "metric": "macro_f1" if topic else "top_1"}
-            yield names, partial(frozen, experiment, language, topic)
+        asked = [
+            (topic, f"{experiment.task_title(topic)}: frozen embeddings", "macro_f1")
+            for topic in experiment.paths.topics([language])
+        ]
+        spoken = experiment.language(language)
+        asked.append(("retrieval", f"{spoken}: retrieval", "top_1"))
+        asked.append(("held-out", f"{spoken}: held-out text", "bits_per_character"))
+        for task, words, metric in asked:
+            names = {"task": task, "task cell": Cell(words), "metric": metric}
+            names |= {"language": language, "embeddings": "frozen"}
+            yield names, partial(frozen, experiment, language, task)
 
 
 def compared(
@@ -157,18 +162,26 @@ def fine_tuned(experiment: Experiment, task: str, system: str) -> Runs | None:
     return found
 
 
-def frozen(experiment: Experiment, language: str, task: str | None, system: str) -> Runs | None:
-    """Return the answers by frozen embeddings: topics of a task, or the ranks of retrieval."""
-    found = []
-    for report in experiment.intrinsic(system, language).values():
-        scored = report.get("embeddings", {})
-        topics = scored.get("topics", {}).get(task, {}) if task else {}
-        if "predicted" in topics:
-            found.append(answers("classification", topics["labels"], topics["predicted"]))
-        elif not task and (scored.get("retrieval") or {}).get("ranks"):
-            ranks = scored["retrieval"]["ranks"]
-            found.append(answers("pair", [1] * len(ranks), ranks))
-    return found or None
+def frozen(experiment: Experiment, language: str, task: str, system: str) -> Runs | None:
+    """Return what a system answers without fine-tuning: topics, `retrieval` or `held-out` text."""
+    reports = experiment.intrinsic(system, language).values()
+    return [found for report in reports if (found := untuned(report, task))] or None
+
+
+def untuned(report: dict[str, Any], task: str) -> Answers | None:
+    """Return the answers to a task that a report of `evaluation intrinsic` holds, if it does."""
+    embedded = report.get("embeddings", {})
+    topics = embedded.get("topics", {}).get(task, {})
+    if "predicted" in topics:
+        return answers("classification", topics["labels"], topics["predicted"])
+    if task == "retrieval" and (embedded.get("retrieval") or {}).get("ranks"):
+        ranks = embedded["retrieval"]["ranks"]
+        return answers("pair", [1] * len(ranks), ranks)
+    if task == "held-out" and report.get("texts"):
+        lengths = [text["characters"] for text in report["texts"]]
+        rows = [(text["bits"], text["characters"]) for text in report["texts"]]
+        return Answers(np.array(rows, np.float64), share, lengths)
+    return None
 
 
 def answers(kind: str, gold: list[Any], predicted: list[Any]) -> Answers:
@@ -210,9 +223,9 @@ def label_counts(gold: list[str], predicted: list[str]) -> Array:
 
 
 def share(sums: Array) -> Array:
-    """Return right over all, of ``sums[..., (right, all)]``."""
-    right, every = sums[..., 0], sums[..., 1]
-    return np.divide(right, every, out=np.zeros_like(right), where=every > 0)
+    """Return right over all, or bits over characters, of ``sums[..., (one, other)]``."""
+    part, every = sums[..., 0], sums[..., 1]
+    return np.divide(part, every, out=np.zeros_like(part), where=every > 0)
 
 
 def f1(sums: Array) -> Array:
