@@ -478,6 +478,22 @@ def test_a_teacher_that_is_not_compared(tmp_path):
     assert graph.rules_that_ran(experiment)["fetch_teacher"] == ""
 
 
+def test_a_fine_tuning_that_was_cut_short_is_said_of_the_slowest_system(tmp_path):
+    results_tree.make(tmp_path)
+    rises = {"mbert": (0.60, 0.61), "full": (0.30, 0.45), "pre": (0.50, 0.49)}
+    for system, scores in rises.items():
+        for folder in tmp_path.glob(f"finetuned/sl-ner/{system}/seed-*"):
+            lines = [json.dumps({"validation_entity_f1": score}) + "\n" for score in scores]
+            (folder / "history.jsonl").write_text("".join(lines))
+    lines = overview.warnings(read(tmp_path))["Scores"]
+    (line,) = (line for line in lines if "last epoch" in line)
+    assert line.startswith("Slovene: Entities: the last epoch of fine-tuning still raised the")
+    assert "by 15.0 points for “Student, full vocabulary”" in line
+    for folder in tmp_path.glob("finetuned/sl-ner/full/seed-*"):
+        (folder / "history.jsonl").unlink()
+    assert not any("last epoch" in line for line in overview.warnings(read(tmp_path))["Scores"])
+
+
 def test_an_untrained_model_as_good_as_the_teacher_makes_a_task_doubtful(tmp_path):
     results_tree.make(tmp_path)
     for path in tmp_path.glob("small/scores/sl/mbert.json"):

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from eliquare.io import read_json
+from eliquare.io import read_json, read_json_lines
 from eliquare.reporting import frontier
 from eliquare.reporting.results import STEADY, Benchmarks, Experiment, within_spread
 from eliquare.reporting.sections import (
@@ -23,6 +23,8 @@ from eliquare.reporting.tables import task_notes
 UNKNOWN_SHARE = 0.005
 FEW_EXAMPLES = 300
 FEW_SEEDS = 3
+# Fine-tuning was cut short if its last epoch raised the score on validation by more.
+RISING = 0.02
 # Encoders of one size take the same time; medians that differ by more say how noisy all are.
 NOISE_OF_SPEED = 1.25
 # A model cannot be faster than its encoder; by less than this, the measurement is noisy.
@@ -306,6 +308,13 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
         fewest = min((size["test"] for size in sizes if size), default=FEW_EXAMPLES)
         if fewest < FEW_EXAMPLES:
             yield title, f"only {fewest:,} test examples."
+        rises = {system: last_rise(experiment, system, task) for system in experiment.systems}
+        slowest = max(rises, key=lambda system: rises[system])
+        if rises[slowest] > RISING:
+            rise = f"{points(rises[slowest]).lstrip('+')} for “{experiment.label(slowest)}”"
+            words = f"the last epoch of fine-tuning still raised the validation score, by {rise}"
+            words += ": systems that only learn more slowly look worse. Give more epochs"
+            yield title, f"{words} (finetuning.num_train_epochs)."
         for system in experiment.systems:
             teacher = experiment.teacher(system)
             if not is_untrained(experiment, system) or teacher not in experiment.systems:
@@ -322,6 +331,17 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
     trained = [name for name in experiment.students if experiment.paths.is_distilled(name)]
     if trained and all(len(experiment.members[name]) == 1 for name in trained):
         yield "", "Each student was distilled with one seed; the spread over others is unknown."
+
+
+def last_rise(experiment: Experiment, system: str, task: str) -> float:
+    """Return how far the last epoch is above the best before it on validation, mean over runs."""
+    key = f"validation_{experiment.metric(task)}"
+    rises = []
+    for folder in experiment.finetuned(system, task).values():
+        if (history := folder / "history.jsonl").exists():
+            *before, last = (epoch[key] for epoch in read_json_lines(history))
+            rises.append(last - max(before, default=last))
+    return statistics.fmean(rises) if rises else 0.0
 
 
 def of_speed(experiment: Experiment) -> Iterator[Remark]:
