@@ -102,7 +102,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     "evaluation": {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
-        "benchmark": Stage("evaluation.benchmark:benchmark", 2, "measure size and speed"),
+        "benchmark": Stage("evaluation.benchmark:benchmark", 3, "measure size and speed"),
         "intrinsic": Stage("evaluation.intrinsic:evaluate", 4, "score without labels"),
     },
     "export": {

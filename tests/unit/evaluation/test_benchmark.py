@@ -77,6 +77,16 @@ def test_each_batch_size_is_measured_without_and_with_the_head(tmp_path):
         assert row["tokens_per_second"] == pytest.approx(16 * sequences, rel=0.01)
 
 
+def test_an_encoder_without_a_head_is_measured_as_it_is(tmp_path):
+    small_bert(tmp_path / "whole").base_model.save_pretrained(tmp_path / "model")
+    report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "1")
+    whole = measured(tmp_path / "whole", tmp_path / "w.json", "--batch-sizes", "1")
+    assert [row["part"] for row in report["measurements"]] == ["encoder"]
+    parts = whole["parameters"] | {"head": 0}
+    assert report["parameters"] == parts | {"total": parts["embeddings"] + parts["encoder"]}
+    assert report["weights_mb"] == pytest.approx(4 * report["parameters"]["total"] / 1e6, rel=0.03)
+
+
 def test_peak_memory_holds_the_logits_of_the_head(tmp_path):
     small_bert(tmp_path / "model")
     report = measured(tmp_path / "model", tmp_path / "m.json", "--batch-sizes", "64")

@@ -478,6 +478,21 @@ def test_a_teacher_that_is_not_compared(tmp_path):
     assert graph.rules_that_ran(experiment)["fetch_teacher"] == ""
 
 
+def test_what_a_sentence_encoder_loses_is_said_by_frozen_embeddings_too(tmp_path):
+    results_tree.make(tmp_path)
+
+    def lost() -> list[str]:
+        answers = {each.question: each for each in overview.answers(read(tmp_path), 0)}
+        return answers["What do I lose?"].details
+
+    assert not any("frozen" in detail for detail in lost())
+    for path in tmp_path.glob("small/intrinsic/*/pre.json"):
+        report = json.loads(path.read_text())
+        report["embeddings"]["said_by_model"] = True
+        results_tree.write(path, report)
+    assert "Topics by frozen embeddings: 0.740, the teacher's 0.730." in lost()
+
+
 def test_a_fine_tuning_that_was_cut_short_is_said_of_the_slowest_system(tmp_path):
     results_tree.make(tmp_path)
     rises = {"mbert": (0.60, 0.61), "full": (0.30, 0.45), "pre": (0.50, 0.49)}

@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (10, "72305e8b1f33e4321a5207fde65235926b4c27747b69f1593cfec6520a2ec061")
+TABLES = (10, "8177f35bb52b13cf8e7785f600a47325f0ab94682f873267d0b4da81a1abe6da")
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +313,25 @@ def test_scores_without_labels_are_relative_to_the_teacher(tree):
     written = (tree[0] / "tables/intrinsic.md").read_text()
     assert "Slovene: Agreement (1,200 pairs)" in written
     assert "SloBERTa: no head for masked language modelling is stored." in written
+
+
+def test_columns_that_only_a_head_fills_are_left_out_for_encoders(tmp_path):
+    settings = results_tree.make(tmp_path)
+    for path in tmp_path.glob("small/intrinsic/*/*.json"):
+        bare = {"bits_per_character": None, "texts": [], "remark": "no head is stored"}
+        results_tree.write(path, json.loads(path.read_text()) | bare)
+    for path in tmp_path.glob("benchmarks/*/*.json"):
+        report = json.loads(path.read_text())
+        report["measurements"] = [r for r in report["measurements"] if r["part"] == "encoder"]
+        results_tree.write(path, report)
+    make_tables(tmp_path, settings)
+    intrinsic = (tmp_path / "tables/intrinsic.md").read_text()
+    assert "| Fertility |" in intrinsic
+    assert "| Bits" not in intrinsic
+    assert intrinsic.count("no head is stored") == 1
+    speed = (tmp_path / "tables/speed.md").read_text()
+    assert "Encoder (ms)" in speed
+    assert "MLM head" not in speed.partition("|")[2]
 
 
 def test_frozen_embeddings_are_relative_to_the_teacher(tree):

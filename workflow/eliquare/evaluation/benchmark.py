@@ -1,7 +1,8 @@
 """Measure a model: parameters, size on disk, latency, throughput, peak memory.
 
-The encoder is measured alone and with its MLM head: fine-tuned systems never run that head, and
-with a multilingual vocabulary its logits are most of the memory (batch x length x vocabulary).
+The encoder is measured alone and with its MLM head, where one is stored: fine-tuned systems never
+run that head, and with a multilingual vocabulary its logits are most of the memory (batch x length
+x vocabulary).
 """
 
 import contextlib
@@ -25,7 +26,8 @@ from transformers import PreTrainedModel
 from eliquare import cli
 from eliquare.config.model import Benchmark
 from eliquare.io import InputError, atomic_write, processor_name, why_unavailable, write_json
-from eliquare.models.loading import load_for_benchmark, max_sequence_length
+from eliquare.models.hub import local_folder
+from eliquare.models.loading import has_mlm_head, load_model, max_sequence_length
 
 WARM_UP_BATCHES = 2
 # A small model takes a millisecond: so few batches would all fall into one moment of other work.
@@ -64,9 +66,10 @@ def benchmark(options: BenchmarkOptions) -> None:
     on_cuda = device.type == "cuda"
     if on_cuda and not torch.cuda.is_available():
         raise InputError(f"--device {device}: torch sees no CUDA device; use --device cpu")
-    model, folder = load_for_benchmark(
-        options.model, options.revision, getattr(torch, options.precision)
-    )
+    folder = local_folder(options.model, options.revision)
+    model = load_model(folder, getattr(torch, options.precision))
+    parts = {"encoder": model.base_model}
+    parts |= {"encoder_and_mlm_head": model} if has_mlm_head(model) else {}
     longest = max_sequence_length(model)
     if options.sequence_length > longest:
         raise InputError(
@@ -82,7 +85,7 @@ def benchmark(options: BenchmarkOptions) -> None:
     memory_method = ""
     for batch_size in sorted(set(options.batch_sizes)):
         batch = {"input_ids": ids[:batch_size], "attention_mask": torch.ones_like(ids[:batch_size])}
-        for part, module in (("encoder", model.base_model), ("encoder_and_mlm_head", model)):
+        for part, module in parts.items():
             step = functools.partial(module, **batch)
             with torch.inference_mode():
                 timed = latency(step, options.repeats, device)

@@ -25,7 +25,6 @@ from transformers import (
 
 from eliquare.faults import refused
 from eliquare.io import InputError, existing, read_json
-from eliquare.models.hub import local_folder
 
 # Published DeBERTa-v3 models store their MLM head under this name.
 DEBERTA_V3_HEAD = "lm_predictions."
@@ -302,21 +301,6 @@ def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool)
     }
     model: PreTrainedModel = load_weights(head, folder, dtype=torch.float32, **names)[0]
     return model
-
-
-def load_for_benchmark(
-    source: str, revision: str | None = None, dtype: torch.dtype = torch.float32
-) -> tuple[PreTrainedModel, Path]:
-    """Load a masked language model from a folder or hub id; return it and its folder.
-
-    A head that is not stored is made up. Raises InputError where no such model loads.
-    """
-    quiet()
-    folder = local_folder(source, revision)
-    load_config(folder)  # says what of it cannot be used
-    model: PreTrainedModel = load_weights(AutoModelForMaskedLM, folder, dtype=dtype)[0]
-    model.eval()
-    return model, folder
 
 
 def has_mlm_head(model: PreTrainedModel) -> bool:

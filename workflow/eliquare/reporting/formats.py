@@ -51,6 +51,9 @@ class Cell:
     bold: bool = False
 
 
+EMPTY = (None, Cell())
+
+
 @dataclass(frozen=True)
 class Table:
     """``rows`` are for reading, ``records`` for the CSV; ``notes`` are printed below the table."""
@@ -85,10 +88,14 @@ def tabulate(
 ) -> Table:
     """Return a table of tables.yaml with a row for each record, and these columns and notes too.
 
-    A record may hold ready cells, which do not go to the CSV.
+    A record may hold ready cells, which do not go to the CSV. An optional column in which no record
+    has anything is left out.
     """
     specification = SPECIFICATIONS[name]
-    every: list[Column] = [*specification["columns"], *columns]
+    filled = {key for record in records for key, value in record.items() if value not in EMPTY}
+    empty = {*specification.get("optional", [])} - filled
+    own = [column for column in specification["columns"] if column[1] not in empty]
+    every: list[Column] = [*own, *columns]
     words: dict[str, Callable[[Any], str]] = {
         "text": str,
         "system": experiment.label,

@@ -109,8 +109,29 @@ def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
         worst = min(drops, key=lambda task: drops[task])
         kind = "Largest loss" if drops[worst] < 0 else "Smallest gain"
         details.append(f"{kind}: {experiment.task_title(worst)}, {points(drops[worst])}.")
+    details += by_frozen_embeddings(experiment, best, teacher)
     lost = points(ours.mean - full.mean)
     return Answer(question, lost if ours.mean < full.mean else f"{nothing} ({lost})", details)
+
+
+def by_frozen_embeddings(experiment: Experiment, best: str, teacher: str) -> Iterator[str]:
+    """Yield what a sentence encoder scores on topics without fine-tuning, and its teacher."""
+    languages = [
+        language
+        for language in experiment.languages
+        for report in list(experiment.intrinsic(best, language).values())[:1]
+        if report.get("embeddings", {}).get("said_by_model")
+    ]
+    pairs = [
+        (ours.mean, full.mean)
+        for language in languages
+        for task in experiment.paths.topics([language])
+        if (ours := experiment.embedding_score(best, language, task))
+        and (full := experiment.embedding_score(teacher, language, task))
+    ]
+    if pairs:
+        own, whole = (statistics.fmean(each) for each in zip(*pairs, strict=True))
+        yield f"Topics by frozen embeddings: {own:.3f}, the teacher's {whole:.3f}."
 
 
 def points(difference: float) -> str:

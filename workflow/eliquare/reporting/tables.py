@@ -288,6 +288,7 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
     tasks = experiment.paths.minimal_pairs(languages)
     records = []
     notes: dict[str, None] = {}
+    remarks: dict[str, dict[str, None]] = {}
     sizes: dict[str, int] = {}
     for language, system in product(languages, systems):
         reports = list(experiment.intrinsic(system, language).values())
@@ -301,7 +302,7 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
         text = "{sentences:,} sentences, {characters:,} characters".format_map(first)
         notes[f"Held-out text, {experiment.language(language)}: {text}."] = None
         if first["remark"]:
-            notes[f"{label}: {first['remark']}."] = None
+            remarks.setdefault(first["remark"], {})[label] = None
         if first["windowed_texts"]:
             notes[f"{label}: {first['windowed_texts']} long texts were read in windows."] = None
         bits = experiment.intrinsic_score(system, language)
@@ -333,7 +334,8 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
         for task in tasks
         if task in sizes
     ]
-    return tabulate(experiment, "intrinsic", records, columns, list(notes))
+    said = [f"{'; '.join(labels)}: {remark}." for remark, labels in remarks.items()]
+    return tabulate(experiment, "intrinsic", records, columns, [*notes, *said])
 
 
 def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[str]) -> Table:
