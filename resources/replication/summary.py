@@ -153,8 +153,10 @@ def seeds(table: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows as a table whose columns are all their keys."""
+    """Write rows, if there are any, as a table whose columns are all their keys."""
     rows = list(rows)
+    if not rows:
+        return
     columns = dict.fromkeys(key for row in rows for key in row)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(columns), lineterminator="\n")
@@ -175,8 +177,8 @@ def main(source: Path, target: Path) -> None:
             write(table, frozen(source, name))
             write(target / f"{name}-finetuned.csv", finetuned(source, name))
             write(target / f"{name}-differences.csv", differences(source, name))
-        if table.exists() and (found := seeds(table)):
-            write(target / f"{name}-seeds.csv", found)
+        if table.exists():
+            write(target / f"{name}-seeds.csv", seeds(table))
 
 
 if __name__ == "__main__":
