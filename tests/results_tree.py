@@ -328,7 +328,10 @@ def intrinsic(paths: Paths, language: str, system: str) -> dict[str, Any]:
     bare = name == "sloberta"
     accuracy = None if bare else level(name)
     bits = None if bare else BITS.get(name, 2.2) + 0.1 * bool(seed)
-    texts = [] if bits is None else [{"bits": n * bits, "characters": n} for n in (4_200, 7_000)]
+    rates = {4_200: 1.2, 7_000: 0.88}  # of the mean
+    texts = (
+        [] if bits is None else [{"bits": n * r * bits, "characters": n} for n, r in rates.items()]
+    )
     return {
         "system": system,
         "language": language,

@@ -5,10 +5,10 @@
 For each recipe that was run, `NAME.csv` has a row for each language, system and seed of
 distillation, and `NAME-finetuned.csv` for each seed of fine-tuning. `NAME-differences.csv` compares
 systems with their teacher, and the systems of the papers' claims with each other, by the paired
-bootstrap of the report: over test items, in the mean over seeds. `NAME-seeds.csv`, made from
-`NAME.csv`, has the same of the claims over seeds of distillation: the mean of the differences of
-students with the same seed, and the 95% interval of Student's t. What a run has not made is not
-there.
+bootstrap of the report: over test items, in the mean over seeds (of the run of `claims` only the
+differences to the teacher were kept). `NAME-seeds.csv`, made from `NAME.csv`, has the same of the
+claims over seeds of distillation: the mean difference of students with the same seed, and the 95%
+interval of Student's t. What a run has not made is not there.
 """
 
 import csv
@@ -16,6 +16,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,6 +48,14 @@ CLAIMS = [
     ("tiny", "scratch"),
     ("both", "pre"),
 ]
+# Of these one model is compared with the students of every seed.
+ONCE = ("mlm", "reduced", "adapted")
+RENAMED = {
+    "student": "system",
+    "teacher": "beside",
+    "student_score": "score",
+    "teacher_score": "beside_score",
+}
 MEASURES = ("bits_per_character", "topics test", "news test")
 DIGITS = 4
 
@@ -102,7 +111,7 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
     )
     for names, report in results(results_folder / name / "intrinsic"):
         for task in (*report["embeddings"]["topics"], "retrieval", "held-out"):
-            if kept := bootstrap.untuned(report, task):
+            if kept := bootstrap.reported(report, task):
                 answers[names["language"], task][names["system"]].append(kept)
     rows = []
     for (language, task), answered in answers.items():
@@ -110,52 +119,44 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
         pairs = dict.fromkeys((system, teacher) for system in answered if system != teacher)
         pairs |= dict.fromkeys(pair for pair in CLAIMS if answered.keys() >= set(pair))
         for each in bootstrap.compared(list(pairs), answered):
-            rows.append({"language": language, "task": task, **each})
+            named = {RENAMED.get(key, key): value for key, value in each.items()}
+            rows.append({"language": language, "task": task, **named})
     return rows
 
 
 def seeds(table: Path) -> list[dict[str, Any]]:
     """Return the differences of the claims over seeds of distillation, from `NAME.csv`.
 
-    A teacher has one seed, which stands beside each one of a student's.
+    Teachers have one seed, which is compared with each seed of a student: an interval holds for
+    this teacher.
     """
     with table.open(newline="", encoding="utf-8") as file:
         scored = list(csv.DictReader(file))
     rows = []
-    for language in dict.fromkeys(row["language"] for row in scored):
-        for measure in MEASURES:
-            of: dict[str, dict[str, float]] = defaultdict(dict)
-            for row in scored:
-                if row["language"] == language and row.get(measure):
-                    of[row["system"]][row["seed"]] = float(row[measure])
-            for system, beside in CLAIMS:
-                of_beside = of[beside]
-                if len(of_beside) == 1:
-                    of_beside = dict.fromkeys(of[system], *of_beside.values())
-                both = sorted(of[system].keys() & of_beside.keys())
-                if len(both) < 2:
-                    continue
-                found = [of[system][seed] - of_beside[seed] for seed in both]
-                low, high = ttest_1samp(found, 0).confidence_interval()
-                rows.append(
-                    {
-                        "language": language,
-                        "measure": measure,
-                        "system": system,
-                        "beside": beside,
-                        "difference": fmean(found),
-                        "low": float(low),
-                        "high": float(high),
-                        "seeds": len(both),
-                    }
-                )
+    for language, measure in product(dict.fromkeys(row["language"] for row in scored), MEASURES):
+        scores: dict[str, dict[str, float]] = defaultdict(dict)
+        for row in scored:
+            if row["language"] == language and row.get(measure):
+                scores[row["system"]][row["seed"]] = float(row[measure])
+        for system, beside in CLAIMS:
+            ours, theirs = scores[system], scores[beside]
+            if beside in ONCE and theirs:
+                theirs = dict.fromkeys(ours, next(iter(theirs.values())))
+            paired = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+            if len(paired) < 2:
+                continue
+            low, high = ttest_1samp(paired, 0).confidence_interval()
+            names = {"language": language, "measure": measure, "system": system, "beside": beside}
+            interval = {"low": float(low), "high": float(high), "seeds": len(paired)}
+            rows.append(names | {"difference": fmean(paired)} | interval)
     return rows
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows, if there are any, as a table whose columns are all their keys."""
+    """Write rows as a table whose columns are all their keys; remove the table of no rows."""
     rows = list(rows)
     if not rows:
+        path.unlink(missing_ok=True)
         return
     columns = dict.fromkeys(key for row in rows for key in row)
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -249,7 +249,7 @@ def test_code_in_a_model_folder_is_not_run(tmp_path, monkeypatch):
         write_json(folder / file, read_json(folder / file) | {"auto_map": code} | type_of)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
-    for load in (loading.load_masked_lm, loading.load_config, loading.load_model):
+    for load in (loading.load_masked_lm, loading.load_config):
         with pytest.raises(InputError):
             load(folder)
     with contextlib.suppress(InputError):
@@ -336,7 +336,6 @@ def test_weights_that_are_not_the_models_are_refused(bert, tmp_path, change, sai
     loads = (
         lambda: loading.load_masked_lm(folder),
         lambda: loading.load_for_task(folder, ["a", "b"], per_token=False),
-        lambda: loading.load_model(folder),
     )
     for load in loads:
         with pytest.raises(InputError, match=said):

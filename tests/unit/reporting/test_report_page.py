@@ -490,10 +490,10 @@ def test_what_a_sentence_encoder_loses_is_said_by_frozen_embeddings_too(tmp_path
         report = json.loads(path.read_text())
         report["embeddings"]["said_by_model"] = True
         results_tree.write(path, report)
-    assert "Topics by frozen embeddings: 0.740, the teacher's 0.730." in lost()
+    assert "Topics by frozen embeddings, on test: 0.740, the teacher's 0.730." in lost()
 
 
-def test_a_fine_tuning_that_was_cut_short_is_said_of_the_slowest_system(tmp_path):
+def test_a_fine_tuning_that_was_cut_short_is_said_of_the_steepest_rise(tmp_path):
     results_tree.make(tmp_path)
     rises = {"mbert": (0.60, 0.61), "full": (0.30, 0.45), "pre": (0.50, 0.49)}
     for system, scores in rises.items():

@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (10, "8177f35bb52b13cf8e7785f600a47325f0ab94682f873267d0b4da81a1abe6da")
+TABLES = (10, "439ed60e21f15dd24a3d7335adbf408c736e390d8370baa2d703b4da9fdf7e1e")
 
 
 @pytest.fixture(scope="module")

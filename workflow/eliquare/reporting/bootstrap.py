@@ -41,7 +41,7 @@ Runs = Sequence[Answers]
 
 
 def table(experiment: Experiment) -> Table:
-    """Each student against its teacher on each task, and on what frozen embeddings are scored."""
+    """Each student against its teacher: on each task, by frozen embeddings, on held-out text."""
     pairs = [
         (student, experiment.teacher(student))
         for student in experiment.students
@@ -66,17 +66,17 @@ def questions(
         names = {"task": task, "task cell": title, "metric": experiment.metric(task)}
         yield names, partial(fine_tuned, experiment, task)
     for language in experiment.languages:
+        spoken = experiment.language(language)
         asked = [
             (topic, f"{experiment.task_title(topic)}: frozen embeddings", "macro_f1")
             for topic in experiment.paths.topics([language])
         ]
-        spoken = experiment.language(language)
         asked.append(("retrieval", f"{spoken}: retrieval", "top_1"))
         asked.append(("held-out", f"{spoken}: held-out text", "bits_per_character"))
         for task, words, metric in asked:
             names = {"task": task, "task cell": Cell(words), "metric": metric}
-            names |= {"language": language, "embeddings": "frozen"}
-            yield names, partial(frozen, experiment, language, task)
+            names |= {"language": language, "embeddings": None if task == "held-out" else "frozen"}
+            yield names, partial(untuned, experiment, language, task)
 
 
 def compared(
@@ -162,14 +162,17 @@ def fine_tuned(experiment: Experiment, task: str, system: str) -> Runs | None:
     return found
 
 
-def frozen(experiment: Experiment, language: str, task: str, system: str) -> Runs | None:
-    """Return what a system answers without fine-tuning: topics, `retrieval` or `held-out` text."""
+def untuned(experiment: Experiment, language: str, task: str, system: str) -> Runs | None:
+    """Return what a system answers without fine-tuning; None if it does not answer that."""
     reports = experiment.intrinsic(system, language).values()
-    return [found for report in reports if (found := untuned(report, task))] or None
+    return [found for report in reports if (found := reported(report, task))] or None
 
 
-def untuned(report: dict[str, Any], task: str) -> Answers | None:
-    """Return the answers to a task that a report of `evaluation intrinsic` holds, if it does."""
+def reported(report: dict[str, Any], task: str) -> Answers | None:
+    """Return the answers in a report of `evaluation intrinsic`, if it has them.
+
+    The task is one of topics, `retrieval` or `held-out`, the held-out text.
+    """
     embedded = report.get("embeddings", {})
     topics = embedded.get("topics", {}).get(task, {})
     if "predicted" in topics:

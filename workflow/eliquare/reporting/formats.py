@@ -51,7 +51,7 @@ class Cell:
     bold: bool = False
 
 
-EMPTY = (None, Cell())
+NOTHING = (None, Cell())
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class Table:
 SPECIFICATIONS = yaml.safe_load(
     (resources.files("eliquare.reporting") / "templates/tables.yaml").read_text(encoding="utf-8")
 )
-# Head, key of the record, and form: a format of a number, or a name in tables.yaml's list.
+# Head, key of the record, and form: a format of a number, or a name in tables.yaml's list. There
+# also, perhaps, the key that the column needs.
 Column = tuple[str, str, str]
 
 
@@ -88,14 +89,17 @@ def tabulate(
 ) -> Table:
     """Return a table of tables.yaml with a row for each record, and these columns and notes too.
 
-    A record may hold ready cells, which do not go to the CSV. An optional column in which no record
-    has anything is left out.
+    A record may hold ready cells, which do not go to the CSV. A column that needs a key is left out
+    for readers where no record has anything there; the CSV keeps it.
     """
     specification = SPECIFICATIONS[name]
-    filled = {key for record in records for key, value in record.items() if value not in EMPTY}
-    empty = {*specification.get("optional", [])} - filled
-    own = [column for column in specification["columns"] if column[1] not in empty]
-    every: list[Column] = [*own, *columns]
+    filled = {key for record in records for key, value in record.items() if value not in NOTHING}
+    every: list[Column] = [
+        (head, key, form)
+        for head, key, form, *needed in specification["columns"]
+        if filled.issuperset(needed)
+    ]
+    every += columns
     words: dict[str, Callable[[Any], str]] = {
         "text": str,
         "system": experiment.label,

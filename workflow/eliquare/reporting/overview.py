@@ -123,15 +123,15 @@ def by_frozen_embeddings(experiment: Experiment, best: str, teacher: str) -> Ite
         if report.get("embeddings", {}).get("said_by_model")
     ]
     pairs = [
-        (ours.mean, full.mean)
+        (ours.mean, other.mean)
         for language in languages
         for task in experiment.paths.topics([language])
         if (ours := experiment.embedding_score(best, language, task))
-        and (full := experiment.embedding_score(teacher, language, task))
+        and (other := experiment.embedding_score(teacher, language, task))
     ]
     if pairs:
-        own, whole = (statistics.fmean(each) for each in zip(*pairs, strict=True))
-        yield f"Topics by frozen embeddings: {own:.3f}, the teacher's {whole:.3f}."
+        student, full = (statistics.fmean(each) for each in zip(*pairs, strict=True))
+        yield f"Topics by frozen embeddings, on test: {student:.3f}, the teacher's {full:.3f}."
 
 
 def points(difference: float) -> str:
@@ -330,11 +330,11 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
         if fewest < FEW_EXAMPLES:
             yield title, f"only {fewest:,} test examples."
         rises = {system: last_rise(experiment, system, task) for system in experiment.systems}
-        slowest = max(rises, key=lambda system: rises[system])
-        if rises[slowest] > RISING:
-            rise = f"{points(rises[slowest]).lstrip('+')} for “{experiment.label(slowest)}”"
+        steepest = max(rises, key=lambda system: rises[system])
+        if rises[steepest] > RISING:
+            rise = f"{points(rises[steepest]).lstrip('+')} for “{experiment.label(steepest)}”"
             words = f"the last epoch of fine-tuning still raised the validation score, by {rise}"
-            words += ": systems that only learn more slowly look worse. Give more epochs"
+            words += ", the most: the scores had not settled. Give more epochs"
             yield title, f"{words} (finetuning.num_train_epochs)."
         for system in experiment.systems:
             teacher = experiment.teacher(system)
@@ -355,14 +355,17 @@ def of_scores(experiment: Experiment) -> Iterator[Remark]:
 
 
 def last_rise(experiment: Experiment, system: str, task: str) -> float:
-    """Return how far the last epoch is above the best before it on validation, mean over runs."""
+    """Return how far the last epoch is above the best before it on validation, mean over runs.
+
+    0 where it was not the best in each run. What one epoch alone would have risen to is not known.
+    """
     key = f"validation_{experiment.metric(task)}"
     rises = []
     for folder in experiment.finetuned(system, task).values():
         if (history := folder / "history.jsonl").exists():
             *before, last = (epoch[key] for epoch in read_json_lines(history))
             rises.append(last - max(before, default=last))
-    return statistics.fmean(rises) if rises else 0.0
+    return statistics.fmean(rises) if rises and min(rises) > 0 else 0.0
 
 
 def of_speed(experiment: Experiment) -> Iterator[Remark]:
