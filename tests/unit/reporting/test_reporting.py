@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (10, "439ed60e21f15dd24a3d7335adbf408c736e390d8370baa2d703b4da9fdf7e1e")
+TABLES = (10, "f108115bdf228323d252216262ae2510532db940486c5119580c88ce59f12a08")
 
 
 @pytest.fixture(scope="module")

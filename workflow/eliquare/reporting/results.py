@@ -31,7 +31,7 @@ STEADY = 1.5
 METRICS = {
     "macro_f1": "macro-F1",
     "top_1": "top 1",
-    "bits_per_character": "bits per character: lower is better",
+    "bits_per_character": "bits per character",
     "entity_f1": "entity F1, conlleval",
     "entity_precision": "entity precision, conlleval",
     "entity_recall": "entity recall, conlleval",
