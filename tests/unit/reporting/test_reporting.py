@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (10, "f108115bdf228323d252216262ae2510532db940486c5119580c88ce59f12a08")
+TABLES = (10, "c911804eefbf17e1985f6220104325ecea5192558bf25312f8e0062edd9b452b")
 
 
 @pytest.fixture(scope="module")
