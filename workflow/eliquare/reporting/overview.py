@@ -119,8 +119,10 @@ def by_frozen_embeddings(experiment: Experiment, best: str, teacher: str) -> Ite
     languages = [
         language
         for language in experiment.languages
-        for report in list(experiment.intrinsic(best, language).values())[:1]
-        if report.get("embeddings", {}).get("said_by_model")
+        if any(
+            report.get("embeddings", {}).get("said_by_model")
+            for report in experiment.intrinsic(best, language).values()
+        )
     ]
     pairs = [
         (ours.mean, other.mean)
