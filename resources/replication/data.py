@@ -29,7 +29,9 @@ def main(folder: Path) -> int:
     for row in rows:
         target = folder / row["file"]
         path = f"{row['repository']}/{row['commit']}/{row['path']}"
-        expected = Checksum("sha256", row["sha256"], "data.tsv lists", "it is not the file that was used")
+        expected = Checksum(
+            "sha256", row["sha256"], "data.tsv lists", "it is not the file that was used"
+        )
         if target.exists() and expected.of(target) == expected.value:
             continue
         try:
