@@ -169,8 +169,9 @@ def test_models_load_with_transformers_alone(flow):
 def test_a_student_of_a_sentence_encoder_is_one(flow):
     released = flow[0].folder / "results/flow/models/sentence-qaa"
     encoder = SentenceTransformer(str(released), device="cpu")
-    assert encoder.encode(["a b"], prompt_name="passage").shape[0] == 1
-    assert "SentenceTransformer(" in (released / "README.md").read_text()
+    assert encoder.prompts["document"] == "passage: "
+    assert encoder.encode_document(["a b"]).shape[0] == 1
+    assert "model.encode_document(" in (released / "README.md").read_text()
     intrinsic = read(flow[0].folder / "results/flow/intrinsic/qaa/sentence.json")
     assert intrinsic["bits_per_character"] is None
     assert "no head" in intrinsic["remark"]

@@ -85,12 +85,12 @@ STAGES: dict[str, dict[str, Stage]] = {
         "report": Stage("vocabulary.report:report", 4, "report what a reduction changed"),
     },
     "models": {
-        "fetch": Stage("models.hub:fetch", 1, "fetch a model from a hub or a folder"),
+        "fetch": Stage("models.hub:fetch", 2, "fetch a model from a hub or a folder"),
         "tokenizer": Stage("models.tokenizer:train_tokenizer", 2, "train a tokenizer"),
         "pretrain": Stage("models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
     },
     "distillation": {
-        "distill": Stage("distillation.train:distill", 6, "distil teachers into a student"),
+        "distill": Stage("distillation.train:distill", 7, "distil teachers into a student"),
     },
     "extension": {
         "extend": Stage("extension.extend:extend", 2, "add tokens for a language"),
@@ -103,7 +103,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 3, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 4, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 5, "score without labels"),
     },
     "export": {
         "onnx": Stage("export.onnx:export", 2, "a model for ONNX Runtime, int8 or float32"),
@@ -116,7 +116,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     "reporting": {
         "tables": Stage("reporting.tables:write_tables", 10, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 6, "figures of an experiment"),
-        "release": Stage("reporting.card:release", 6, "a student with its model card"),
+        "release": Stage("reporting.card:release", 7, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 12, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },

@@ -3,12 +3,14 @@
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
+import families
 import objective_models
 import trainings
 import worlds
@@ -18,7 +20,7 @@ from eliquare.distillation.objective import Distillation, Teacher, mean_similari
 from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_model, load_tokenizer
 from eliquare.models.sentence import Sentence, read_sentence, write_sentence
-from eliquare.training.data import MaskedCollator, load_data
+from eliquare.training.data import Prompts, load_data, tokens_of
 from eliquare.vocabulary.reduce import ReduceOptions, reduce
 from eliquare.vocabulary.select import SelectOptions, select
 
@@ -48,7 +50,7 @@ def distilled(world, encoder, output, **changes):
 def test_a_student_of_an_encoder_is_an_encoder(world, encoder, tmp_path, preset):
     objective = {"preset": preset} | ({"relations": {"heads": 4}} if preset == "minilm" else {})
     student = distilled(world, encoder, tmp_path / "student", objective=objective)
-    assert read_sentence(student) == SENTENCE
+    assert read_sentence(student) == read_sentence(encoder)
     loaded = SentenceTransformer(str(student), device="cpu")
     assert loaded.encode(["ba ko", "lu"]).shape == (2, 32)
     assert AutoModel.from_pretrained(student).config.architectures == ["BertModel"]
@@ -170,33 +172,77 @@ def test_similarities_of_one_text_are_nothing():
     assert losses.similarity(states, -states) == 0
 
 
-def test_prompts_stand_before_each_text(world, encoder, tmp_path):
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_prompt_stands_before_each_text(world, encoder, tmp_path, part):
     options = world.options(tmp_path / "out", student=encoder)
     model, tokenizer = load_model(encoder), load_tokenizer(encoder)
-    plain = load_data(options, model, tokenizer)
-    prompted = load_data(options, model, tokenizer, "ko lu: ")
+    sets = (load_data(options, model, tokenizer, prompts) for prompts in ((), ["ko lu: "]))
+    plain, prompted = (getattr(data, part).__getitems__(range(4)) for data in sets)
     prompt = tokenizer.encode("ko lu: ", add_special_tokens=False)
-    batches = [data.collate(data.train.__getitems__(range(4))) for data in (plain, prompted)]
-    before, after = (batch["input_ids"] for batch in batches)
-    size = len(prompt)
-    assert after[:, 1 : 1 + size].tolist() == [prompt] * 4
-    assert torch.equal(after[:, 0], before[:, 0])
-    assert torch.equal(after[:, 1 + size :], before[:, 1 : after.shape[1] - size])
-    assert (batches[1]["labels"][:, 1 : 1 + size] == -100).all()
+    for before, after in zip(plain, prompted, strict=True):
+        assert after[0].tolist() == [before[0][0], *prompt, *before[0][1:]]
+        assert after[1].tolist() == [before[1][0], *[-100] * len(prompt), *before[1][1:]]
+
+
+def test_each_text_has_each_prompt_in_turn(world, encoder, tmp_path):
+    options = world.options(tmp_path / "out", student=encoder)
+    tokenizer = load_tokenizer(encoder)
+    prompts = read_sentence(encoder).training_prompts
+    assert prompts == ["ko lu: ", "ba: "]
+    data = load_data(options, load_model(encoder), tokenizer, prompts)
+    starts = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+
+    def numbers(items):
+        return [
+            next(n for n, start in enumerate(starts) if ids[1 : 1 + len(start)].tolist() == start)
+            for ids, _ in items
+        ]
+
+    rows = range(10)
+    first, second = (numbers(data.train.masked(epoch, rows)) for epoch in (0, 1))
+    assert first == [0, 1] * 5
+    assert second == [1, 0] * 5
+    fixed = data.validation.__getitems__(range(len(data.validation)))
+    assert numbers(fixed) == [row % 2 for row in data.validation.rows]
+
+
+def test_a_student_knows_which_prompt_is_of_queries_and_which_of_documents(
+    world, encoder, tmp_path
+):
+    objective = {"preset": "none", "sentence_mse": 1}
+    student = distilled(world, encoder, tmp_path / "student", objective=objective)
+    teacher, student = (
+        SentenceTransformer(str(folder), device="cpu") for folder in (encoder, student)
+    )
+    texts = ["ba ko", "lu", "ti ti ba", "ko lu ko lu"]
+    for name, method in (("query", "encode_query"), ("passage", "encode_document")):
+        for model in (teacher, student):
+            asked = getattr(model, method)(texts)
+            assert np.array_equal(asked, model.encode(texts, prompt_name=name))
+    assert not np.array_equal(student.encode_query(texts), student.encode_document(texts))
+
+
+@pytest.mark.parametrize("family", ["bert", "xlmr", "deberta"])
+def test_a_prompt_and_a_text_have_the_tokens_of_both_together(family):
+    tokenizer = families.TOKENIZERS[family](None)
+    prompt, text = "ko lu: ", "ti ba ko"
+    ids = np.asarray(tokenizer.encode(text))
+    together, _ = tokens_of([prompt], tokenizer, 64).put(0, (ids, ids))
+    assert together.tolist() == tokenizer.encode(prompt + text)
 
 
 def test_a_long_text_is_cut_before_its_last_token():
-    collate = MaskedCollator(0, prompt=[7, 8], longest=5)
     ids = torch.tensor([1, 4, 5, 6, 2]).numpy()
-    batch = collate([(ids, ids)])
-    assert batch["input_ids"].tolist() == [[1, 7, 8, 4, 2]]
-    assert batch["labels"].tolist() == [[1, -100, -100, 4, 2]]
+    cut, labels = Prompts([[7, 8]], longest=5).put(0, (ids, ids))
+    assert cut.tolist() == [1, 7, 8, 4, 2]
+    assert labels.tolist() == [1, -100, -100, 4, 2]
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(world, encoder, tmp_path):
     options = world.options(tmp_path / "out", student=encoder)
-    with pytest.raises(InputError, match=r"prompts: .* has \d+ tokens, and the model takes 64"):
-        load_data(options, load_model(encoder), load_tokenizer(encoder), "ba ko " * 40)
+    prompts = ["ba: ", "ba ko " * 40, "ko " * 90]
+    with pytest.raises(InputError, match=r"prompts: .* tokens, .* tokens, and the model takes 64"):
+        load_data(options, load_model(encoder), load_tokenizer(encoder), prompts)
 
 
 def test_embeddings_that_are_all_alike_are_said(world, encoder, tmp_path, caplog):

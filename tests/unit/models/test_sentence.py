@@ -58,11 +58,14 @@ def test_sentence_transformers_makes_the_same_embeddings(encoder, tmp_path, pool
     asked = loaded.encode(TEXTS, prompt_name="query")
     with_prompt = embeddings(folder, [f"ti: {text}" for text in TEXTS])
     np.testing.assert_allclose(asked, with_prompt, atol=1e-5)
-    assert read_sentence(folder).training_prompt == "lu: "
+    assert np.array_equal(asked, loaded.encode_query(TEXTS))
+    assert np.array_equal(
+        loaded.encode(TEXTS, prompt_name="passage"), loaded.encode_document(TEXTS)
+    )
 
 
 def test_what_is_written_is_read(tmp_path):
-    sentence = Sentence("cls", False, {"passage": "p: "}, "passage", 128)
+    sentence = Sentence("cls", False, {"document": "p: "}, "document", 128)
     write_sentence(tmp_path, sentence, 16)
     assert read_sentence(tmp_path) == sentence
 

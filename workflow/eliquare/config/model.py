@@ -141,7 +141,8 @@ class Teacher(Compared, Shape, Sourced):
     normalize: bool = Field(True, description="hub, folder: embeddings have the length 1.")
     prompts: dict[Line, Text] = Field({})
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
-    "passage: "}`. Training texts have the last one."""
+    "passage: "}`. Texts of a distillation have each in turn; a text that is no query is scored with
+    that of `document`, `passage` or `corpus`."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
     vocabulary: Name | None = None
     """adapt: which of `vocabularies` reduces the teacher first."""

@@ -83,7 +83,7 @@ def distill(options: DistillOptions) -> None:
     tokenizer = load_tokenizer(options.start)
     sample = functools.partial(sample_of_text, options, tokenizer)
     student = new_student(start, options, options.seed, sample)
-    data = load_data(options, student, tokenizer, sentence.training_prompt if sentence else "")
+    data = load_data(options, student, tokenizer, sentence.training_prompts if sentence else ())
 
     # Objective: projections are new parameters, whose seed shall not depend on what was loaded
     transformers.set_seed(options.seed)

@@ -126,7 +126,7 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
     ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is what was chosen
     on validation; ``labels`` and ``predicted`` are of the test texts, in their order.
     """
-    prompt = encoder.sentence.training_prompt
+    prompt = encoder.sentence.document_prompt
     vectors = [
         encoder.embed(["\n".join(each.texts) for each in part], prompt) for part in splits[:3]
     ]
@@ -156,7 +156,7 @@ def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
     metric = data.MAIN_METRIC[kind]
     words = sorted({word for part in splits[:3] for each in part for word in each.texts})
     row = {word: number for number, word in enumerate(words)}
-    vectors = encoder.embed(words, encoder.sentence.training_prompt)
+    vectors = encoder.embed(words, encoder.sentence.document_prompt)
     # Each word with a tag once, as often as it stands there.
     counted = Counter(
         pair for each in splits.train for pair in zip(each.texts, each.labels, strict=True)
@@ -196,10 +196,9 @@ def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, A
     A document with the same text as the right one is right too. ``ranks`` are of the right
     documents, from 1, in the order of the queries.
     """
-    prompts = encoder.sentence.prompts
-    queries = encoder.embed([query for query, _ in pairs], prompts.get("query", ""))
+    queries = encoder.embed([query for query, _ in pairs], encoder.sentence.query_prompt)
     texts = list(dict.fromkeys(text for _, text in pairs))
-    documents = encoder.embed(texts, encoder.sentence.training_prompt)
+    documents = encoder.embed(texts, encoder.sentence.document_prompt)
     similarity = of_length_1(queries) @ of_length_1(documents).T
     right = np.array([texts.index(text) for _, text in pairs])
     own = similarity[np.arange(len(pairs)), right]

@@ -48,9 +48,26 @@ class Sentence(NamedTuple):
     max_length: int | None = None
 
     @property
-    def training_prompt(self) -> str:
-        """What stands before the texts of a training: the last of the prompts."""
-        return list(self.prompts.values())[-1] if self.prompts else ""
+    def query_prompt(self) -> str:
+        """What stands before a query."""
+        return self._prompt("query")
+
+    @property
+    def document_prompt(self) -> str:
+        """What stands before a text that is no query."""
+        return self._prompt("document", "passage", "corpus")
+
+    def _prompt(self, *purposes: str) -> str:
+        """Return the prompt of the first purpose that has one, or else the default one."""
+        asked = [*purposes, self.prompt or ""]
+        return next((self.prompts[name] for name in asked if name in self.prompts), "")
+
+    @property
+    def training_prompts(self) -> list[str]:
+        """What stands before the texts of a training, in turn: all that a user may put there."""
+        return list(
+            dict.fromkeys([*self.prompts.values(), self.query_prompt, self.document_prompt])
+        )
 
     def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the embeddings ``[texts, width]`` in float32.
@@ -198,10 +215,12 @@ def write_sentence(folder: Path, sentence: Sentence, width: int) -> None:
     )
     if sentence.normalize:
         (folder / NORMALIZE_FOLDER).mkdir(exist_ok=True)
+    # encode_document of sentence-transformers 6 takes no other name.
+    documents = {"document": text} if (text := sentence.document_prompt) else {}
     write_json(
         folder / PROMPTS,
         {
-            "prompts": dict(sentence.prompts),
+            "prompts": documents | dict(sentence.prompts),
             "default_prompt_name": sentence.prompt,
             "similarity_fn_name": "cosine",
         },

@@ -6,7 +6,6 @@ resume in the middle change neither.
 """
 
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +30,8 @@ STEPS_PER_POOL = 64
 SAMPLED_TEXTS = 128
 _FRACTION_SALT = 0x9E3779B97F4A7C15
 
-Masked = tuple[NDArray[np.int64], NDArray[np.int64]]
+Ids = NDArray[np.int64]
+Masked = tuple[Ids, Ids]
 
 
 class Collator(Protocol):
@@ -39,6 +39,33 @@ class Collator(Protocol):
 
     def __call__(self, items: Sequence[Any]) -> Batch:
         """Return the batch."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Puts a prompt into each sequence, after its first token: one of several, in turn.
+
+    Attributes:
+        ids: the tokens of each prompt; none is an empty one.
+        longest: tokens that the model takes; with its prompt, a sequence is cut to it.
+    """
+
+    ids: Sequence[Sequence[int]]
+    longest: int
+
+    def put(self, number: int, sequence: Masked) -> Masked:
+        """Return the ids and labels of a sequence with prompt ``number``, which has no labels."""
+        prompt = np.asarray(self.ids[number % len(self.ids)], dtype=np.int64)
+        ids, labels = sequence
+        return self._inserted(ids, prompt), self._inserted(
+            labels, np.full_like(prompt, IGNORE_INDEX)
+        )
+
+    def _inserted(self, values: Ids, prompt: Ids) -> Ids:
+        whole = np.concatenate([values[:1], prompt, values[1:]])
+        if len(whole) <= self.longest:
+            return whole
+        return np.append(whole[: self.longest - 1], whole[-1])
 
 
 @dataclass(frozen=True)
@@ -108,6 +135,7 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
         step_size: sequences of a step, over all micro-batches and processes.
         seed: seed of the order.
         data_fraction: share of the documents to train on.
+        prompts: what stands before the texts; a text has each in turn, epoch after epoch.
 
     Raises:
         InputError: no sequence is left to train on.
@@ -120,6 +148,7 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
         step_size: int,
         seed: int,
         data_fraction: float = 1.0,
+        prompts: Prompts | None = None,
     ):
         self.sequences = sequences.select_columns("input_ids").with_format("numpy")
         columns = sequences.with_format("numpy")
@@ -132,6 +161,7 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
             )
         self.longest = int(self.lengths.max())
         self.masking = masking
+        self.prompts = prompts
         self.step_size = step_size
         self.seed = seed
         self.per_epoch = len(self.lengths)
@@ -158,19 +188,23 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
     def masked(self, epoch: int, rows: Sequence[int]) -> list[Any]:
         """Return these sequences with their masks of one epoch."""
         ids = self.sequences[list(rows)]["input_ids"]
-        return list(zip(*self.masking.draw_batch(ids, epoch, rows), strict=True))
+        masked = list(zip(*self.masking.draw_batch(ids, epoch, rows), strict=True))
+        if self.prompts is None:
+            return masked
+        return [self.prompts.put(epoch + row, each) for row, each in zip(rows, masked, strict=True)]
 
 
 class ValidationDataset(torch.utils.data.Dataset[Any]):
-    """The validation sequences with the masks that are fixed for good, the longest first."""
+    """The validation sequences with masks and prompts that are fixed, the longest first."""
 
     COLUMNS: tuple[str, ...] = ("input_ids", "labels")
 
-    def __init__(self, validation: datasets.Dataset):
+    def __init__(self, validation: datasets.Dataset, prompts: Prompts | None = None):
         lengths = np.asarray(validation.with_format("numpy")["length"][:])
         self.rows = np.argsort(-lengths.astype(np.int64), kind="stable")
         self.longest = int(lengths.max(initial=0))
         self.validation = validation.select_columns(list(self.COLUMNS)).with_format("numpy")
+        self.prompts = prompts
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -180,8 +214,12 @@ class ValidationDataset(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the items: for each the values of ``COLUMNS``."""
-        rows = self.validation[self.rows[indices].tolist()]
-        return list(zip(*(rows[name] for name in self.COLUMNS), strict=True))
+        numbers = self.rows[indices].tolist()
+        rows = self.validation[numbers]
+        items: list[Any] = list(zip(*(rows[name] for name in self.COLUMNS), strict=True))
+        if self.prompts is None:
+            return items
+        return [self.prompts.put(number, each) for number, each in zip(numbers, items, strict=True)]
 
 
 class MicroBatchSampler(torch.utils.data.Sampler[list[int]]):
@@ -217,21 +255,10 @@ class MaskedCollator:
 
     Args:
         pad_id: id of the padding token.
-        prompt: tokens that stand before each text, after the first special token.
-        longest: tokens that the model takes; with the prompt, a sequence is cut to it.
     """
 
-    def __init__(self, pad_id: int, prompt: Sequence[int] = (), longest: int = sys.maxsize):
+    def __init__(self, pad_id: int):
         self.pad_id = pad_id
-        self.prompt = np.asarray(prompt, dtype=np.int64)
-        self.longest = longest
-
-    def prompted(self, values: NDArray[np.int64], prompt: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a sequence with a prompt after its first token, cut before its last one."""
-        whole = np.concatenate([values[:1], prompt, values[1:]])
-        return (
-            whole if len(whole) <= self.longest else np.append(whole[: self.longest - 1], whole[-1])
-        )
 
     def __call__(self, items: Sequence[Masked]) -> Batch:
         """Return ``input_ids``, ``attention_mask`` and ``labels``, int64 ``[batch, length]``.
@@ -239,12 +266,6 @@ class MaskedCollator:
         Beside them ``masked`` and ``unmasked``: positions with a label, and the other real ones, as
         indices into the flattened ``[batch * length]``, so that no device is asked for them.
         """
-        if len(self.prompt):
-            no_labels = np.full_like(self.prompt, IGNORE_INDEX)
-            items = [
-                (self.prompted(ids, self.prompt), self.prompted(targets, no_labels))
-                for ids, targets in items
-            ]
         ids, targets = zip(*items, strict=True)
         input_ids, labels = padded(ids, self.pad_id), padded(targets, IGNORE_INDEX)
         attention_mask = padded([np.ones_like(each) for each in ids], 0)
@@ -271,7 +292,7 @@ def load_data(
     options: TrainingOptions,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompt: str = "",
+    prompts: Sequence[str] = (),
 ) -> TrainingData:
     """Return the sequences of a training with their masks, and a prompt before each if given.
 
@@ -280,26 +301,40 @@ def load_data(
             sequence that is longer than the model takes; a prompt leaves no room for text.
     """
     require_same(options.sequences, len(tokenizer), tokenizer.name_or_path)
+    before = tokens_of(prompts, tokenizer, max_sequence_length(model)) if any(prompts) else None
     train = MaskedDataset(
         open_sequences(options.sequences / "train.arrow", ("length", "input_ids")),
         Masking.load(options.masking, tokenizer.name_or_path, seed=options.seed),
         options.step_size,
         options.seed,
         options.data_fraction,
+        before,
     )
     validation = ValidationDataset(
-        open_sequences(options.masking / "validation.arrow", ("length", *ValidationDataset.COLUMNS))
+        open_sequences(
+            options.masking / "validation.arrow", ("length", *ValidationDataset.COLUMNS)
+        ),
+        before,
     )
     check_lengths(model, train, validation)
-    limit = max_sequence_length(model)
-    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
-    if len(prompt_ids) > limit // 2:
+    return TrainingData(train, validation, MaskedCollator(tokenizer.pad_token_id))
+
+
+def tokens_of(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longest: int) -> Prompts:
+    """Return the tokens of prompts; raise InputError for those that leave no room for text.
+
+    A space at the end of a prompt belongs to the first token of the text.
+    """
+    ids = [tokenizer.encode(prompt.strip(), add_special_tokens=False) for prompt in prompts]
+    if long := [
+        f"{prompt!r} has {len(each):,} tokens"
+        for prompt, each in zip(prompts, ids, strict=True)
+        if len(each) > longest // 2
+    ]:
         raise InputError(
-            f"prompts: {prompt!r} has {len(prompt_ids):,} tokens, and the model takes {limit:,}; "
-            "give a shorter one"
+            f"prompts: {', '.join(long)}, and the model takes {longest:,}; give shorter ones"
         )
-    collate = MaskedCollator(tokenizer.pad_token_id, prompt_ids, limit)
-    return TrainingData(train, validation, collate)
+    return Prompts(ids, longest)
 
 
 def sample_of_text(
