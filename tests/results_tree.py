@@ -314,11 +314,16 @@ def embeddings(paths: Paths, language: str, level: float) -> dict[str, Any]:
     topics = {"inverse_strength": 0.01, "texts": [900, 100, 200], "validation": test, "test": test}
     topics |= {"labels": labels, "predicted": predicted}
     retrieval = {"pairs": 2, "documents": 2, "top_1": 0.5, "mean_reciprocal_rank": 0.75}
+    retrieval |= {"ranks": [1, 2]}
+    alike = {"pairs": 3, "spearman": level, "scores": [1, 2, 3], "cosines": [0.1, level, 0.8]}
+    of_kind = {"retrieval": retrieval, "similarity": alike}
+    kinds = {name: paths.settings.tasks[name].kind for name in paths.embedded([language])}
     return {
         "pooling": "mean",
         "said_by_model": False,
         "topics": dict.fromkeys(paths.topics([language]), topics),
-        "retrieval": retrieval | {"ranks": [1, 2]},
+        "retrieval": retrieval,
+        "pairs": {name: of_kind[kind] for name, kind in kinds.items() if kind in of_kind},
     }
 
 

@@ -58,6 +58,7 @@ RENAMED = {
 }
 MEASURES = ("bits_per_character", "topics test", "news test")
 DIGITS = 4
+HELD_OUT = {bootstrap.TITLES: "retrieval", bootstrap.TEXT: "held-out"}
 
 
 def results(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -80,6 +81,8 @@ def frozen(results_folder: Path, name: str) -> list[dict[str, Any]]:
             kind = task.partition("-")[2]
             for split in ("validation", "test"):
                 row[f"{kind} {split}"] = scored[split]["macro_f1"]
+        for task, scored in report["embeddings"].get("pairs", {}).items():
+            row[task.partition("-")[2]] = scored.get("top_1", scored.get("spearman"))
         retrieval = report["embeddings"]["retrieval"] or {}
         row |= {"retrieval": retrieval.get("top_1"), "pairs": retrieval.get("pairs")}
         rows.append(row)
@@ -110,9 +113,11 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
         lambda: defaultdict(list)
     )
     for names, report in results(results_folder / name / "intrinsic"):
-        for task in (*report["embeddings"]["topics"], "retrieval", "held-out"):
+        embedded = report["embeddings"]
+        for task in (*embedded["topics"], *embedded.get("pairs", ()), *HELD_OUT):
             if kept := bootstrap.reported(report, task):
-                answers[names["language"], task][names["system"]].append(kept)
+                named = HELD_OUT.get(task, task)
+                answers[names["language"], named][names["system"]].append(kept)
     rows = []
     for (language, task), answered in answers.items():
         teacher = TEACHERS[name]

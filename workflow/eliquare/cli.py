@@ -114,7 +114,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),
     },
     "reporting": {
-        "tables": Stage("reporting.tables:write_tables", 10, "tables of an experiment"),
+        "tables": Stage("reporting.tables:write_tables", 11, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 6, "figures of an experiment"),
         "release": Stage("reporting.card:release", 7, "a student with its model card"),
         "report": Stage("reporting.report:write_report", 12, "the HTML report"),

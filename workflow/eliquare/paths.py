@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eliquare.config.export import Export
 from eliquare.config.model import Configuration, Student
-from eliquare.config.sources import SPLITS
+from eliquare.config.sources import EMBEDDED, SPLITS, UNTRAINED
 from eliquare.config.systems import System, TaskDistillation
 from eliquare.config.tasks import Task
 
@@ -278,7 +278,11 @@ class Paths:
 
     def tasks(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks to fine-tune on: all of the experiment, or those of some languages."""
-        return [name for name, kind in self._by_kind(languages) if kind != "minimal_pairs"]
+        return [name for name, kind in self._by_kind(languages) if kind not in UNTRAINED]
+
+    def untrained(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks that nothing is trained on: of pairs of texts."""
+        return [name for name, kind in self._by_kind(languages) if kind in UNTRAINED]
 
     def minimal_pairs(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks of minimal pairs: all of the experiment, or those of some languages."""
@@ -287,6 +291,11 @@ class Paths:
     def topics(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks of single texts with a label, which frozen embeddings are scored on."""
         return [name for name, kind in self._by_kind(languages) if kind == "classification"]
+
+    def embedded(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks that frozen embeddings are scored on."""
+        kinds = ("classification", *EMBEDDED)
+        return [name for name, kind in self._by_kind(languages) if kind in kinds]
 
     def _by_kind(self, languages: Collection[str] | None) -> Iterator[tuple[str, str]]:
         for name in self.settings.experiment.tasks or []:
@@ -303,7 +312,7 @@ class Paths:
     def intrinsic_inputs(self, languages: Collection[str]) -> list[str]:
         """Return what holds the tasks that are scored without fine-tuning."""
         return [
-            *self._inputs(self.minimal_pairs(languages), ["test"]),
+            *self._inputs(self.untrained(languages), ["test"]),
             *self._inputs(self.topics(languages), SPLITS),
         ]
 

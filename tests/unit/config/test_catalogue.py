@@ -104,6 +104,17 @@ def test_withheld_text_and_sets_that_were_only_inferred_are_not_taken():
     assert any(entry.name == "UNER-hr_set" for entry in ENTRIES)
 
 
+def test_how_alike_texts_are_is_asked_where_a_language_has_a_set():
+    settings = complete(planned("rw", "nl"))
+    task = settings.tasks["rw-similarity"]
+    assert (task.kind, task.text_column, task.label_column) == ("similarity", "Text", "Score")
+    assert task.text_pair_column is None
+    assert task.test.endswith("/test.tsv")
+    assert "nl-similarity" not in settings.tasks
+    named = complete(planned("nl") | {"tasks": {"auto": True, "nl-similarity": "STSb-Multi-MT"}})
+    assert named.tasks["nl-similarity"].text_pair_column == "text_pair"
+
+
 def test_minimal_pairs_are_taken_where_there_are_some():
     settings = complete(planned("cy", "ltg"))
     task = settings.tasks["cy-agreement"]

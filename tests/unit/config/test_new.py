@@ -51,7 +51,7 @@ def test_the_comments_say_what_was_found():
         "no part of speech: UD_Breton-KEB is 884 sentences",
         "br-ner: WikiANN, 1,000 / 1,000 / 1,000, terms not known",
         "no topics",
-        "260 minimal pairs",
+        "260 pairs, scored without training",
     ):
         assert part in text
 

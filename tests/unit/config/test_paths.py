@@ -251,6 +251,21 @@ def test_minimal_pairs_are_no_task_to_fine_tune_on():
     assert paths.minimal_pairs(["sw"]) == []
 
 
+def test_pairs_for_embeddings_are_no_task_to_fine_tune_on():
+    raw = yaml.safe_load(CONFIG)
+    pairs = {"language": "sl", "test": "p.tsv"}
+    raw["tasks"] = {
+        "search": pairs | {"kind": "retrieval", "text_pair_column": "b"},
+        "alike": pairs | {"kind": "similarity"},
+        "topics": {"language": "sl", "kind": "classification", "train": "t.tsv"},
+    }
+    paths = Paths(complete(raw))
+    assert paths.tasks() == paths.topics() == ["topics"]
+    assert paths.embedded() == ["search", "alike", "topics"]
+    assert paths.untrained(["sl"]) == ["search", "alike"]
+    assert paths.intrinsic_inputs(["sl"]) == ["p.tsv", "t.tsv"]
+
+
 def test_every_evaluation_is_there_once_and_every_folder_holds_one_thing(paths):
     systems = len(paths.settings.experiment.systems)
     assert len(paths.evaluations()) == len(set(paths.evaluations())) == systems + systems - 1

@@ -8,9 +8,9 @@ import torch
 
 import trainings
 from eliquare.evaluation import data, embed, intrinsic
-from eliquare.evaluation.embed import retrieval, tags, topics
+from eliquare.evaluation.embed import retrieval, similarity, tags, topics
 from eliquare.evaluation.readers import Example
-from eliquare.io import InputError, read_json
+from eliquare.io import InputError, read_json, write_json
 from eliquare.models.loading import load_model, load_tokenizer
 from eliquare.models.sentence import Sentence, write_sentence
 
@@ -118,6 +118,23 @@ def test_embeddings_that_are_all_the_same_find_nothing(encoder, monkeypatch):
     assert found["mean_reciprocal_rank"] == 0.5
 
 
+def test_pairs_are_ranked_as_people_rank_them():
+    def examples(*pairs):
+        return [Example(texts, (number,), "made", (1,)) for *texts, number in pairs]
+
+    given = [("ba", "bo", "5"), ("ba", "ko", "1"), ("ku", "ko", "5"), ("ba", "lu", "3")]
+
+    class Words(WordsByHand):
+        table = WordsByHand.table | {"lu": (1, 1)}
+
+    found = similarity(Words(), examples(*given))
+    assert found["spearman"] == pytest.approx(1)
+    assert found["cosines"] == pytest.approx([1, 0, 1, 0.5**0.5], abs=1e-6)
+    turned = similarity(Words(), examples(*((a, b, f"-{n}") for a, b, n in given)))
+    assert turned["spearman"] == pytest.approx(-1)
+    assert similarity(Words(), examples(*given[::2]))["spearman"] == 0
+
+
 def test_the_stage_writes_both(encoder, tmp_path):
     files = {}
     for split, size in (("train", 30), ("validation", 12), ("test", 12)):
@@ -131,8 +148,27 @@ def test_the_stage_writes_both(encoder, tmp_path):
     task = {"name": "words", "kind": "classification", "language": "qaa", **files}
     paths = {"text": tmp_path / "text.txt", "retrieval": tmp_path / "pairs.tsv"}
     options = {"model": encoder, "system": "s", "language": "qaa", "output": tmp_path / "o.json"}
-    intrinsic.evaluate(intrinsic.IntrinsicOptions(tasks=[task], **paths, **options))
+    pairs = {"language": "qaa", "text_column": "query", "text_pair_column": "text"}
+    pairs |= {"test": str(tmp_path / "pairs.tsv")}
+    (tmp_path / "alike.tsv").write_text("text\tlabel\n" + '"ba\nba"\t5\n"ba\nti lu"\t1\n')
+    alike = {"name": "alike", "kind": "similarity", "language": "qaa"}
+    alike |= {"test": str(tmp_path / "alike.tsv")}
+    (tmp_path / "gone").mkdir()
+    write_json(tmp_path / "gone/unavailable.json", {"reason": "moved away"})
+    tasks = [
+        task,
+        {"name": "search", "kind": "retrieval"} | pairs,
+        alike,
+        alike | {"name": "gone", "test": str(tmp_path / "gone/test.tsv")},
+    ]
+    intrinsic.evaluate(intrinsic.IntrinsicOptions(tasks=tasks, **paths, **options))
     report = read_json(tmp_path / "o.json")
+    found = report["embeddings"]["pairs"]
+    assert found["search"] == report["embeddings"]["retrieval"]
+    assert found["alike"]["pairs"] == 2
+    assert found["alike"]["spearman"] == pytest.approx(1)
+    assert found["gone"] == {"unavailable": "moved away"}
+    assert report["minimal_pairs"] == {}
     assert report["bits_per_character"] is None
     assert report["embeddings"]["said_by_model"] is True
     assert report["embeddings"]["topics"]["words"]["test"]["accuracy"] == 1

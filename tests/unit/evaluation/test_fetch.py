@@ -545,6 +545,43 @@ def test_minimal_pairs_on_the_hub_are_a_test_split_alone(hosts, output):
     assert source["examples"] == {"test": 2}
 
 
+def test_queries_on_the_hub_keep_documents_that_are_the_same(hosts, output):
+    put_hub(hosts, {"test.tsv": "title\tbody\nNile\tNile\nRain\tIt rains.\n"})
+    columns = {"text": "title", "text_pair": "body"}
+    hub = {"dataset": "lab/names", "columns": columns}
+    fetch(FetchOptions(kind="retrieval", hub=hub, output=output))
+    pairs = readers.read("retrieval", output / "test.tsv", ["text", "text_pair"])
+    assert [each.texts for each in pairs] == [("Nile", "Nile"), ("Rain", "It rains.")]
+
+
+def test_similarities_at_an_address_may_have_both_texts_in_one_cell(hosts, output):
+    put(hosts, "files/test.csv", 'PairID,Text,Score\n1,"it rains\nit pours",0.8\n')
+    fetch(
+        FetchOptions(
+            kind="similarity",
+            url={"test": f"{hosts.root}/files/test.csv"},
+            text_column="Text",
+            label_column="Score",
+            output=output,
+        )
+    )
+    (pair,) = readers.read("similarity", output / "test.tsv", ["Score", "Text"])
+    assert (pair.texts, pair.labels) == (("it rains", "it pours"), ("0.8",))
+
+
+def test_similarities_on_the_hub_are_numbers(hosts, output):
+    pairs = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "similarity_score": [5.0, 2.5]}
+    put_hub(hosts, {"test.parquet": parquet(pairs)})
+    columns = {"text": "sentence1", "text_pair": "sentence2", "label": "similarity_score"}
+    hub = {"dataset": "lab/names", "columns": columns}
+    fetch(FetchOptions(kind="similarity", hub=hub, output=output))
+    found = readers.read("similarity", output / "test.tsv", ["label", "text", "text_pair"])
+    assert [(each.texts, float(each.labels[0])) for each in found] == [
+        (("a", "b"), 5.0),
+        (("c", "d"), 2.5),
+    ]
+
+
 def test_upos_on_the_hub(hosts, output):
     columns = {"tokens": [["a", "word"]] * 20, "upos": [["DET", "NOUN"]] * 20}
     put_hub(hosts, {"train.parquet": parquet(columns)})

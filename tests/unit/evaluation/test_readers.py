@@ -247,6 +247,36 @@ def test_mistakes_in_minimal_pairs_are_named(tmp_path):
     ]
 
 
+def test_the_query_of_a_document_may_be_the_document(tmp_path):
+    path = write(tmp_path, "a.tsv", "title\ttext\nNile\tNile\n")
+    (example,) = readers.read("retrieval", path, ["title", "text"])
+    assert (example.texts, example.labels) == (("Nile", "Nile"), ())
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("a,b,how\nit rains,it pours,0.8\n", ["how", "a", "b"]),
+        # As in SemRel2024: both texts in one cell.
+        ('how,Text\n0.8,"it rains\nit pours"\n', ["how", "Text"]),
+    ],
+)
+def test_how_alike_two_texts_are_is_a_number(tmp_path, content, columns):
+    (example,) = readers.read("similarity", write(tmp_path, "a.csv", content), columns)
+    assert (example.texts, example.labels) == (("it rains", "it pours"), ("0.8",))
+
+
+def test_mistakes_in_similarities_are_named_together(tmp_path):
+    rows = ['"a\nb",high', '"a\nb",nan', '"a\nb\nc",1', '"a",1', '"a\n ",1', '"a\nb",']
+    path = write(tmp_path, "a.csv", "Text,how\n" + "\n".join(rows) + "\n")
+    with pytest.raises(InputError) as refused:
+        readers.read("similarity", path, ["how", "Text"])
+    lines = str(refused.value).splitlines()
+    assert ["no number" in line for line in lines] == [True, True, False, False, False, False]
+    assert ["two texts" in line for line in lines] == [False, False, True, True, True, False]
+    assert "is empty" in lines[-1]
+
+
 def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     rows = table_of(tmp_path, ["yes", "no"] * 50)
     parts = data.split("classification", rows)

@@ -6,6 +6,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import scipy.stats
+from scipy.stats import spearmanr
 
 import results_tree
 from eliquare.evaluation.trainer import score
@@ -73,6 +75,38 @@ def test_the_interval_is_that_of_the_paired_difference():
     assert found["remark"] == ""
 
 
+def test_a_rank_correlation_is_that_of_scipy_and_so_is_its_interval():
+    draw = np.random.default_rng(1)
+    gold = draw.normal(size=300).round(1)
+    given = gold + draw.normal(size=300)
+    report = {"embeddings": {"pairs": {"alike": {"scores": gold, "cosines": given}}}}
+    run = bootstrap.reported(report, "alike")
+    assert run.score(run.counts.sum(0)) == pytest.approx(spearmanr(gold, given).statistic)
+    resampled = np.concatenate([run.score(each @ run.counts) for each in bootstrap.resamples(300)])
+    found = np.percentile(resampled, bootstrap.PERCENTILES)
+    expected = scipy.stats.bootstrap(
+        (gold, given),
+        lambda x, y: spearmanr(x, y).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=500,
+        method="percentile",
+        rng=1,
+    ).confidence_interval
+    assert found == pytest.approx([expected.low, expected.high], abs=0.03)
+    assert run.score(run.counts[:1].sum(0)) == 0
+
+
+def test_a_task_may_have_any_name(tmp_path):
+    search = {"language": "sl", "kind": "retrieval", "test": "s.tsv", "text_pair_column": "b"}
+    changes = {
+        "tasks": {"retrieval": search},
+        "experiment": {"tasks": [*results_tree.TASKS, "retrieval"]},
+    }
+    found = records(tmp_path, results_tree.make(tmp_path, changes))
+    assert {("pre", "retrieval", "frozen"), ("pre", bootstrap.TITLES, "frozen")} <= found.keys()
+
+
 @pytest.fixture
 def tree(tmp_path):
     settings = results_tree.make(tmp_path, {"students": {"pre": {"seeds": [1, 2]}}})
@@ -106,8 +140,8 @@ def test_every_student_is_compared_on_every_task(tree):
     assert found["full", "sl-upos", None]["low"] <= 0
     frozen = found["pre", "sw-news", "frozen"]
     assert (frozen["difference"], frozen["low"], frozen["high"]) == (0, 0, 0)
-    assert found["pre", "retrieval", "frozen"]["metric"] == "top_1"
-    text = found["pre", "held-out", None]
+    assert found["pre", "held-out titles", "frozen"]["metric"] == "top_1"
+    text = found["pre", "held-out text", None]
     bits = (results_tree.BITS["pre"] + results_tree.BITS["pre"] + 0.1) / 2
     more = bits - results_tree.BITS["mbert"]
     assert text["student_score"] == pytest.approx(bits)

@@ -35,7 +35,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (10, "c911804eefbf17e1985f6220104325ecea5192558bf25312f8e0062edd9b452b")
+TABLES = (11, "955ebf7005af8358254e719003aebfbb647b892f3c71070b8a70eebd3ff111d5")
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +343,7 @@ def test_frozen_embeddings_are_relative_to_the_teacher(tree):
     assert float(table["sw", "pre"]["kept"]) == pytest.approx((topics / teacher + 1) / 2)
     assert table["sw", "mbert"]["kept"] == ""
     # Slovene has no topics here, and retrieval alone.
-    assert float(table["sl", "pre"]["retrieval top_1"]) == 0.5
+    assert float(table["sl", "pre"]["held-out titles top_1"]) == 0.5
     assert table["sl", "pre"]["sw-news macro_f1"] == ""
     assert "Swahili: 2 queries, 2 documents" in (tree[0] / "tables/embeddings.md").read_text()
 
@@ -598,6 +598,38 @@ def test_a_loss_of_frozen_embeddings_is_said_too(tmp_path):
         results_tree.write(path, report)
     (said,) = card.losses(read(tmp_path, settings), "pre", "sw")
     assert "by frozen embeddings" in said
+
+
+PAIRS_OF_TEXTS = {
+    "tasks": {
+        "sl-search": {"language": "sl", "kind": "retrieval", "label": "Search", "test": "s.tsv"}
+        | {"text_pair_column": "document"},
+        "sl-alike": {"language": "sl", "kind": "similarity", "label": "Alike", "test": "a.tsv"},
+    },
+    "experiment": {"tasks": [*results_tree.TASKS, results_tree.PAIRS, "sl-search", "sl-alike"]},
+}
+
+
+def test_pairs_of_texts_are_columns_of_frozen_embeddings(tmp_path):
+    experiment = read(tmp_path, results_tree.make(tmp_path, PAIRS_OF_TEXTS))
+    table = tables.embeddings(experiment, experiment.systems, experiment.languages)
+    row = next(row for row in table.records if (row["system"], row["language"]) == ("pre", "sl"))
+    assert row["sl-search top_1"] == row["held-out titles top_1"] == 0.5
+    assert row["sl-alike spearman"] == pytest.approx(0.94)
+    assert {"Slovene: Search (top 1)", "Slovene: Alike (Spearman)"} <= {*table.header}
+    assert "Slovene: Alike: 3 pairs." in table.notes
+    assert "Slovene: Search: 2 queries, 2 documents." in table.notes
+    # Nothing is fine-tuned on them.
+    assert not {"sl-search", "sl-alike"} & {*experiment.tasks}
+    for path in tmp_path.glob("*/intrinsic/sl/*.json"):
+        report = json.loads(path.read_text())
+        if "embeddings" in report:
+            report["embeddings"]["pairs"]["sl-alike"] = {"unavailable": "moved"}
+            results_tree.write(path, report)
+    experiment = read(tmp_path, experiment.paths.experiment / "settings.json")
+    table = tables.embeddings(experiment, experiment.systems, experiment.languages)
+    assert "Slovene: Alike: not available: moved." in table.notes
+    assert "Slovene: Alike (Spearman)" not in table.header
 
 
 def test_the_card_of_an_untrained_student_says_so(experiment):

@@ -26,6 +26,7 @@ AUTOMATIC = {
     "intent": "intents",
     "sentiment": "sentiment",
     "agreement": "agreement",
+    "similarity": "similarity",
 }
 # With fewer examples to learn from, a score says little of the model.
 LEAST_TRAIN = 100

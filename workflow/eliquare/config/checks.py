@@ -27,7 +27,7 @@ from eliquare.config.model import (
     Training,
 )
 from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
-from eliquare.config.sources import SPLITS
+from eliquare.config.sources import SPLITS, UNTRAINED
 from eliquare.config.systems import System
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
@@ -263,7 +263,7 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
     """Yield the tasks of which there is no fine-tuned model to keep."""
     compared = settings.experiment.tasks
     for name in student.export.tasks if student.export else ():
-        if settings.tasks[name].kind == "minimal_pairs":
+        if settings.tasks[name].kind in UNTRAINED:
             yield ("export", "tasks"), f"{name} is scored without fine-tuning; take it out"
         elif compared is not None and name not in compared:
             yield ("export", "tasks"), f"{name} is not among experiment.tasks; add it there"

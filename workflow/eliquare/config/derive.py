@@ -15,6 +15,7 @@ from eliquare.config.corpus import Corpus
 from eliquare.config.errors import suggestion
 from eliquare.config.model import Configuration, Student, Training
 from eliquare.config.objective import as_term
+from eliquare.config.sources import UNTRAINED
 from eliquare.config.systems import System
 from eliquare.config.tasks import HUB_COLUMNS
 
@@ -150,7 +151,7 @@ def completed(settings: Configuration) -> Configuration:
         length = {"max_length": finetuning.longest_input(task.kind)}
         values["tasks"][name]["finetuning"] = finetuning.model_copy(update=length)
         values["tasks"][name] |= task.fetched
-        if task.hub and task.kind in ("pair", "minimal_pairs"):
+        if task.hub and task.kind in ("pair", *UNTRAINED):
             values["tasks"][name]["text_pair_column"] = HUB_COLUMNS["text_pair_column"]
     settings = changed(settings.model_copy(update={"students": students}), values)
     return one_per_seed(smoke_run(settings) if settings.smoke else settings)

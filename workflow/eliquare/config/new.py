@@ -14,6 +14,7 @@ import yaml
 from eliquare.config import catalogue
 from eliquare.config.base import DATE, PATTERNS
 from eliquare.config.catalogue import Entry, Language
+from eliquare.config.sources import UNTRAINED
 from eliquare.io import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -207,8 +208,8 @@ def task_lines(code: str, entries: Mapping[str, Entry]) -> list[str]:
         if entry is not None:
             sizes = (entry.train, entry.validation, entry.test)
             counts = " / ".join("?" if size is None else f"{size:,}" for size in sizes)
-            if entry.kind == "minimal_pairs":
-                counts = f"{entry.test:,} minimal pairs, scored without training"
+            if entry.kind in UNTRAINED:
+                counts = f"{entry.test:,} pairs, scored without training"
             licence = entry.licence or "terms not known"
             lines.append(f"{code}-{task}: {entry.name}, {counts}, {licence}")
         elif task == "upos":

@@ -154,7 +154,7 @@ def export(settings: Configuration, student: str, language: str) -> list[str]:
 def intrinsic(settings: Configuration, language: str) -> list[str]:
     """Return the tasks in a language that need no fine-tuning; of a smoke run, a few pairs."""
     paths = Paths(settings)
-    pairs = [task_data(settings, name) for name in paths.minimal_pairs([language])]
+    pairs = [task_data(settings, name) for name in paths.untrained([language])]
     topics = [
         task_data(settings, name) | {"max_train_samples": most}
         if (most := settings.tasks[name].finetuning.max_train_samples)

@@ -20,9 +20,14 @@ from eliquare.config.base import HUB_ID, Line, Once, Problem, Settings, WebAddre
 # The folder of all fetched tasks; two configurations that name one source share what was fetched.
 FETCHED = "resources/tasks"
 SPLITS = ("train", "validation", "test")
+# Kinds of tasks that nothing is trained on, pairs of texts in a test split alone: those that
+# embeddings are scored on, all, and those without a label.
+EMBEDDED = ("retrieval", "similarity")
+UNTRAINED = ("minimal_pairs", *EMBEDDED)
+UNLABELLED = ("minimal_pairs", "retrieval")
 # How each kind of task is stored: the end of its files' names.
 SUFFIXES = {"upos": "conllu", "ner": "iob"} | dict.fromkeys(
-    ("classification", "pair", "minimal_pairs"), "tsv"
+    ("classification", "pair", *UNTRAINED), "tsv"
 )
 
 TreebankName = Annotated[
@@ -81,10 +86,13 @@ class Columns(Settings):
     tokens: Line = Field("tokens", description="upos, ner: the words.")
     tags: Line | None = None
     """upos, ner: a tag per word; by default `upos` and `ner_tags`."""
-    text: Line = Field("text", description="Tables: the text, or the right sentence.")
+    text: Line = "text"
+    """Tables: the text, the right sentence, or the query."""
     text_pair: Line = "text_pair"
-    """pair, minimal_pairs: the second text, or the wrong sentence."""
-    label: Line = Field("label", description="classification, pair: the label.")
+    """pair, similarity: the second text; minimal_pairs: the wrong sentence; retrieval: the
+    document."""
+    label: Line = "label"
+    """classification, pair: the label; similarity: the number."""
 
 
 class Hub(Settings):
@@ -150,7 +158,7 @@ def as_list(files: Files | None) -> list[str]:
 
 def splits_of(kind: str) -> tuple[str, ...]:
     """Return the splits that a kind of task reads."""
-    return ("test",) if kind == "minimal_pairs" else SPLITS
+    return ("test",) if kind in UNTRAINED else SPLITS
 
 
 def fetched_files(kind: str, source: Source, columns: dict[str, Any]) -> dict[str, str]:

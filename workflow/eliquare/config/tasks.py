@@ -16,9 +16,11 @@ from eliquare.config.base import (
     Settings,
     Sourced,
 )
-from eliquare.config.sources import SOURCES, SPLITS, Address, Hub, Treebank
+from eliquare.config.sources import SOURCES, SPLITS, UNTRAINED, Address, Hub, Treebank
 
-TaskKind = Literal["upos", "ner", "classification", "pair", "minimal_pairs"]
+TaskKind = Literal[
+    "upos", "ner", "classification", "pair", "minimal_pairs", "retrieval", "similarity"
+]
 # What a fetched table calls the columns of a data set on the hub.
 HUB_COLUMNS = {"text_column": "text", "text_pair_column": "text_pair", "label_column": "label"}
 # Sentences are short; reviews and articles lose what they say last.
@@ -88,20 +90,26 @@ class TaskData(Sourced):
         "classification": ("train", "validation test text_column label_column"),
         "pair": ("train text_pair_column", "validation test text_column label_column"),
         "minimal_pairs": ("test text_pair_column", "text_column"),
+        "retrieval": ("test text_pair_column", "text_column"),
+        "similarity": ("test", "text_column text_pair_column label_column"),
     }
     kind: TaskKind
-    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts;
-    `minimal_pairs`: a right and a wrong sentence, scored without fine-tuning."""
+    """`upos`: CoNLL-U; `ner`: IOB, BIOES; `classification`: text, label; `pair`: two texts. Scored
+    without fine-tuning: `minimal_pairs`, a right and a wrong sentence; `retrieval`, a query and its
+    document; `similarity`, two texts and a number that says how alike they are."""
     language: CorpusName = Field(description="Code of the language.")
     train: FilePath | None = Field(
         None, description="File to train on. Alone, it is split 80-10-10."
     )
     validation: FilePath | None = Field(None, description="File to choose the epoch on.")
     test: FilePath | None = Field(None, description="File that is scored, once.")
-    text_column: Line = Field("text", description="Tables: column of the text, or right sentence.")
+    text_column: Line = "text"
+    """Tables: column of the text, right sentence or query."""
     text_pair_column: Line | None = None
-    """pair, minimal_pairs: column of the second text, or of the wrong sentence."""
-    label_column: Line = Field("label", description="classification, pair: column of the label.")
+    """pair, similarity: column of the second text; minimal_pairs: of the wrong sentence; retrieval:
+    of the document. Without it, a text of `similarity` is two lines."""
+    label_column: Line = "label"
+    """classification, pair: column of the label; similarity: of the number."""
 
 
 class Task(TaskData):
@@ -135,7 +143,7 @@ class Task(TaskData):
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the kind's keys, and of the source."""
         yield from super().problems()
-        needed = "test" if self.kind == "minimal_pairs" else "train"
+        needed = "test" if self.kind in UNTRAINED else "train"
         given = [key for key in SOURCES if getattr(self, key)]
         files = {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
         if (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from eliquare.config.sources import Address, as_list, splits_of
+from eliquare.config.sources import UNLABELLED, Address, as_list, splits_of
 from eliquare.config.tasks import TaskKind
 from eliquare.evaluation import readers
 from eliquare.evaluation.archives import unpacked
@@ -15,7 +15,7 @@ from eliquare.evaluation.sources import (
     Dropped,
     Found,
     RawFiles,
-    minimal_pair,
+    pair_of_texts,
     table_line,
     table_row,
     words_with_tags,
@@ -106,8 +106,12 @@ def file_reader(
                     rows = reviews(path, columns)
                 for line, row in rows:
                     cells = [row[column] for column in columns]
-                    make = minimal_pair if kind == "minimal_pairs" else table_row
-                    yield from make(cells, (path.name, line), dropped)
+                    place = (path.name, line)
+                    if kind in UNLABELLED:
+                        differ = kind == "minimal_pairs"
+                        yield from pair_of_texts(cells, place, dropped, differ=differ)
+                    else:
+                        yield from table_row(cells, place, dropped)
 
     return named_entities if kind == "ner" else table
 

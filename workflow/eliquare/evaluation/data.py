@@ -19,6 +19,9 @@ MAIN_METRIC = {
     "ner": "entity_f1",
     "classification": "macro_f1",
     "pair": "accuracy",
+    "minimal_pairs": "accuracy",
+    "retrieval": "top_1",
+    "similarity": "spearman",
 }
 SPLIT_SEED = 0
 HELD_OUT_SHARE = 0.1

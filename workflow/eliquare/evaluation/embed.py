@@ -1,12 +1,13 @@
-"""Score the embeddings of texts as they are, without fine-tuning: topics, and retrieval.
+"""Score the embeddings of texts as they are, without fine-tuning.
 
 Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
 all of train, its regularization chosen on validation. Retrieval: each query's nearest document by
-cosine. Embeddings of words, as static ones are, are scored on tags of words in the same way.
+cosine. Similarity: Spearman's correlation of the cosines of pairs with people's judgement, as in
+MTEB too. Embeddings of words, as static ones are, are scored on tags of words as topics are.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
-taken, which ``pooling`` says. Prompts: that of `query` before queries, the last one (`passage`)
-before all other texts.
+taken, which ``pooling`` says. Prompts: that of queries before queries, that of documents before all
+other texts.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -51,22 +53,30 @@ def embeddings(
     folder: Path,
     model: PreTrainedModel,
     tasks: Mapping[str, data.Splits],
-    pairs: Sequence[tuple[str, str]],
+    held_out: Sequence[tuple[str, str]],
+    pairs: Mapping[str, Sequence[readers.Example]],
 ) -> dict[str, Any]:
-    """Return how well a model's embeddings tell topics, and find the document of a query.
+    """Return how well a model's embeddings tell topics, find documents and tell what is alike.
 
     Args:
         folder: The model's folder, with its tokenizer and how it makes embeddings.
         model: The model.
         tasks: Texts with labels, by name.
-        pairs: Queries, each with its own document; none to leave retrieval out.
+        held_out: Titles, each with its own document of the corpus; none to leave them out.
+        pairs: By name, queries with their documents, or texts with a number.
     """
     encoder = Encoder(folder, model)
     return {
         "pooling": encoder.sentence.pooling,
         "said_by_model": encoder.said_by_model,
         "topics": {name: topics(encoder, splits) for name, splits in tasks.items()},
-        "retrieval": retrieval(encoder, pairs) if pairs else None,
+        "retrieval": retrieval(encoder, held_out) if held_out else None,
+        "pairs": {
+            name: similarity(encoder, examples)
+            if examples[0].labels
+            else retrieval(encoder, [each.texts for each in examples])
+            for name, examples in pairs.items()
+        },
     }
 
 
@@ -190,7 +200,29 @@ def logistic_regression(strength: float) -> Any:
     )
 
 
-def retrieval(encoder: Encoder, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def similarity(encoder: Embeds, examples: Sequence[readers.Example]) -> dict[str, Any]:
+    """Return whether texts that people found more alike have the higher cosine: Spearman's rho.
+
+    ``scores`` are people's and ``cosines`` the model's, of each pair, in their order.
+    """
+    prompt = encoder.sentence.document_prompt
+    first, second = (
+        of_length_1(encoder.embed([each.texts[number] for each in examples], prompt))
+        for number in (0, 1)
+    )
+    scores = [float(each.labels[0]) for each in examples]
+    cosines = (first * second).sum(1, dtype=np.float64).round(6)
+    # Where all are the same there are no ranks: the model, or the data, tells nothing.
+    told = len({*scores}) > 1 and len({*cosines}) > 1
+    return {
+        "pairs": len(examples),
+        "spearman": float(spearmanr(scores, cosines).statistic) if told else 0.0,
+        "scores": scores,
+        "cosines": cosines.tolist(),
+    }
+
+
+def retrieval(encoder: Embeds, pairs: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Return how often a query's own document is the nearest, and the mean reciprocal rank.
 
     A document with the same text as the right one is right too. ``ranks`` are of the right

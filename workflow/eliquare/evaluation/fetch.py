@@ -25,6 +25,8 @@ from eliquare.config.sources import (
     SOURCES,
     SPLITS,
     SUFFIXES,
+    UNLABELLED,
+    UNTRAINED,
     Address,
     Hub,
     Treebank,
@@ -67,10 +69,12 @@ class FetchOptions(Options):
     @property
     def columns(self) -> list[str]:
         """The columns of the stored table: the label, if there is one, then each text."""
-        pair = self.text_pair_column or HUB_COLUMNS["text_pair_column"]
-        if self.kind == "minimal_pairs":
-            return [self.text_column, pair]
-        return [self.label_column, self.text_column, *([pair] if self.kind == "pair" else [])]
+        texts = [self.text_column]
+        # The two texts of `similarity` may be two lines of one.
+        in_one = self.kind == "similarity" and not (self.hub or self.text_pair_column)
+        if self.kind in ("pair", *UNTRAINED) and not in_one:
+            texts.append(self.text_pair_column or HUB_COLUMNS["text_pair_column"])
+        return texts if self.kind in UNLABELLED else [self.label_column, *texts]
 
 
 def fetch(options: FetchOptions) -> None:
@@ -95,7 +99,7 @@ def fetch(options: FetchOptions) -> None:
                 why = ", ".join(f"{reason}: {n}" for reason, n in dropped[split].items())
                 name = named(source)
                 raise InputError(f"{name}: no example in {split} ({why or 'it is empty'})")
-        if options.kind != "minimal_pairs":
+        if options.kind not in UNTRAINED:
             complete = data.split(options.kind, **given)
             given |= {split: list(getattr(complete, split)) for split in SPLITS}
         with atomic_dir(options.output) as folder:
@@ -120,6 +124,6 @@ def write_split(file: Path, options: FetchOptions, examples: Iterable[Example]) 
     with file.open("w", encoding="utf-8", newline="") as output:
         if SUFFIXES[options.kind] == "tsv":
             columns = options.columns
-            with_label = options.kind != "minimal_pairs"
+            with_label = options.kind not in UNLABELLED
             output.write(table_line([*columns[1:], columns[0]] if with_label else columns))
         output.writelines(example.texts[0] for example in examples)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eliquare.config.sources import Hub, splits_of
+from eliquare.config.sources import UNLABELLED, Hub, splits_of
 from eliquare.config.tasks import TaskKind
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import IOB_TAG, UPOS_TAGS, Example, to_iob2
@@ -24,7 +24,7 @@ from eliquare.evaluation.sources import (
     Dropped,
     Found,
     RawFiles,
-    minimal_pair,
+    pair_of_texts,
     table_row,
     words_with_tags,
 )
@@ -210,7 +210,9 @@ class Reader:
         self.columns = {
             "classification": [columns.label, columns.text],
             "pair": [columns.label, columns.text, columns.text_pair],
+            "similarity": [columns.label, columns.text, columns.text_pair],
             "minimal_pairs": [columns.text, columns.text_pair],
+            "retrieval": [columns.text, columns.text_pair],
         }.get(kind, [tags, columns.tokens])
 
     def __call__(self, dropped: Dropped) -> Iterator[Example]:
@@ -222,8 +224,10 @@ class Reader:
                 place = (path.name, number)
                 if self.kind in DEFAULT_TAGS:
                     yield from self.sentence(row, names, place, dropped)
-                elif self.kind == "minimal_pairs":
-                    yield from minimal_pair([as_text(cell) for cell in row], place, dropped)
+                elif self.kind in UNLABELLED:
+                    cells = [as_text(cell) for cell in row]
+                    differ = self.kind == "minimal_pairs"
+                    yield from pair_of_texts(cells, place, dropped, differ=differ)
                 else:
                     label, *texts = row
                     cells = [self.name(label, names, place), *map(as_text, texts)]

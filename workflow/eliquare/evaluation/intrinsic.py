@@ -1,4 +1,4 @@
-"""Score a model without fine-tuning: held-out text, minimal pairs, topics and retrieval.
+"""Score a model without fine-tuning: held-out text, pairs of texts, topics and retrieval.
 
     eliquare evaluation intrinsic --model FOLDER --system NAME --language sw --text held_out.txt \
         --retrieval retrieval.tsv --output O --tasks '{"name": "sw-agreement", "language": "sw", \
@@ -39,12 +39,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from eliquare import cli
 from eliquare.config.base import Threads
+from eliquare.config.sources import EMBEDDED, UNLABELLED, UNTRAINED
 from eliquare.config.tasks import TaskData
 from eliquare.corpus.documents import UNIT
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import data, embed
 from eliquare.evaluation.examples import Cloze, Spelling, draw_clozes, long_words
-from eliquare.evaluation.readers import numbered_lines, read
+from eliquare.evaluation.readers import Example, numbered_lines, read
 from eliquare.io import InputError, atomic_write, why_unavailable, write_json
 from eliquare.models.loading import (
     has_mlm_head,
@@ -69,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 
 class Task(TaskData):
-    """A file of minimal pairs, or texts with labels."""
+    """A file of pairs of texts, or of texts with labels."""
 
     name: str = Field(description="Name of the task.")
     max_train_samples: int | None = Field(
@@ -85,10 +86,11 @@ class IntrinsicOptions(cli.Options):
     language: str = Field(description="Code of the language, for the output.")
     text: Path = Field(description="Held-out text, a sentence per line.")
     retrieval: Path | None = Field(
-        None, description="Table with the columns `query` and `text`: each query's own document."
+        None, description="Table with the columns `query` and `text`: titles of held-out documents."
     )
     tasks: list[Task] = Field(
-        [], description="Tasks of kind minimal_pairs or classification, each as JSON."
+        [],
+        description="Of kind minimal_pairs, retrieval, similarity or classification, each as JSON.",
     )
     max_pairs: int | None = Field(None, ge=1, description="Pairs of each file at most.")
     threads: Threads = Field(2, description="Threads of the processor.")
@@ -112,7 +114,7 @@ class Masked(NamedTuple):
 
 
 def evaluate(options: IntrinsicOptions) -> None:
-    """Score a model on held-out text, minimal pairs, topics and retrieval, without fine-tuning."""
+    """Score a model on held-out text, pairs of texts, topics and retrieval, without fine-tuning."""
     quiet()
     if reason := why_unavailable(options.model):
         names = {"system": options.system, "language": options.language}
@@ -123,17 +125,17 @@ def evaluate(options: IntrinsicOptions) -> None:
         task.name: why_unavailable(Path(task.test or task.train or "").parent)
         for task in options.tasks
     }
-    of_pairs = [task.name for task in options.tasks if task.kind == "minimal_pairs"]
+    there = [task for task in options.tasks if not reasons[task.name]]
     pairs = {
-        task.name: read_pairs(task, options.max_pairs)
-        for task in options.tasks
-        if task.name in of_pairs and not reasons[task.name]
+        task.name: read_pairs(task, options.max_pairs) for task in there if task.kind in UNTRAINED
     }
     labelled = {
         task.name: data.load(task, task.max_train_samples)
-        for task in options.tasks
-        if task.name not in of_pairs and not reasons[task.name]
+        for task in there
+        if task.kind not in UNTRAINED
     }
+    minimal = [task.name for task in options.tasks if task.kind == "minimal_pairs"]
+    of_embeddings = [task.name for task in options.tasks if task.kind in EMBEDDED]
     queries = embed.read_pairs(options.retrieval) if options.retrieval else []
     texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
@@ -158,7 +160,7 @@ def evaluate(options: IntrinsicOptions) -> None:
             name: {"unavailable": reasons[name], "pairs": 0, "accuracy": None}
             if reasons[name]
             else {"pairs": len(pairs[name]), "accuracy": None}
-            for name in of_pairs
+            for name in minimal
         },
         "long_words": Spelling(tokenizer).segment(long_words(texts)),
         "masked_sentences": [],
@@ -172,22 +174,27 @@ def evaluate(options: IntrinsicOptions) -> None:
     else:
         scorer = Scorer(model, tokenizer)
         report |= scorer.score(texts)
-        for name, found in pairs.items():
-            report["minimal_pairs"][name]["accuracy"] = scorer.accuracy(found)
+        for name in pairs.keys() & set(minimal):
+            accuracy = scorer.accuracy([each.texts for each in pairs[name]])
+            report["minimal_pairs"][name]["accuracy"] = accuracy
         report["masked_sentences"] = scorer.answers(draw_clozes(texts))
         report["windowed_texts"] = scorer.windowed
         if scorer.windowed:
             logger.info("%d long texts were read in windows", scorer.windowed)
-    report["embeddings"] = embed.embeddings(options.model, model, labelled, queries)
+    embedded = {name: pairs[name] for name in of_embeddings if name in pairs}
+    report["embeddings"] = embed.embeddings(options.model, model, labelled, queries, embedded)
+    report["embeddings"]["pairs"] |= {
+        name: {"unavailable": reasons[name]} for name in of_embeddings if reasons[name]
+    }
     with atomic_write(options.output) as partial:
         write_json(partial, report)
 
 
-def read_pairs(task: Task, most: int | None) -> list[tuple[str, str]]:
-    """Return (right, wrong) of each pair of a file; raise InputError for what is none."""
-    columns = [task.text_column, task.text_pair_column or ""]
-    examples = read("minimal_pairs", task.test or "", columns)[:most]
-    return [(right, wrong) for right, wrong in (example.texts for example in examples)]
+def read_pairs(task: Task, most: int | None) -> list[Example]:
+    """Return the pairs of a task's test split; raise InputError for what is none."""
+    texts = [column for column in (task.text_column, task.text_pair_column) if column]
+    columns = texts if task.kind in UNLABELLED else [task.label_column, *texts]
+    return read(task.kind, task.test or "", columns)[:most]
 
 
 def why_without_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
@@ -278,7 +285,7 @@ class Scorer:
             ],
         }
 
-    def accuracy(self, pairs: Iterable[tuple[str, str]]) -> float:
+    def accuracy(self, pairs: Iterable[tuple[str, ...]]) -> float:
         """Return the share of pairs whose right text has the higher score; a tie counts half."""
         texts = list(chain.from_iterable(pairs))
         scores = self.log_likelihoods([segment(self.tokenizer, text).words for text in texts])

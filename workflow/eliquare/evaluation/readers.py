@@ -13,6 +13,7 @@ import contextlib
 import csv
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -62,17 +63,19 @@ class Example(NamedTuple):
 def read(kind: str, path: str | Path, columns: Sequence[str] = ("label", "text")) -> list[Example]:
     """Return the examples of a file in its order, read as the kind of task wants.
 
-    Of tables, ``columns`` names the column of the label, and that of each text; of minimal pairs,
-    that of the right and the wrong sentence. Raises InputError for a file that cannot be read, and
-    for one without an example.
+    Of tables, ``columns`` names the column of the label, and that of each text; of minimal pairs
+    and retrieval, those of the two texts. Raises InputError for a file that cannot be read, and for
+    one without an example.
     """
     with reported_together(path) as report:
         if kind == "upos":
             examples = list(read_conllu(path, report))
         elif kind == "ner":
             examples = list(read_iob(path, report))
-        elif kind == "minimal_pairs":
-            examples = list(read_minimal_pairs(path, report, columns))
+        elif kind in ("minimal_pairs", "retrieval"):
+            examples = list(read_pairs(path, report, columns, differ=kind == "minimal_pairs"))
+        elif kind == "similarity":
+            examples = list(read_similarity(path, report, columns))
         else:
             examples = list(read_table(path, report, columns))
     if not examples:
@@ -262,17 +265,42 @@ def read_table(path: str | Path, report: Report, columns: Sequence[str]) -> Iter
         yield Example(tuple(texts), (label.strip(),), str(path), (line,))
 
 
-def read_minimal_pairs(
-    path: str | Path, report: Report, columns: Sequence[str]
+def read_pairs(
+    path: str | Path, report: Report, columns: Sequence[str], *, differ: bool
 ) -> Iterator[Example]:
-    """Yield the rows of a table, each with its right and its wrong sentence, and no label."""
+    """Yield the rows of a table: a right and a wrong sentence, which differ, or query, document."""
     for line, row in table_rows(path, report, columns):
-        right, wrong = (row[column].strip() for column in columns)
-        if not right or not wrong:
-            report(line, "one of the two sentences is empty; add it or remove the row")
-        elif right == wrong:
+        first, second = (row[column].strip() for column in columns)
+        if not first or not second:
+            report(line, "one of the two texts is empty; add it or remove the row")
+        elif differ and first == second:
             report(line, "the two sentences are the same; expected a right and a wrong one")
-        yield Example((right, wrong), (), str(path), (line,))
+        yield Example((first, second), (), str(path), (line,))
+
+
+def read_similarity(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
+    """Yield the rows of a table: two texts, or one of two lines, and how alike they are."""
+    for example in read_table(path, report, columns):
+        texts = example.texts if len(columns) > 2 else tuple(example.texts[0].strip().split("\n"))
+        texts = tuple(text.strip() for text in texts)
+        if len(texts) != 2 or not all(texts):
+            report(
+                example.lines[0],
+                "expected two texts, in two columns (name the second in text_pair_column) or in "
+                "two lines of one",
+            )
+        label = example.labels[0]
+        if label and not is_finite(label):
+            report(example.lines[0], f"{label!r} (column {columns[0]!r}) is no number")
+        yield example._replace(texts=texts)
+
+
+def is_finite(text: str) -> bool:
+    """Return whether a text is a number that is not NaN or infinite."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def table_rows(

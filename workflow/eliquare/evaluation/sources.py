@@ -189,15 +189,15 @@ def table_row(cells: Sequence[str], place: tuple[str, int], dropped: Dropped) ->
     yield Example((table_line([*texts, label]),), (label,), place[0], (place[1],))
 
 
-def minimal_pair(
-    cells: Sequence[str], place: tuple[str, int], dropped: Dropped
+def pair_of_texts(
+    cells: Sequence[str], place: tuple[str, int], dropped: Dropped, *, differ: bool
 ) -> Iterator[Example]:
-    """Yield a right and a wrong sentence; a pair that lacks one, or has one twice, is dropped."""
-    right, wrong = (cell.strip() for cell in cells)
-    if not right or not wrong or right == wrong:
-        dropped[SAME_TEXT if right and wrong else NO_TEXT] += 1
+    """Yield two texts; a pair that lacks one, or has one twice where they differ, is dropped."""
+    first, second = (cell.strip() for cell in cells)
+    if not first or not second or (differ and first == second):
+        dropped[SAME_TEXT if first and second else NO_TEXT] += 1
         return
-    yield Example((table_line([right, wrong]),), (), place[0], (place[1],))
+    yield Example((table_line([first, second]),), (), place[0], (place[1],))
 
 
 def one_line(word: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
+from eliquare.evaluation.data import MAIN_METRIC
 from eliquare.io import read_json_lines
 from eliquare.reporting.formats import Cell, Table, tabulate
 from eliquare.reporting.results import Experiment
@@ -20,6 +22,8 @@ from eliquare.reporting.results import Experiment
 RESAMPLES = 2000
 SEED = 0
 PERCENTILES = (2.5, 97.5)
+# What is asked of held-out documents, under names that no task can have.
+TITLES, TEXT = "held-out titles", "held-out text"
 # Draws of items that are held at a time: 64 MB.
 AT_ONCE = 8_000_000
 
@@ -68,14 +72,18 @@ def questions(
     for language in experiment.languages:
         spoken = experiment.language(language)
         asked = [
-            (topic, f"{experiment.task_title(topic)}: frozen embeddings", "macro_f1")
-            for topic in experiment.paths.topics([language])
+            (
+                name,
+                f"{experiment.task_title(name)}: frozen embeddings",
+                MAIN_METRIC[experiment.settings.tasks[name].kind],
+            )
+            for name in experiment.paths.embedded([language])
         ]
-        asked.append(("retrieval", f"{spoken}: retrieval", "top_1"))
-        asked.append(("held-out", f"{spoken}: held-out text", "bits_per_character"))
+        asked.append((TITLES, f"{spoken}: retrieval", "top_1"))
+        asked.append((TEXT, f"{spoken}: held-out text", "bits_per_character"))
         for task, words, metric in asked:
             names = {"task": task, "task cell": Cell(words), "metric": metric}
-            names |= {"language": language, "embeddings": None if task == "held-out" else "frozen"}
+            names |= {"language": language, "embeddings": None if task == TEXT else "frozen"}
             yield names, partial(untuned, experiment, language, task)
 
 
@@ -171,16 +179,18 @@ def untuned(experiment: Experiment, language: str, task: str, system: str) -> Ru
 def reported(report: dict[str, Any], task: str) -> Answers | None:
     """Return the answers in a report of `evaluation intrinsic`, if it has them.
 
-    The task is one of topics, `retrieval` or `held-out`, the held-out text.
+    The task is one of embeddings, or of the held-out documents: TITLES or TEXT.
     """
     embedded = report.get("embeddings", {})
-    topics = embedded.get("topics", {}).get(task, {})
-    if "predicted" in topics:
-        return answers("classification", topics["labels"], topics["predicted"])
-    if task == "retrieval" and (embedded.get("retrieval") or {}).get("ranks"):
-        ranks = embedded["retrieval"]["ranks"]
-        return answers("pair", [1] * len(ranks), ranks)
-    if task == "held-out" and report.get("texts"):
+    tasks = embedded.get("topics", {}) | embedded.get("pairs", {})
+    found = tasks.get(task) or (embedded.get("retrieval") if task == TITLES else None) or {}
+    if "predicted" in found:
+        return answers("classification", found["labels"], found["predicted"])
+    if "ranks" in found:
+        return answers("pair", [1] * len(found["ranks"]), found["ranks"])
+    if "cosines" in found:
+        return Answers(moments(found["scores"], found["cosines"]), pearson, found["scores"])
+    if task == TEXT and report.get("texts"):
         lengths = [text["characters"] for text in report["texts"]]
         rows = [(text["bits"], text["characters"]) for text in report["texts"]]
         return Answers(np.array(rows, np.float64), share, lengths)
@@ -223,6 +233,22 @@ def label_counts(gold: list[str], predicted: list[str]) -> Array:
     labels = sorted({*gold, *predicted})
     true, given = (np.array(each)[:, None] == np.array(labels)[None] for each in (gold, predicted))
     return np.concatenate([true & given, given, true], axis=1).astype(np.float64)
+
+
+def moments(gold: Sequence[float], given: Sequence[float]) -> Array:
+    """Return the ranks of each item, their squares and product: ``[items, (1, x, y, xx, yy, xy)]``.
+
+    The ranks are those among all items, in a resample too.
+    """
+    x, y = rankdata(gold), rankdata(given)
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+
+def pearson(sums: Array) -> Array:
+    """Return the correlation of ``sums[..., (1, x, y, xx, yy, xy)]``; 0 where one does not vary."""
+    one, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    both = np.sqrt((one * xx - x * x) * (one * yy - y * y))
+    return np.asarray(np.divide(one * xy - x * y, both, out=np.zeros_like(both), where=both > 0))
 
 
 def share(sums: Array) -> Array:

@@ -256,7 +256,8 @@ def unavailable(experiment: Experiment) -> Iterator[Remark]:
         for report in experiment.intrinsic(system, language).values():
             if "unavailable" in report and not experiment.tasks:
                 yield experiment.label(system), f"not available: {report['unavailable']}."
-            for task, pairs in report.get("minimal_pairs", {}).items():
+            embedded = report.get("embeddings", {}).get("pairs", {})
+            for task, pairs in (report.get("minimal_pairs", {}) | embedded).items():
                 if reason := pairs.get("unavailable"):
                     yield experiment.task_title(task), f"not available: {reason}."
 

@@ -31,6 +31,7 @@ STEADY = 1.5
 METRICS = {
     "macro_f1": "macro-F1",
     "top_1": "top 1",
+    "spearman": "Spearman",
     "bits_per_character": "bits per character",
     "entity_f1": "entity F1, conlleval",
     "entity_precision": "entity precision, conlleval",
@@ -356,18 +357,21 @@ class Experiment:
     def embedding_score(
         self, system: str, language: str, task: str | None = None, split: str = "test"
     ) -> Score | None:
-        """Return macro F1 of a task's topics on frozen embeddings, or of retrieval the top 1.
+        """Return the score of frozen embeddings on a task, or on titles of held-out documents.
 
-        None for a system that is not there, and where the task's data or retrieval are not.
+        None for a system that is not there, and where the task's data or titles are not.
         """
+        metric = MAIN_METRIC[self.settings.tasks[task].kind if task else "retrieval"]
         found = {}
         for member, report in self.intrinsic(system, language).items():
             scored = report.get("embeddings", {})
-            if task and task in scored.get("topics", {}):
-                found[member, 0] = scored["topics"][task][split]["macro_f1"]
-            elif not task and scored.get("retrieval"):
-                found[member, 0] = scored["retrieval"]["top_1"]
-        return Score("macro_f1" if task else "top_1", found) if found else None
+            if task in scored.get("topics", {}):
+                scores = scored["topics"][task][split]
+            else:
+                scores = scored.get("pairs", {}).get(task) if task else scored.get("retrieval")
+            if scores and metric in scores:
+                found[member, 0] = scores[metric]
+        return Score(metric, found) if found else None
 
     def mean_bits(self, system: str) -> float | None:
         """Return bits per character, the mean over languages; None if one of them is missing."""

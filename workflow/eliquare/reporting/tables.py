@@ -4,7 +4,7 @@ Each table is written as CSV, Markdown and LaTeX; ``tables.json`` holds all of t
 """
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -339,11 +339,11 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
 
 
 def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[str]) -> Table:
-    """Topics and retrieval by frozen embeddings, and the share of the teacher's score that is kept.
+    """The scores of frozen embeddings, and the share of the teacher's that is kept.
 
     A row for each language and system; the share is the mean over the language's columns.
     """
-    tasks = experiment.paths.topics(languages)
+    tasks = experiment.paths.embedded(languages)
     records: list[dict[str, Any]] = []
     heads: dict[str | None, str] = {}
     notes: dict[str, None] = {}
@@ -354,29 +354,42 @@ def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[s
         found = reports[0]["embeddings"]
         record = {"language": language, "system": system, "pooling": found["pooling"]}
         kept = []
-        for task in (*experiment.paths.topics([language]), None):
+        for task in (*experiment.paths.embedded([language]), None):
             score = experiment.embedding_score(system, language, task)
             if not score:
                 continue
-            heads[task] = f"{experiment.task_title(task)} (macro-F1)" if task else ""
+            heads[task] = (
+                f"{experiment.task_title(task)} ({metric_label(score.metric)})" if task else ""
+            )
             teacher = experiment.embedding_score(experiment.teacher(system), language, task)
             kept += [score.mean / teacher.mean] if teacher and teacher.mean else []
-            name = task or "retrieval"
+            name = task or bootstrap.TITLES
             record |= {
                 f"{name} cell": spread(experiment, score),
                 f"{name} {score.metric}": score.mean,
                 f"{name} deviation": score.deviation,
             }
-        if found["retrieval"]:
-            size = "{pairs:,} queries, {documents:,} documents".format_map(found["retrieval"])
-            notes[f"Retrieval, {experiment.language(language)}: {size}."] = None
+        sizes = {experiment.task_title(name): each for name, each in found["pairs"].items()}
+        sizes[f"Retrieval, {experiment.language(language)}"] = found["retrieval"]
+        for title, each in sizes.items():
+            if each and "unavailable" in each:
+                notes[unavailable(title, each["unavailable"])] = None
+            elif each:
+                notes[f"{title}: {counted(each)}."] = None
         records.append(record | {"kept": statistics.fmean(kept) if kept else None})
     columns = [(heads[task], f"{task} cell", "text") for task in tasks if task in heads]
-    columns += [("Retrieval (top 1)", "retrieval cell", "text")] if None in heads else []
+    columns += [("Retrieval (top 1)", f"{bootstrap.TITLES} cell", "text")] if None in heads else []
     columns += (
         [("Mean share of the teacher's", "kept", ".1%")] if any(r["kept"] for r in records) else []
     )
     return tabulate(experiment, "embeddings", records, columns, list(notes))
+
+
+def counted(scored: Mapping[str, Any]) -> str:
+    """Return on how much a score of embeddings rests."""
+    if "documents" in scored:
+        return "{pairs:,} queries, {documents:,} documents".format_map(scored)
+    return "{pairs:,} pairs".format_map(scored)
 
 
 def titled(title: str, pairs: int) -> str:
