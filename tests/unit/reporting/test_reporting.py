@@ -323,6 +323,7 @@ def test_columns_that_only_a_head_fills_are_left_out_for_encoders(tmp_path):
     for path in tmp_path.glob("benchmarks/*/*.json"):
         report = json.loads(path.read_text())
         report["measurements"] = [r for r in report["measurements"] if r["part"] == "encoder"]
+        report["parameters"]["head"] = 0
         results_tree.write(path, report)
     make_tables(tmp_path, settings)
     intrinsic = (tmp_path / "tables/intrinsic.md").read_text()
@@ -332,6 +333,7 @@ def test_columns_that_only_a_head_fills_are_left_out_for_encoders(tmp_path):
     speed = (tmp_path / "tables/speed.md").read_text()
     assert "Encoder (ms)" in speed
     assert "MLM head" not in speed.partition("|")[2]
+    assert "MLM head (M)" not in (tmp_path / "tables/sizes.md").read_text()
 
 
 def test_frozen_embeddings_are_relative_to_the_teacher(tree):

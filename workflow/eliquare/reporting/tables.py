@@ -161,7 +161,7 @@ def sizes(experiment: Experiment, benchmarks: Benchmarks) -> Table:
         share = parameters["total"] / teacher["parameters"]["total"] if teacher else None
         records.append(
             {"language": language, "system": system}
-            | {f"parameters_{part}": count for part, count in parameters.items()}
+            | {f"parameters_{part}": count or None for part, count in parameters.items()}
             | {key: benchmark[key] for key in ("tied_embeddings", "vocab_size", "weights_mb")}
             | {"share_of_teacher": share}
         )
