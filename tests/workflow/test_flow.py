@@ -82,6 +82,11 @@ def configuration(mmbert: Path, encoder: Path) -> dict[str, Any]:
         "objective": {"preset": "sentence"},
         "training": {"max_steps": 4},
     }
+    # Pairs of texts, which embeddings are scored on.
+    texts = {"language": "qaa", "test": "pairs.tsv"}
+    config["tasks"]["qaa-search"] = {**texts, "kind": "retrieval", "text_pair_column": "answer"}
+    config["tasks"]["qaa-alike"] = {**texts, "kind": "similarity", "text_pair_column": "answer"}
+    config["experiment"]["tasks"] += ["qaa-search", "qaa-alike"]
     # Fine-tuned with a teacher of the task, which is fine-tuned for that alone.
     how = {"teacher": "teacher", "sentences": 10}
     config["systems"]["taught"] = {"student": "pre", "task_distillation": how}
@@ -99,6 +104,8 @@ def flow(tmp_path_factory) -> tuple[Project, Path]:
     project.offline = True
     mmbert = make_teacher("mmbert", project.folder / "mmbert")
     encoder = bare(make_teacher("bert", project.folder / "bert"), project.folder / "encoder")
+    rows = ("text\tanswer\tlabel", "mi re\tko mi\t0.2", "ko\tko re\t0.9", "re\tmi\t0.4")
+    (project.folder / "pairs.tsv").write_text("\n".join(rows) + "\n")
     path = project.configure(configuration(mmbert, encoder))
     project.make(path)
     return project, path
@@ -173,6 +180,9 @@ def test_a_student_of_a_sentence_encoder_is_one(flow):
     assert encoder.encode_document(["a b"]).shape[0] == 1
     assert "model.encode_document(" in (released / "README.md").read_text()
     intrinsic = read(flow[0].folder / "results/flow/intrinsic/qaa/sentence.json")
+    assert intrinsic["embeddings"]["pairs"]["qaa-search"]["documents"] == 3
+    assert len(intrinsic["embeddings"]["pairs"]["qaa-alike"]["cosines"]) == 3
+    assert "qaa-alike spearman" in rows(flow[0].folder, "embeddings")["sentence"]
     assert intrinsic["bits_per_character"] is None
     assert "no head" in intrinsic["remark"]
 

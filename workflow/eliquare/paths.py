@@ -292,6 +292,10 @@ class Paths:
         """Return the tasks of single texts with a label, which frozen embeddings are scored on."""
         return [name for name, kind in self._by_kind(languages) if kind == "classification"]
 
+    def embedded_pairs(self, languages: Collection[str] | None = None) -> list[str]:
+        """Return the tasks of pairs that embeddings are scored on: retrieval and similarity."""
+        return [name for name, kind in self._by_kind(languages) if kind in EMBEDDED]
+
     def embedded(self, languages: Collection[str] | None = None) -> list[str]:
         """Return the tasks that frozen embeddings are scored on."""
         kinds = ("classification", *EMBEDDED)

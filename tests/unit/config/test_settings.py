@@ -961,6 +961,23 @@ def test_a_dataset_of_the_hub_needs_its_commit(small, tmp_path, monkeypatch):
     assert "revision" not in str(now.value)
 
 
+def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
+    small["tasks"] |= {
+        "a": {"language": "sw", "kind": "similarity", "published_as": {"task": "1"}}
+        | {"url": {"train": "https://x.org/a.csv", "test": "https://x.org/b.csv"}},
+        "b": {"language": "sw", "kind": "retrieval"}
+        | {"hub": {"dataset": "x/y", "test": None, "columns": {"text": "q", "text_pair": "q"}}},
+    }
+    lines = errors_of(small)
+    for said in (
+        "tasks.a.published_as: no paper prints a task of kind similarity",
+        "tasks.a.url.train: a task of kind similarity has a test split alone",
+        "tasks.b.hub.columns.text_pair: this is the column of text too",
+        "tasks.b.hub.test: missing; name the split that is scored",
+    ):
+        assert any(line.startswith(said) for line in lines), (said, lines)
+
+
 def test_only_tasks_that_are_compared_are_exported(small):
     small["students"]["pre"]["export"] = {"tasks": ["names", "agreement"]}
     pairs = {"language": "sw", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}

@@ -231,6 +231,15 @@ def test_a_prompt_and_a_text_have_the_tokens_of_both_together(family):
     assert together.tolist() == tokenizer.encode(prompt + text)
 
 
+@pytest.mark.parametrize("family", ["roberta", "modernbert", "mmbert"])
+def test_a_prompt_keeps_its_space_where_texts_have_none_before_them(family):
+    tokenizer = families.TOKENIZERS[family](None)
+    prompt, text = "ko lu: ", "ti ba ko"
+    ids = np.asarray(tokenizer.encode(text))
+    together, _ = tokens_of([prompt], tokenizer, 64).put(0, (ids, ids))
+    assert tokenizer.decode(together, skip_special_tokens=True) == prompt + text
+
+
 def test_a_long_text_is_cut_before_its_last_token():
     ids = torch.tensor([1, 4, 5, 6, 2]).numpy()
     cut, labels = Prompts([[7, 8]], longest=5).put(0, (ids, ids))

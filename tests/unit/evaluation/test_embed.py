@@ -118,6 +118,16 @@ def test_embeddings_that_are_all_the_same_find_nothing(encoder, monkeypatch):
     assert found["mean_reciprocal_rank"] == 0.5
 
 
+def test_of_a_query_with_several_documents_the_nearest_counts():
+    class Words(WordsByHand):
+        table = WordsByHand.table | {"lu": (1, 1)}
+
+    found = retrieval(Words(), [("ba", "bo"), ("ba", "ko"), ("ku", "lu"), ("ku", "bo")])
+    assert (found["pairs"], found["documents"]) == (2, 3)
+    # Beside "ku" stands "ko", which is another query's, then "lu".
+    assert found["ranks"] == [1, 2]
+
+
 def test_pairs_are_ranked_as_people_rank_them():
     def examples(*pairs):
         return [Example(texts, (number,), "made", (1,)) for *texts, number in pairs]

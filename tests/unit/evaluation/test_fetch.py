@@ -555,7 +555,7 @@ def test_queries_on_the_hub_keep_documents_that_are_the_same(hosts, output):
 
 
 def test_similarities_at_an_address_may_have_both_texts_in_one_cell(hosts, output):
-    put(hosts, "files/test.csv", 'PairID,Text,Score\n1,"it rains\nit pours",0.8\n')
+    put(hosts, "files/test.csv", 'PairID,Text,Score\n1,"it rains\nit pours",0.8\n2,"a\nb",0\n')
     fetch(
         FetchOptions(
             kind="similarity",
@@ -565,8 +565,24 @@ def test_similarities_at_an_address_may_have_both_texts_in_one_cell(hosts, outpu
             output=output,
         )
     )
-    (pair,) = readers.read("similarity", output / "test.tsv", ["Score", "Text"])
+    pair, _ = readers.read("similarity", output / "test.tsv", ["Score", "Text"])
     assert (pair.texts, pair.labels) == (("it rains", "it pours"), ("0.8",))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [("it rains,0.8", "two texts"), ('"it rains\nit pours",high', "found 'high'")],
+)
+def test_what_is_no_similarity_is_refused_where_it_is_fetched(hosts, output, row, said):
+    put(hosts, "files/test.csv", f"Text,Score\n{row}\n")
+    columns = {"text_column": "Text", "label_column": "Score"}
+    url = {"test": f"{hosts.root}/files/test.csv"}
+    options = FetchOptions(kind="similarity", url=url, output=output, **columns)
+    with pytest.raises(InputError, match=rf"test.csv, row 2: .*{said}"):
+        fetch(options)
+    # An automatic task says why, and the run goes on.
+    fetch(options.model_copy(update={"allow_unavailable": True}))
+    assert said in why_unavailable(output)
 
 
 def test_similarities_on_the_hub_are_numbers(hosts, output):

@@ -248,21 +248,29 @@ def test_mistakes_in_minimal_pairs_are_named(tmp_path):
 
 
 def test_the_query_of_a_document_may_be_the_document(tmp_path):
-    path = write(tmp_path, "a.tsv", "title\ttext\nNile\tNile\n")
-    (example,) = readers.read("retrieval", path, ["title", "text"])
+    path = write(tmp_path, "a.tsv", "title\ttext\nNile\tNile\nCongo\tA river.\n")
+    example, _ = readers.read("retrieval", path, ["title", "text"])
     assert (example.texts, example.labels) == (("Nile", "Nile"), ())
+
+
+def test_pairs_that_leave_nothing_to_rank_are_refused(tmp_path):
+    path = write(tmp_path, "a.tsv", "a\tb\thow\nx\ty\t1\nz\ty\t1\n")
+    with pytest.raises(InputError, match="one document alone"):
+        readers.read("retrieval", path, ["a", "b"])
+    with pytest.raises(InputError, match="all pairs have one number"):
+        readers.read("similarity", path, ["how", "a", "b"])
 
 
 @pytest.mark.parametrize(
     ("content", "columns"),
     [
-        ("a,b,how\nit rains,it pours,0.8\n", ["how", "a", "b"]),
+        ("a,b,how\nit rains,it pours,0.8\na,b,0\n", ["how", "a", "b"]),
         # As in SemRel2024: both texts in one cell.
-        ('how,Text\n0.8,"it rains\nit pours"\n', ["how", "Text"]),
+        ('how,Text\n0.8,"it rains\nit pours"\n0,"a\nb"\n', ["how", "Text"]),
     ],
 )
 def test_how_alike_two_texts_are_is_a_number(tmp_path, content, columns):
-    (example,) = readers.read("similarity", write(tmp_path, "a.csv", content), columns)
+    example, _ = readers.read("similarity", write(tmp_path, "a.csv", content), columns)
     assert (example.texts, example.labels) == (("it rains", "it pours"), ("0.8",))
 
 
@@ -272,8 +280,8 @@ def test_mistakes_in_similarities_are_named_together(tmp_path):
     with pytest.raises(InputError) as refused:
         readers.read("similarity", path, ["how", "Text"])
     lines = str(refused.value).splitlines()
-    assert ["no number" in line for line in lines] == [True, True, False, False, False, False]
-    assert ["two texts" in line for line in lines] == [False, False, True, True, True, False]
+    assert ["says how alike" in line for line in lines] == [True] * 2 + [False] * 4
+    assert ["expected two texts" in line for line in lines] == [False] * 2 + [True] * 3 + [False]
     assert "is empty" in lines[-1]
 
 

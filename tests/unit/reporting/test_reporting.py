@@ -24,6 +24,7 @@ from eliquare.reporting import (
     figures,
     formats,
     metadata,
+    overview,
     papers,
     report,
     results,
@@ -580,7 +581,7 @@ def test_the_card_names_the_licence_of_the_teacher_and_shows_an_example(tree, mo
 
 def test_the_first_line_of_the_card_says_what_is_lost_on_validation(experiment):
     first = card.card(experiment, "scratch", "sl").partition("\n# ")[2].splitlines()[2]
-    assert first.startswith("**On validation it loses to its teacher: 23.1 points of entity F1")
+    assert first.startswith("**It loses to its teacher: 23.1 points of entity F1")
     assert "(0.699, its teacher 0.929)" in first
     assert "loses to its teacher" not in card.card(experiment, "pre", "sl")
 
@@ -621,6 +622,16 @@ def test_pairs_of_texts_are_columns_of_frozen_embeddings(tmp_path):
     assert {"Slovene: Search (top 1)", "Slovene: Alike (Spearman)"} <= {*table.header}
     assert "Slovene: Alike: 3 pairs." in table.notes
     assert "Slovene: Search: 2 queries, 2 documents." in table.notes
+    # A correlation has no share; what was found by the teacher is found by the student.
+    teacher = experiment.embedding_score("mbert", "sl", "sl-search")
+    assert row["kept"] == pytest.approx(row["sl-search top_1"] / teacher.mean)
+    said = {*overview.by_frozen_embeddings(experiment, "pre", "mbert")}
+    assert "Slovene: Search (top 1): 0.500, the teacher's 0.500." in said
+    assert ("Slovene: Alike", "only 3 pairs.") in {*overview.of_pairs(experiment)}
+    (lost,) = card.losses(experiment, "scratch", "sl")[:1]
+    assert "Spearman on Slovene: Alike by frozen embeddings, test" in " ".join(
+        card.losses(experiment, "scratch", "sl")
+    ), lost
     # Nothing is fine-tuned on them.
     assert not {"sl-search", "sl-alike"} & {*experiment.tasks}
     for path in tmp_path.glob("*/intrinsic/sl/*.json"):

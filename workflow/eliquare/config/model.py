@@ -141,8 +141,9 @@ class Teacher(Compared, Shape, Sourced):
     normalize: bool = Field(True, description="hub, folder: embeddings have the length 1.")
     prompts: dict[Line, Text] = Field({})
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
-    "passage: "}`. Texts of a distillation have each in turn; a text that is no query is scored with
-    that of `document`, `passage` or `corpus`."""
+    "passage: "}`. Texts of a distillation have each in turn, or none where queries or documents
+    have none. Scored are queries with that of `query`, other texts with that of `document`,
+    `passage` or `corpus`."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
     vocabulary: Name | None = None
     """adapt: which of `vocabularies` reduces the teacher first."""

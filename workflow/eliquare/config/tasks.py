@@ -107,7 +107,7 @@ class TaskData(Sourced):
     """Tables: column of the text, right sentence or query."""
     text_pair_column: Line | None = None
     """pair, similarity: column of the second text; minimal_pairs: of the wrong sentence; retrieval:
-    of the document. Without it, a text of `similarity` is two lines."""
+    of the document. Without it, a text of `similarity` in a file or at an address is two lines."""
     label_column: Line = "label"
     """classification, pair: column of the label; similarity: of the number."""
 
@@ -164,8 +164,26 @@ class Task(TaskData):
                 yield (key,), f"{column} is {columns[column]} too; give each its own"
         if self.url and not getattr(self.url, needed):
             yield ("url", needed), "missing; give the address of a file"
+        if self.kind in UNTRAINED:
+            yield from self._untrained_problems()
+        two_texts = self.hub is not None and self.kind in ("pair", *UNTRAINED)
+        if self.hub and two_texts and self.hub.columns.text == self.hub.columns.text_pair:
+            yield ("hub", "columns", "text_pair"), "this is the column of text too; give another"
         if self.ud and self.kind != "upos":
             yield ("ud",), "a treebank is for kind upos"
         for key, own in HUB_COLUMNS.items() if self.hub else ():
             if getattr(self, key) not in (type(self).model_fields[key].default, own):
                 yield (key,), f"write it as hub.columns.{own}"
+
+    def _untrained_problems(self) -> Iterator[Problem]:
+        """Yield the keys that mean nothing where nothing is trained."""
+        for split in ("train", "validation"):
+            if self.url and getattr(self.url, split):
+                yield (
+                    ("url", split),
+                    f"a task of kind {self.kind} has a test split alone; remove it",
+                )
+        if self.hub and self.hub.test is None:
+            yield ("hub", "test"), "missing; name the split that is scored"
+        if self.published_as:
+            yield ("published_as",), f"no paper prints a task of kind {self.kind}; remove it"

@@ -16,6 +16,7 @@ from eliquare.evaluation.sources import (
     Found,
     RawFiles,
     pair_of_texts,
+    scored_pair,
     table_line,
     table_row,
     words_with_tags,
@@ -111,7 +112,8 @@ def file_reader(
                         differ = kind == "minimal_pairs"
                         yield from pair_of_texts(cells, place, dropped, differ=differ)
                     else:
-                        yield from table_row(cells, place, dropped)
+                        make = scored_pair if kind == "similarity" else table_row
+                        yield from make(cells, place, dropped)
 
     return named_entities if kind == "ner" else table
 

@@ -225,23 +225,27 @@ def similarity(encoder: Embeds, examples: Sequence[readers.Example]) -> dict[str
 def retrieval(encoder: Embeds, pairs: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Return how often a query's own document is the nearest, and the mean reciprocal rank.
 
-    A document with the same text as the right one is right too. ``ranks`` are of the right
+    Of a query with several documents, the nearest of them counts. ``ranks`` are of the right
     documents, from 1, in the order of the queries.
     """
-    queries = encoder.embed([query for query, _ in pairs], encoder.sentence.query_prompt)
-    texts = list(dict.fromkeys(text for _, text in pairs))
-    documents = encoder.embed(texts, encoder.sentence.document_prompt)
-    similarity = of_length_1(queries) @ of_length_1(documents).T
-    right = np.array([texts.index(text) for _, text in pairs])
-    own = similarity[np.arange(len(pairs)), right]
-    # A tie is a rank lower: a model that says the same of all texts finds nothing.
-    ranks = (similarity >= own[:, None]).sum(1)
+    documents: dict[str, int] = {}
+    right: dict[str, list[int]] = {}
+    for query, text in pairs:
+        right.setdefault(query, []).append(documents.setdefault(text, len(documents)))
+    queries = of_length_1(encoder.embed([*right], encoder.sentence.query_prompt))
+    among = of_length_1(encoder.embed([*documents], encoder.sentence.document_prompt))
+    ranks = []
+    for query, own in zip(queries, right.values(), strict=True):
+        similarity = among @ query
+        # A tie is a rank lower: a model that says the same of all texts finds nothing.
+        ranks.append(1 + int((np.delete(similarity, own) >= similarity[own].max()).sum()))
+    found = np.array(ranks)
     return {
-        "pairs": len(pairs),
-        "documents": len(texts),
-        "top_1": float((ranks == 1).mean()),
-        "mean_reciprocal_rank": float((1 / ranks).mean()),
-        "ranks": ranks.tolist(),
+        "pairs": len(right),
+        "documents": len(documents),
+        "top_1": float((found == 1).mean()),
+        "mean_reciprocal_rank": float((1 / found).mean()),
+        "ranks": ranks,
     }
 
 

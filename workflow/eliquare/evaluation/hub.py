@@ -25,6 +25,7 @@ from eliquare.evaluation.sources import (
     Found,
     RawFiles,
     pair_of_texts,
+    scored_pair,
     table_row,
     words_with_tags,
 )
@@ -220,6 +221,7 @@ class Reader:
         for path in self.paths:
             labels, rows = self.rows(path)
             names = labels or label_names(self.card, self.columns[0]) or self.source.labels
+            names = [] if self.kind == "similarity" else names
             for number, row in enumerate(rows, start=1):
                 place = (path.name, number)
                 if self.kind in DEFAULT_TAGS:
@@ -231,7 +233,8 @@ class Reader:
                 else:
                     label, *texts = row
                     cells = [self.name(label, names, place), *map(as_text, texts)]
-                    yield from table_row(cells, place, dropped)
+                    make = scored_pair if self.kind == "similarity" else table_row
+                    yield from make(cells, place, dropped)
 
     def rows(self, path: Path) -> tuple[list[str], Iterable[list[Any]]]:
         """Return the label names that a file knows, and its rows: labels first."""

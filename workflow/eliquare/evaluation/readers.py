@@ -80,6 +80,10 @@ def read(kind: str, path: str | Path, columns: Sequence[str] = ("label", "text")
             examples = list(read_table(path, report, columns))
     if not examples:
         raise InputError(f"{path}: no example in it; expected a file for a task of kind {kind}")
+    if kind == "retrieval" and len({each.texts[1] for each in examples}) < 2:
+        raise InputError(f"{path}: one document alone; expected two or more to choose among")
+    if kind == "similarity" and len({float(each.labels[0]) for each in examples}) < 2:
+        raise InputError(f"{path}: all pairs have one number; expected numbers to rank them by")
     return examples
 
 
@@ -281,26 +285,29 @@ def read_pairs(
 def read_similarity(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
     """Yield the rows of a table: two texts, or one of two lines, and how alike they are."""
     for example in read_table(path, report, columns):
-        texts = example.texts if len(columns) > 2 else tuple(example.texts[0].strip().split("\n"))
-        texts = tuple(text.strip() for text in texts)
-        if len(texts) != 2 or not all(texts):
-            report(
-                example.lines[0],
-                "expected two texts, in two columns (name the second in text_pair_column) or in "
-                "two lines of one",
-            )
-        label = example.labels[0]
-        if label and not is_finite(label):
-            report(example.lines[0], f"{label!r} (column {columns[0]!r}) is no number")
-        yield example._replace(texts=texts)
+        for mistake in similarity_mistakes(example.labels[0], example.texts):
+            report(example.lines[0], mistake)
+        yield example._replace(texts=two_texts(example.texts))
 
 
-def is_finite(text: str) -> bool:
-    """Return whether a text is a number that is not NaN or infinite."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+def two_texts(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return two texts, which may be two lines of one; more or less than two are a mistake."""
+    lines = texts if len(texts) > 1 else texts[0].strip().split("\n")
+    return tuple(text.strip() for text in lines)
+
+
+def similarity_mistakes(number: str, texts: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with a row of a table of similarities, but for an empty number."""
+    found = two_texts(texts)
+    if len(found) != 2 or not all(found):
+        yield (
+            "expected two texts, in two columns (name the second in text_pair_column) or in two "
+            "lines of one"
+        )
+    with contextlib.suppress(ValueError):
+        if not number or math.isfinite(float(number)):
+            return
+    yield f"expected a number that says how alike two texts are, found {number!r}"
 
 
 def table_rows(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eliquare.download import Checksum, Host, Unreachable, is_page
+from eliquare.evaluation import readers
 from eliquare.evaluation.readers import Example
 from eliquare.io import (
     Failure,
@@ -187,6 +188,20 @@ def table_row(cells: Sequence[str], place: tuple[str, int], dropped: Dropped) ->
         dropped[NO_TEXT if label else NO_LABEL] += 1
         return
     yield Example((table_line([*texts, label]),), (label,), place[0], (place[1],))
+
+
+def scored_pair(
+    cells: Sequence[str], place: tuple[str, int], dropped: Dropped
+) -> Iterator[Example]:
+    """Yield a row of a table with a number and two texts, which may be two lines of one.
+
+    Raises:
+        InputError: no number, or not two texts.
+    """
+    for example in table_row(cells, place, dropped):
+        for mistake in readers.similarity_mistakes(cells[0].strip(), cells[1:]):
+            raise InputError(f"{place[0]}, row {place[1]}: {mistake}")
+        yield example
 
 
 def pair_of_texts(

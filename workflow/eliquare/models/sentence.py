@@ -58,13 +58,15 @@ class Sentence(NamedTuple):
         return self._prompt("document", "passage", "corpus")
 
     def _prompt(self, *purposes: str) -> str:
-        """Return the prompt of the first purpose that has one, or else the default one."""
-        asked = [*purposes, self.prompt or ""]
-        return next((self.prompts[name] for name in asked if name in self.prompts), "")
+        """Return the prompt of the first purpose that has one, or else none."""
+        return next((self.prompts[name] for name in purposes if name in self.prompts), "")
 
     @property
     def training_prompts(self) -> list[str]:
-        """What stands before the texts of a training, in turn: all that a user may put there."""
+        """What stands before the texts of a training, in turn: all that a user may put there.
+
+        Also nothing, where queries or documents have no prompt.
+        """
         return list(
             dict.fromkeys([*self.prompts.values(), self.query_prompt, self.document_prompt])
         )

@@ -166,30 +166,36 @@ def card(
 
 
 def losses(experiment: Experiment, student: str, language: str) -> list[str]:
-    """Return what a student loses to its teacher on validation, in words, the largest loss first.
+    """Return what a student loses to its teacher, in words, the largest loss first.
 
-    Of fine-tuned tasks and of topics by frozen embeddings, means over seeds. None where the teacher
-    is not compared.
+    On validation, of fine-tuned tasks and of topics by frozen embeddings, and on test where there
+    is no other split; means over seeds. None where the teacher is not compared.
     """
     teacher = experiment.teacher(student)
     if teacher not in experiment.systems:
         return []
-    found = []
-    topics = experiment.paths.topics([language])
-    for task, frozen in ((each, how) for how in (False, True) for each in experiment.tasks):
-        if experiment.settings.tasks[task].language != language or (frozen and task not in topics):
-            continue
-        own, its = (
-            experiment.embedding_score(system, language, task, "validation")
-            if frozen
-            else experiment.score(system, task, split="validation")
-            for system in (student, teacher)
+    paths = experiment.paths
+    both = (student, teacher)
+    asked = [
+        (task, "validation", [experiment.score(each, task, split="validation") for each in both])
+        for task in paths.tasks([language])
+    ]
+    asked += [
+        (
+            task,
+            split := "validation" if task in paths.topics() else "test",
+            [experiment.embedding_score(each, language, task, split) for each in both],
         )
+        for task in paths.embedded([language])
+    ]
+    found = []
+    for number, (task, split, (own, its)) in enumerate(asked):
         if own and its and its.mean - own.mean > LOSS_TO_SAY:
-            how = " by frozen embeddings" if frozen else ""
+            how = " by frozen embeddings" if number >= len(paths.tasks([language])) else ""
             said = (
                 f"{100 * (its.mean - own.mean):.1f} points of {metric_label(own.metric)} on "
-                f"{experiment.task_title(task)}{how} ({own.mean:.3f}, its teacher {its.mean:.3f})"
+                f"{experiment.task_title(task)}{how}, {split} ({own.mean:.3f}, its teacher "
+                f"{its.mean:.3f})"
             )
             found.append((own.mean - its.mean, said))
     return [said for _, said in sorted(found)]

@@ -9,7 +9,13 @@ from typing import Any
 
 from eliquare.io import read_json, read_json_lines
 from eliquare.reporting import frontier
-from eliquare.reporting.results import STEADY, Benchmarks, Experiment, within_spread
+from eliquare.reporting.results import (
+    STEADY,
+    Benchmarks,
+    Experiment,
+    metric_label,
+    within_spread,
+)
 from eliquare.reporting.sections import (
     best_student,
     count_tasks,
@@ -115,7 +121,7 @@ def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
 
 
 def by_frozen_embeddings(experiment: Experiment, best: str, teacher: str) -> Iterator[str]:
-    """Yield what a sentence encoder scores on topics without fine-tuning, and its teacher."""
+    """Yield what embeddings score as they are, on topics those of a sentence encoder alone."""
     languages = [
         language
         for language in experiment.languages
@@ -134,6 +140,12 @@ def by_frozen_embeddings(experiment: Experiment, best: str, teacher: str) -> Ite
     if pairs:
         student, full = (statistics.fmean(each) for each in zip(*pairs, strict=True))
         yield f"Topics by frozen embeddings, on test: {student:.3f}, the teacher's {full:.3f}."
+    for task in experiment.paths.embedded_pairs():
+        language = experiment.settings.tasks[task].language
+        own, its = (experiment.embedding_score(each, language, task) for each in (best, teacher))
+        if own and its:
+            title = f"{experiment.task_title(task)} ({metric_label(own.metric)})"
+            yield f"{title}: {own.mean:.3f}, the teacher's {its.mean:.3f}."
 
 
 def points(difference: float) -> str:
@@ -322,8 +334,18 @@ def unknown_tokens(experiment: Experiment) -> Iterator[Remark]:
                 yield title, f"{share:.1%} of the tokens of the held-out text are unknown."
 
 
+def of_pairs(experiment: Experiment) -> Iterator[Remark]:
+    """Yield the small tests of embeddings."""
+    for system, language in product(experiment.systems, experiment.languages):
+        for report in experiment.intrinsic(system, language).values():
+            for task, scored in report.get("embeddings", {}).get("pairs", {}).items():
+                if scored.get("pairs", FEW_EXAMPLES) < FEW_EXAMPLES:
+                    yield experiment.task_title(task), f"only {scored['pairs']:,} pairs."
+
+
 def of_scores(experiment: Experiment) -> Iterator[Remark]:
     """Yield what makes scores uncertain: truncated texts, unseen labels, small tests, few seeds."""
+    yield from of_pairs(experiment)
     for task in experiment.tasks:
         for note in task_notes(experiment, task):
             yield "", note

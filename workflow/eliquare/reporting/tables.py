@@ -341,7 +341,8 @@ def intrinsic(experiment: Experiment, systems: Iterable[str], languages: list[st
 def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[str]) -> Table:
     """The scores of frozen embeddings, and the share of the teacher's that is kept.
 
-    A row for each language and system; the share is the mean over the language's columns.
+    A row for each language and system; the share is the mean over the language's columns, but for
+    correlations.
     """
     tasks = experiment.paths.embedded(languages)
     records: list[dict[str, Any]] = []
@@ -362,16 +363,18 @@ def embeddings(experiment: Experiment, systems: Iterable[str], languages: list[s
                 f"{experiment.task_title(task)} ({metric_label(score.metric)})" if task else ""
             )
             teacher = experiment.embedding_score(experiment.teacher(system), language, task)
-            kept += [score.mean / teacher.mean] if teacher and teacher.mean else []
+            # A correlation may be 0 or less: no share of it is kept.
+            if teacher and teacher.mean and score.metric != "spearman":
+                kept.append(score.mean / teacher.mean)
             name = task or bootstrap.TITLES
             record |= {
                 f"{name} cell": spread(experiment, score),
                 f"{name} {score.metric}": score.mean,
                 f"{name} deviation": score.deviation,
             }
-        sizes = {experiment.task_title(name): each for name, each in found["pairs"].items()}
-        sizes[f"Retrieval, {experiment.language(language)}"] = found["retrieval"]
-        for title, each in sizes.items():
+        sizes = [(experiment.task_title(name), each) for name, each in found["pairs"].items()]
+        sizes.append((f"Retrieval, {experiment.language(language)}", found["retrieval"]))
+        for title, each in sizes:
             if each and "unavailable" in each:
                 notes[unavailable(title, each["unavailable"])] = None
             elif each:

@@ -6,9 +6,9 @@ resume in the middle change neither.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import datasets
@@ -321,11 +321,8 @@ def load_data(
 
 
 def tokens_of(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longest: int) -> Prompts:
-    """Return the tokens of prompts; raise InputError for those that leave no room for text.
-
-    A space at the end of a prompt belongs to the first token of the text.
-    """
-    ids = [tokenizer.encode(prompt.strip(), add_special_tokens=False) for prompt in prompts]
+    """Return the tokens of prompts; raise InputError for those that leave no room for text."""
+    ids = [_before_text(prompt, tokenizer) for prompt in prompts]
     if long := [
         f"{prompt!r} has {len(each):,} tokens"
         for prompt, each in zip(prompts, ids, strict=True)
@@ -335,6 +332,17 @@ def tokens_of(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longes
             f"prompts: {', '.join(long)}, and the model takes {longest:,}; give shorter ones"
         )
     return Prompts(ids, longest)
+
+
+def _before_text(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens of a prompt to put before those of a text.
+
+    A tokenizer that puts a space before every text has the one at the end of the prompt in the
+    text's first token; of others it is a token of the prompt.
+    """
+    encode: Callable[[str], list[int]] = partial(tokenizer.encode, add_special_tokens=False)
+    without = encode(prompt.rstrip())
+    return without if encode(f"{prompt}a") == without + encode("a") else encode(prompt)
 
 
 def sample_of_text(

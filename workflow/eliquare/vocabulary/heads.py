@@ -169,7 +169,7 @@ def compare_embeddings(folder: Path, reduced: Path, texts: Sequence[str]) -> Map
         return {"embeddings": "not run: sentence-transformers is not installed"}
     from sentence_transformers import SentenceTransformer
 
-    prompts = ["", *prompts_of(folder).values()]
+    prompts = list(dict.fromkeys(["", *prompts_of(folder).values()]))
     with refused(f"{folder}: sentence-transformers makes no embeddings with it"):
         old, new = (SentenceTransformer(str(each), device="cpu") for each in (folder, reduced))
         old.encode("", prompt="")
