@@ -83,7 +83,7 @@ def configuration(mmbert: Path, encoder: Path) -> dict[str, Any]:
         "training": {"max_steps": 4},
     }
     # Pairs of texts, which embeddings are scored on.
-    texts = {"language": "qaa", "test": "pairs.tsv"}
+    texts = {"language": "qaa", "test": str(mmbert.parent / "pairs.tsv")}
     config["tasks"]["qaa-search"] = {**texts, "kind": "retrieval", "text_pair_column": "answer"}
     config["tasks"]["qaa-alike"] = {**texts, "kind": "similarity", "text_pair_column": "answer"}
     config["experiment"]["tasks"] += ["qaa-search", "qaa-alike"]
