@@ -64,6 +64,24 @@ def test_sentence_transformers_makes_the_same_embeddings(encoder, tmp_path, pool
     )
 
 
+@pytest.mark.parametrize(
+    ("prompts", "query", "document", "text", "training"),
+    [
+        ({"passage": "p: ", "query": "q: "}, "q: ", "p: ", "q: ", ["p: ", "q: "]),
+        # BGE: documents, and texts that are neither, have none.
+        ({"query": "find: "}, "find: ", "", "", ["find: ", ""]),
+        ({"passage": "p: "}, "", "p: ", "", ["p: ", ""]),
+        ({"corpus": "c: ", "document": "d: "}, "", "d: ", "", ["c: ", "d: ", ""]),
+        ({}, "", "", "", [""]),
+    ],
+)
+def test_a_text_has_the_prompt_of_what_it_is(prompts, query, document, text, training):
+    sentence = Sentence("mean", prompts=prompts)
+    found = sentence.query_prompt, sentence.document_prompt, sentence.text_prompt
+    assert found == (query, document, text)
+    assert sentence.training_prompts == training
+
+
 def test_what_is_written_is_read(tmp_path):
     sentence = Sentence("cls", False, {"document": "p: "}, "document", 128)
     write_sentence(tmp_path, sentence, 16)

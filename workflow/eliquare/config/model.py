@@ -142,8 +142,8 @@ class Teacher(Compared, Shape, Sourced):
     prompts: dict[Line, Text] = Field({})
     """hub, folder: what stands before a text, by purpose, as `{query: "query: ", passage:
     "passage: "}`. Texts of a distillation have each in turn, or none where queries or documents
-    have none. Scored are queries with that of `query`, other texts with that of `document`,
-    `passage` or `corpus`."""
+    have none. Scored are queries with that of `query`, documents with that of `document`, `passage`
+    or `corpus`, other texts with that of `query` if documents have one."""
     teacher: Name | None = Field(None, description="adapt: the teacher to continue from.")
     vocabulary: Name | None = None
     """adapt: which of `vocabularies` reduces the teacher first."""

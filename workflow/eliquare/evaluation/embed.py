@@ -6,8 +6,7 @@ cosine. Similarity: Spearman's correlation of the cosines of pairs with people's
 MTEB too. Embeddings of words, as static ones are, are scored on tags of words as topics are.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
-taken, which ``pooling`` says. Prompts: that of queries before queries, that of documents before all
-other texts.
+taken, which ``pooling`` says. Each text has the prompt of what it is: a query, a document, neither.
 """
 
 from collections import Counter
@@ -136,7 +135,7 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
     ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is what was chosen
     on validation; ``labels`` and ``predicted`` are of the test texts, in their order.
     """
-    prompt = encoder.sentence.document_prompt
+    prompt = encoder.sentence.text_prompt
     vectors = [
         encoder.embed(["\n".join(each.texts) for each in part], prompt) for part in splits[:3]
     ]
@@ -166,7 +165,7 @@ def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
     metric = data.MAIN_METRIC[kind]
     words = sorted({word for part in splits[:3] for each in part for word in each.texts})
     row = {word: number for number, word in enumerate(words)}
-    vectors = encoder.embed(words, encoder.sentence.document_prompt)
+    vectors = encoder.embed(words, encoder.sentence.text_prompt)
     # Each word with a tag once, as often as it stands there.
     counted = Counter(
         pair for each in splits.train for pair in zip(each.texts, each.labels, strict=True)
@@ -205,7 +204,7 @@ def similarity(encoder: Embeds, examples: Sequence[readers.Example]) -> dict[str
 
     ``scores`` are people's and ``cosines`` the model's, of each pair, in their order.
     """
-    prompt = encoder.sentence.document_prompt
+    prompt = encoder.sentence.text_prompt
     first, second = (
         of_length_1(encoder.embed([each.texts[number] for each in examples], prompt))
         for number in (0, 1)

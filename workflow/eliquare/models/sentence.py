@@ -54,8 +54,16 @@ class Sentence(NamedTuple):
 
     @property
     def document_prompt(self) -> str:
-        """What stands before a text that is no query."""
+        """What stands before a document that queries shall find."""
         return self._prompt("document", "passage", "corpus")
+
+    @property
+    def text_prompt(self) -> str:
+        """What stands before a text that is neither: E5 wants that of queries.
+
+        Where documents have none of their own, as BGE's, such a text has none either.
+        """
+        return self.query_prompt if self.document_prompt else ""
 
     def _prompt(self, *purposes: str) -> str:
         """Return the prompt of the first purpose that has one, or else none."""
