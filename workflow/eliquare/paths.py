@@ -281,7 +281,7 @@ class Paths:
         return [name for name, kind in self._by_kind(languages) if kind not in UNTRAINED]
 
     def untrained(self, languages: Collection[str] | None = None) -> list[str]:
-        """Return the tasks that nothing is trained on: of pairs of texts."""
+        """Return the tasks of pairs of texts, which nothing is trained on."""
         return [name for name, kind in self._by_kind(languages) if kind in UNTRAINED]
 
     def minimal_pairs(self, languages: Collection[str] | None = None) -> list[str]:

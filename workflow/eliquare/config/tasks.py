@@ -166,8 +166,10 @@ class Task(TaskData):
             yield ("url", needed), "missing; give the address of a file"
         if self.kind in UNTRAINED:
             yield from self._untrained_problems()
-        two_texts = self.hub is not None and self.kind in ("pair", *UNTRAINED)
-        if self.hub and two_texts and self.hub.columns.text == self.hub.columns.text_pair:
+        columns_of_hub = (
+            self.hub.columns if self.hub and self.kind in ("pair", *UNTRAINED) else None
+        )
+        if columns_of_hub and columns_of_hub.text == columns_of_hub.text_pair:
             yield ("hub", "columns", "text_pair"), "this is the column of text too; give another"
         if self.ud and self.kind != "upos":
             yield ("ud",), "a treebank is for kind upos"
@@ -176,7 +178,7 @@ class Task(TaskData):
                 yield (key,), f"write it as hub.columns.{own}"
 
     def _untrained_problems(self) -> Iterator[Problem]:
-        """Yield the keys that mean nothing where nothing is trained."""
+        """Yield what is wrong with a task that has a test split alone."""
         for split in ("train", "validation"):
             if self.url and getattr(self.url, split):
                 yield (

@@ -179,7 +179,7 @@ def untuned(experiment: Experiment, language: str, task: str, system: str) -> Ru
 def reported(report: dict[str, Any], task: str) -> Answers | None:
     """Return the answers in a report of `evaluation intrinsic`, if it has them.
 
-    The task is one of embeddings, or of the held-out documents: TITLES or TEXT.
+    The task is one that embeddings are scored on, or of the held-out documents: TITLES or TEXT.
     """
     embedded = report.get("embeddings", {})
     tasks = embedded.get("topics", {}) | embedded.get("pairs", {})
@@ -247,7 +247,8 @@ def moments(gold: Sequence[float], given: Sequence[float]) -> Array:
 def pearson(sums: Array) -> Array:
     """Return the correlation of ``sums[..., (1, x, y, xx, yy, xy)]``; 0 where one does not vary."""
     one, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    both = np.sqrt((one * xx - x * x) * (one * yy - y * y))
+    # Rounding may leave a variance of 0 below it.
+    both = np.sqrt(np.maximum(one * xx - x * x, 0) * np.maximum(one * yy - y * y, 0))
     return np.asarray(np.divide(one * xy - x * y, both, out=np.zeros_like(both), where=both > 0))
 
 

@@ -175,23 +175,19 @@ def losses(experiment: Experiment, student: str, language: str) -> list[str]:
     if teacher not in experiment.systems:
         return []
     paths = experiment.paths
-    both = (student, teacher)
-    asked = [
-        (task, "validation", [experiment.score(each, task, split="validation") for each in both])
-        for task in paths.tasks([language])
-    ]
-    asked += [
-        (
-            task,
-            split := "validation" if task in paths.topics() else "test",
-            [experiment.embedding_score(each, language, task, split) for each in both],
-        )
-        for task in paths.embedded([language])
-    ]
+    asked = [(task, "", "validation") for task in paths.tasks([language])]
+    for task in paths.embedded([language]):
+        split = "test" if task in paths.embedded_pairs() else "validation"
+        asked.append((task, " by frozen embeddings", split))
     found = []
-    for number, (task, split, (own, its)) in enumerate(asked):
+    for task, how, split in asked:
+        own, its = (
+            experiment.embedding_score(each, language, task, split)
+            if how
+            else experiment.score(each, task, split=split)
+            for each in (student, teacher)
+        )
         if own and its and its.mean - own.mean > LOSS_TO_SAY:
-            how = " by frozen embeddings" if number >= len(paths.tasks([language])) else ""
             said = (
                 f"{100 * (its.mean - own.mean):.1f} points of {metric_label(own.metric)} on "
                 f"{experiment.task_title(task)}{how}, {split} ({own.mean:.3f}, its teacher "

@@ -46,7 +46,7 @@ class Prompts:
     """Puts a prompt into each sequence, after its first token: one of several, in turn.
 
     Attributes:
-        ids: the tokens of each prompt; none is an empty one.
+        ids: the tokens of each prompt, which may be none.
         longest: tokens that the model takes; with its prompt, a sequence is cut to it.
     """
 
