@@ -967,6 +967,10 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
         | {"url": {"train": "https://x.org/a.csv", "test": "https://x.org/b.csv"}},
         "b": {"language": "sw", "kind": "retrieval"}
         | {"hub": {"dataset": "x/y", "test": None, "columns": {"text": "q", "text_pair": "q"}}},
+        "c": {"language": "sw", "kind": "similarity"}
+        | {"hub": {"dataset": "x/y", "labels": ["unlike", "alike"]}},
+        "d": {"language": "sw", "kind": "retrieval", "test": "d.tsv", "text_pair_column": "b"}
+        | {"finetuning": {"num_train_epochs": 3}},
     }
     lines = errors_of(small)
     for said in (
@@ -974,6 +978,8 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
         "tasks.a.url.train: a task of kind similarity has a test split alone",
         "tasks.b.hub.columns.text_pair: this is the column of text too",
         "tasks.b.hub.test: missing; name the split that is scored",
+        "tasks.c.hub.labels: a task of kind similarity has no names of labels; remove it",
+        "tasks.d.finetuning: a task of kind retrieval is scored without fine-tuning; remove it",
     ):
         assert any(line.startswith(said) for line in lines), (said, lines)
 

@@ -110,6 +110,22 @@ def test_no_steps_leave_the_student_as_it_starts(world, tmp_path):
     assert history_of(output) == []
 
 
+def test_without_dropout_a_student_trains_as_one_that_has_none(world, tmp_path):
+    """Past an evaluation, which sets the model's mode; its configuration stays as it is."""
+    steps = {"max_steps": 4, "num_evals": 2}
+    still = shutil.copytree(world.student, tmp_path / "still")
+    config = json.loads((still / "config.json").read_text())
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    assert all(config[key] == 0.1 for key in none)
+    (still / "config.json").write_text(json.dumps(config | none))
+    off = world.distill(tmp_path / "off", dropout=False, **steps)
+    on = world.distill(tmp_path / "on", **steps)
+    expected = world.distill(tmp_path / "none", student=still, **steps)
+    weights = {each: (each / "model.safetensors").read_bytes() for each in (off, on, expected)}
+    assert weights[off] == weights[expected] != weights[on]
+    assert json.loads((off / "config.json").read_text())["hidden_dropout_prob"] == 0.1
+
+
 def test_frozen_parts_do_not_move(world, tmp_path):
     start = load_file(world.student / "model.safetensors")
     output = world.distill(

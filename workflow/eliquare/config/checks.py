@@ -273,8 +273,14 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
         yield ("export", "tasks"), "none is in a language that this student is made for"
 
 
-def unreleased(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
-    """Yield the students with an `export` of their own, not of a base, that are not released."""
+def without_effect(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
+    """Yield what an entry has of its own, not of a base, and nothing reads: `export` of a student
+    that is not released, `finetuning` of a task that is scored without it."""
+    for name, task in settings.tasks.items():
+        own = mapping(mapping(written.get("tasks")).get(name)).get("finetuning") is not None
+        if own and task.kind in UNTRAINED:
+            message = f"a task of kind {task.kind} is scored without fine-tuning; remove it"
+            yield ("tasks", name, "finetuning"), message
     experiment = settings.experiment
     for name, student in settings.students.items():
         own = mapping(mapping(written.get("students")).get(name)).get("export") is not None

@@ -70,7 +70,7 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     problems += [problem for problem in refused if problem[0][:2] not in broken]
     with contextlib.suppress(ValidationError):
         settings = Configuration.model_validate(without_entries(written, problems), strict=True)
-        problems += [*checks.problems(settings), *checks.unreleased(raw, settings)]
+        problems += [*checks.problems(settings), *checks.without_effect(raw, settings)]
     problems = [problem for problem in problems if not inherited(problem, problems, bases)]
     if problems:
         lines = [f"{source}: {'.'.join(map(str, path))}: {message}" for path, message in problems]

@@ -187,5 +187,7 @@ class Task(TaskData):
                 )
         if self.hub and self.hub.test is None:
             yield ("hub", "test"), "missing; name the split that is scored"
+        if self.hub and self.hub.labels:
+            yield ("hub", "labels"), f"a task of kind {self.kind} has no names of labels; remove it"
         if self.published_as:
             yield ("published_as",), f"no paper prints a task of kind {self.kind}; remove it"
