@@ -274,8 +274,10 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
 
 
 def without_effect(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
-    """Yield what an entry has of its own, not of a base, and nothing reads: `export` of a student
-    that is not released, `finetuning` of a task that is scored without it."""
+    """Yield what an entry has of its own, not of a base, and nothing reads.
+
+    That is `export` of a student that is not released, and `finetuning` of a task without it.
+    """
     for name, task in settings.tasks.items():
         own = mapping(mapping(written.get("tasks")).get(name)).get("finetuning") is not None
         if own and task.kind in UNTRAINED:
