@@ -91,6 +91,16 @@ def test_a_known_teacher_is_pinned_by_itself(word):
     assert teacher.revision == new.TEACHERS["xlmr"].revision
 
 
+@pytest.mark.parametrize("word", ["e5", "intfloat/multilingual-e5-small"])
+def test_a_sentence_encoder_makes_sentence_encoders(word):
+    settings = complete({"language": "cy", "teacher": word})
+    teacher = settings.teachers["e5"]
+    assert (teacher.pooling, teacher.normalize) == ("mean", True)
+    assert teacher.prompts == {"query": "query: ", "passage": "passage: "}
+    assert set(settings.students["small"].objective.terms()) == {"sentence_cosine", "cosine"}
+    assert settings.experiment.systems == ["e5", "small"]
+
+
 def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
     folder = tmp_path / "My Teacher"
     folder.mkdir()

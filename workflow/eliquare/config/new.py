@@ -39,9 +39,9 @@ class Teacher(NamedTuple):
     revision: str | None = None
     layers: int = 6  # of the student: half the teacher's
     length: int = 512  # tokens that it reads
+    prompts: str = ""  # of a sentence encoder, which pools by the mean; YAML
 
 
-# Those whose languages the catalogue lists, by the names there.
 TEACHERS = {
     "mbert": Teacher(
         "mbert",
@@ -57,8 +57,20 @@ TEACHERS = {
         "FacebookAI/xlm-roberta-base",
         "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
     ),
+    "e5": Teacher(
+        "e5",
+        "multilingual-e5-small",
+        "hub",
+        "intfloat/multilingual-e5-small",
+        "614241f622f53c4eeff9890bdc4f31cfecc418b3",
+        prompts='{query: "query: ", passage: "passage: "}',
+    ),
 }
-LANGUAGES_OF = {"mbert": 104, "xlmr": 100}
+# The languages of teachers in the catalogue, in words.
+KNOWN = {
+    "mbert": "mBERT (104 languages)",
+    "xlmr": "XLM-R and multilingual-e5-small (100 languages)",
+}
 
 
 def configuration(language: Any, teacher: Any = None, date: Any = None) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def teacher_of(word: str | None) -> Teacher:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?@[0-9a-f]{40}", word):
         xlmr = TEACHERS["xlmr"]
         raise InputError(
-            f"teacher: {word!r} is no folder here; give a folder, {' or '.join(TEACHERS)}, or a "
+            f"teacher: {word!r} is no folder here; give a folder, {', '.join(TEACHERS)}, or a "
             f"hub id with its commit, as {xlmr.model}@{xlmr.revision}"
         )
     return Teacher(name_of(model), model.rpartition("/")[2], "hub", model, revision)
@@ -192,9 +204,8 @@ def name_of(model: str) -> str:
 def knowing(language: Language) -> list[str]:
     """Return a line for each well-known teacher: whether it was trained on the language."""
     lines = []
-    for name, teacher in TEACHERS.items():
-        answer = "yes" if name in language.teachers else "no"
-        lines.append(f"{teacher.label} ({LANGUAGES_OF[name]} languages): {answer}")
+    for name, words in KNOWN.items():
+        lines.append(f"{words}: {'yes' if name in language.teachers else 'no'}")
     if not language.teachers:
         lines.append("With neither, adapt one first (`source: adapt`), see docs/your-language.md.")
     return [*lines, f"mmBERT: not known; {MANY}"]
