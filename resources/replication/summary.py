@@ -28,7 +28,7 @@ from eliquare.reporting import bootstrap
 
 # name/intrinsic/language/system@seed.json
 RESULT = re.compile(r"(?P<language>[\w-]+)/(?P<system>[^/@]+)(?:@(?P<seed>\d+))?\.json$")
-TEACHERS = {"encoders": "e5", "claims": "mlm", "claims-small": "mlm"}
+TEACHERS = {"real": "e5", "encoders": "e5", "claims": "mlm", "claims-small": "mlm"}
 # What the claims compare, each system with one beside it.
 CLAIMS = [
     ("post", "pre"),
@@ -47,6 +47,8 @@ CLAIMS = [
     ("data-50", "pre"),
     ("tiny", "scratch"),
     ("both", "pre"),
+    ("no-dropout", "pre"),
+    ("small-steps", "no-dropout"),
 ]
 # Of these one model is compared with the students of every seed.
 ONCE = ("mlm", "reduced", "adapted")
