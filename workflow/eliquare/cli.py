@@ -117,7 +117,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "tables": Stage("reporting.tables:write_tables", 11, "tables of an experiment"),
         "figures": Stage("reporting.figures:write_figures", 6, "figures of an experiment"),
         "release": Stage("reporting.card:release", 7, "a student with its model card"),
-        "report": Stage("reporting.report:write_report", 13, "the HTML report"),
+        "report": Stage("reporting.report:write_report", 14, "the HTML report"),
         "summary": Stage("reporting.report:print_summary", 1, "print the main table"),
     },
 }
