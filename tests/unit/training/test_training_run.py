@@ -118,7 +118,7 @@ def test_without_dropout_a_student_trains_as_one_that_has_none(world, tmp_path):
     none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     assert all(config[key] == 0.1 for key in none)
     (still / "config.json").write_text(json.dumps(config | none))
-    off = world.distill(tmp_path / "off", dropout=False, **steps)
+    off = world.distill(tmp_path / "off", disable_dropout=True, **steps)
     on = world.distill(tmp_path / "on", **steps)
     expected = world.distill(tmp_path / "none", student=still, **steps)
     weights = {each: (each / "model.safetensors").read_bytes() for each in (off, on, expected)}

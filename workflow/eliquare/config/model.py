@@ -67,9 +67,9 @@ class Training(Settings):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     adam_epsilon: float = Field(1.0e-6, gt=0, description="AdamW's epsilon (electronics2023's).")
     max_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
-    dropout: bool = True
-    """Whether the dropout of the model's configuration is on while it trains here. Off suits a
-    training that sees its text a few times at most, and is faster; fine-tuning has its own."""
+    disable_dropout: bool = False
+    """Train without the dropout of the model's configuration, which fine-tuning keeps. This suits a
+    training that reads its text a few times at most, and is faster."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on a GPU that is built for it, else float32."""
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")

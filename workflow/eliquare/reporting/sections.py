@@ -132,7 +132,7 @@ def recipe(experiment: Experiment, student: str) -> dict[str, str]:
         "Learning rate": f"{training.learning_rate:g}",
         "Warm-up": f"{training.warmup_ratio:.0%} of the steps",
         "Weight decay": f"{training.weight_decay:g}",
-        "Dropout": "the teacher's" if training.dropout else "none",
+        "Dropout": "none" if training.disable_dropout else "the teacher's",
         "Precision": training.precision,
         "Distillation seeds": ", ".join(map(str, seeds)),
     }

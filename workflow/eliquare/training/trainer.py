@@ -186,7 +186,7 @@ class MaskedTrainer(transformers.Trainer):
             name: weight.at(progress) / max(counts[name], 1)
             for name, weight in self.objective.weights.items()
         }
-        model.train(self.options.dropout)  # nothing but dropout differs in an encoder's modes
+        model.train(not self.options.disable_dropout)  # nothing else differs in an encoder's modes
         with self.accelerator.autocast():
             losses = self.objective(model, inputs, scales)
         means = {name: total / max(counts[name], 1) for name, total in losses.sums.items()}
