@@ -88,6 +88,7 @@ def test_a_distillation_is_told_all_that_decides_its_result(settings):
         "--data-fraction",
         "--teacher-weights",
         "--no-torch-compile",
+        "--no-disable-dropout",
     }
     assert {"--gpus", "--seed", "--num-train-epochs"} <= set(found)
     assert json.loads(found["--objective"][0]) == settings.students["full"].objective.written_out()
