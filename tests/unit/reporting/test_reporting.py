@@ -920,6 +920,14 @@ def test_the_headline_names_minimal_pairs_where_there_is_nothing_else(tmp_path):
     assert "in 94.0% of the minimal pairs, its teacher in 93.0%" in said
 
 
+def test_the_headline_names_no_best_student_where_nothing_chooses_one(tmp_path, monkeypatch):
+    """As of sentence encoders without fine-tuned tasks, which predict no text."""
+    experiment = without_tasks(tmp_path)
+    monkeypatch.setattr(type(experiment), "mean_bits", lambda self, system: None)
+    said = sections.headline(experiment)
+    assert "systems; nothing says which student is best: no task has validation scores" in said
+
+
 def test_without_any_task_there_are_a_report_a_summary_and_a_card(tmp_path, capsys):
     experiment = without_tasks(tmp_path)
     settings = experiment.paths.settings_file

@@ -69,7 +69,7 @@ class Training(Settings):
     max_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
     disable_dropout: bool = False
     """Train without the dropout of the model's configuration, which fine-tuning keeps. This suits a
-    training that reads its text a few times at most, and is faster."""
+    training that reads its text once at most."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on a GPU that is built for it, else float32."""
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")
