@@ -269,6 +269,7 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         shape["tie_word_embeddings"] = False
     if name == "eurobert":
         shape |= {"mask_token_id": tokenizer.mask_token_id, "tie_word_embeddings": False}
+        shape["num_key_value_heads"] = 1  # fewer than its heads, as in the one of 610 M parameters
     if name == "deberta":
         # As in mDeBERTa-v3-base, but for the sizes.
         shape |= {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}

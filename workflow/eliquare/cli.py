@@ -100,10 +100,10 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
-        "fetch": Stage("evaluation.fetch:fetch", 2, "fetch and convert the data of a task"),
-        "finetune": Stage("evaluation.finetune:finetune", 8, "fine-tune and score"),
+        "fetch": Stage("evaluation.fetch:fetch", 3, "fetch and convert the data of a task"),
+        "finetune": Stage("evaluation.finetune:finetune", 9, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 3, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 5, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 6, "score without labels"),
     },
     "export": {
         "onnx": Stage("export.onnx:export", 2, "a model for ONNX Runtime, int8 or float32"),

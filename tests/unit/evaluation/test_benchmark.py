@@ -9,6 +9,8 @@ from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRober
 from eliquare import cli
 from eliquare.evaluation.benchmark import benchmark
 from eliquare.io import InputError, write_json
+from eliquare.models.loading import load_masked_lm
+from families import make_teacher
 
 VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE, POSITIONS = 5000, 32, 2, 64, 40
 
@@ -54,6 +56,24 @@ def test_parameters_are_those_of_the_formula(tmp_path):
     assert report["tied_embeddings"] is True
     assert report["vocab_size"] == VOCABULARY
     assert report["weights_mb"] == pytest.approx(4 * (embeddings + encoder + head) / 1e6, rel=0.03)
+
+
+@pytest.mark.parametrize("family", ["eurobert", "modernbert", "deberta"])
+def test_parameters_of_other_families_are_counted(tmp_path, family):
+    folder = make_teacher(family, tmp_path / "model")
+    parts = measured(folder, tmp_path / "m.json", "--batch-sizes", "1")["parameters"]
+    model = load_masked_lm(folder)
+    matrix = model.get_input_embeddings().weight.numel()
+    assert matrix <= parts["embeddings"] < matrix + 200 * 16
+    assert parts["total"] == sum(each.numel() for each in model.parameters())
+    assert parts["embeddings"] + parts["encoder"] + parts["head"] == parts["total"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:", "cuda:70"])
+def test_a_device_that_is_not_there_is_one_line(tmp_path, device):
+    small_bert(tmp_path / "model")
+    with pytest.raises(InputError, match=r"device.*(cpu|0 CUDA devices|CUDA)"):
+        measured(tmp_path / "model", tmp_path / "m.json", "--device", device)
 
 
 def test_an_untied_head_owns_its_matrix(tmp_path):

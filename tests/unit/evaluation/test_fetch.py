@@ -1,9 +1,12 @@
 """Task data are fetched over real HTTP, checked, and stored as the readers want them."""
 
+import contextlib
+import errno
 import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -16,7 +19,7 @@ import pytest
 from eliquare import download
 from eliquare.config.sources import SUFFIXES
 from eliquare.config.tasks import TaskData
-from eliquare.evaluation import data, readers
+from eliquare.evaluation import archives, data, hub, readers
 from eliquare.evaluation.fetch import FetchOptions, fetch
 from eliquare.io import Failure, InputError, read_json, why_unavailable
 from hosts import Hosts
@@ -423,6 +426,31 @@ def test_a_file_that_is_no_archive(hosts, output):
         from_archive(hosts, output, "tar.gz", b"\x1f\x8b" + bytes(100))
 
 
+def test_a_disk_that_is_full_is_no_fault_of_the_archive(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "set.zip").write_bytes(archive_of("zip", {"set/train.csv": TABLE}))
+    monkeypatch.setattr(archives, "copy_at_most", full)
+    with pytest.raises(Failure, match="No space left on device"):
+        archives.unpacked(tmp_path / "set.zip", ["set/train.csv"], tmp_path)
+
+
+def test_an_archive_with_a_byte_changed_is_refused(tmp_path):
+    table = "text,label\n" + "".join(f"{n * n},{n % 2}\n" for n in range(300))
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("train.csv", table)
+    whole = stored.getvalue()
+    for place in range(40, 120):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        (tmp_path / "set.zip").write_bytes(changed)
+        with contextlib.suppress(InputError):
+            found = archives.unpacked(tmp_path / "set.zip", ["train.csv"], tmp_path)
+            assert found["train.csv"].read_text() == table
+
+
 def test_reviews_with_stars(hosts, output):
     def item(stars, text):
         parts = f"<category>books</category><rating>{stars}</rating><url>x</url>"
@@ -507,6 +535,79 @@ dataset_info:
     splits, source = run(output, "classification", hub=hub)
     assert splits.labels == ["bad", "good"]
     assert source["dropped"]["test"] == {"the label is empty": 1}
+
+
+LANGUAGES_CARD = """---
+configs:
+- config_name: amh
+  data_files: [{split: train, path: data/amh/train.jsonl}]
+- config_name: swa
+  data_files: [{split: train, path: data/swa/train.jsonl}]
+dataset_info:
+- config_name: amh
+  features: [{name: label, dtype: {class_label: {names: {'0': good, '1': bad}}}}]
+- config_name: swa
+  features: [{name: label, dtype: {class_label: {names: {'0': bad, '1': good}}}}]
+---
+"""
+
+
+def test_of_several_configurations_none_is_taken_unasked(hosts, output):
+    rows = {
+        language: "".join(
+            json.dumps({"text": f"{language} {n}", "label": n % 2}) + "\n" for n in range(40)
+        )
+        for language in ("amh", "swa")
+    }
+    files = {f"data/{language}/train.jsonl": lines for language, lines in rows.items()}
+    put_hub(hosts, files, LANGUAGES_CARD)
+    hub = {"dataset": "lab/names", "validation": None, "test": None}
+    with pytest.raises(InputError, match=r"it has 2 configurations.*hub\.configuration: amh, swa"):
+        run(output, "classification", hub=hub)
+    splits, _ = run(output, "classification", hub=hub | {"configuration": "swa"})
+    # The card names the labels of each configuration in an order of its own.
+    assert {(each.texts[0][:3], each.labels[0]) for each in splits.train} == {
+        ("swa", "bad"),
+        ("swa", "good"),
+    }
+    first = next(each for each in splits.train if each.texts[0] == "swa 1")
+    assert first.labels == ("good",)
+    default = LANGUAGES_CARD.replace("amh\n  data", "amh\n  default: true\n  data")
+    put_hub(hosts, files, default)
+    splits, _ = run(output, "classification", hub=hub)
+    assert {each.texts[0][:3] for each in splits.train} == {"amh"}
+
+
+def test_of_several_folders_with_one_split_none_is_taken_unasked(hosts, output):
+    columns = {"text": [f"t{n}" for n in range(20)], "label": ["x", "y"] * 10}
+    files = {f"{name}/train/0000.parquet": parquet(columns) for name in ("amh", "eng")}
+    put_hub(hosts, files, revision="refs/convert/parquet")
+    hub = {
+        "dataset": "lab/names",
+        "revision": "refs/convert/parquet",
+        "validation": None,
+        "test": None,
+    }
+    with pytest.raises(InputError, match=r"'train' is in the folders amh, eng; name one in hub"):
+        run(output, "classification", hub=hub)
+    run(output, "classification", hub=hub | {"configuration": "eng"})
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ('["EU", "rejects"]', ["EU", "rejects"]),
+        ("['EU', 'rejects']", ["EU", "rejects"]),
+        ("EU rejects", ["EU", "rejects"]),
+        ("[1] EU [2]", ["[1]", "EU", "[2]"]),
+        ("0", ["0"]),
+        ("Hello", ["Hello"]),
+        (["EU"], ["EU"]),
+        (None, []),
+    ],
+)
+def test_a_cell_with_a_list(cell, words):
+    assert hub.as_list(cell) == words
 
 
 def test_pairs_on_the_hub(hosts, output):

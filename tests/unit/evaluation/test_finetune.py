@@ -190,6 +190,13 @@ def test_only_what_is_missing_is_made(tmp_path, made, model, pairs, tagged):
     assert made == []
 
 
+def test_the_origin_names_the_gpu(tmp_path, model, pairs, monkeypatch):
+    monkeypatch.setattr(finetune, "gpu_name", lambda: {"gpu": "a GPU"})
+    run(tmp_path, model, topic_task(pairs))
+    origin = json.loads((result(tmp_path, "topic") / "provenance.json").read_text())
+    assert origin["hardware"]["gpu"] == "a GPU"
+
+
 def test_another_origin_is_another_result(tmp_path, made, model, pairs):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)

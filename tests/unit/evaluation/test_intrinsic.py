@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import regex
@@ -13,6 +14,7 @@ from eliquare.evaluation import examples, intrinsic
 from eliquare.evaluation.intrinsic import Scorer, segment
 from eliquare.io import InputError, write_json
 from eliquare.models.loading import load_fast_tokenizer
+from eliquare.models.sentence import Sentence, write_sentence
 
 KINDS = ["bert", "distilbert", "xlmr", "roberta", "mmbert", "deberta"]
 WORDS = regex.compile(r"[\p{Han}\p{Hiragana}]|[\p{L}\p{M}\p{N}]+|[^\p{L}\p{M}\p{N}\s]")
@@ -236,6 +238,17 @@ def test_a_bare_encoder_has_fertility_alone(folder, tmp_path):
     assert "no head" in report["remark"]
     assert report["masked_sentences"] == []
     assert report["long_words"]
+
+
+def test_a_module_that_is_not_known_leaves_the_other_scores(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    write_sentence(model, Sentence("mean"), 16)
+    families.add_dense(model)
+    report = run(model, tmp_path)
+    assert report["bits_per_character"] > 0
+    assert "embeddings" not in report
+    assert report["remark"].startswith("its embeddings are not scored")
 
 
 def test_an_empty_text_is_refused(folder, tmp_path):

@@ -85,12 +85,18 @@ def test_every_scheme_becomes_iob2(tags, expected):
         "-DOCSTART- O\n\nAna\tNNP\tB-PER\nide\tVB\tO\n\n1\tCD\tO\nNil\tNNP\tB-LOC\n",
         "-DOCSTART- O\nAna B-PER\nide O\n-DOCSTART- O\n1 O\nNil B-LOC\n",
         "-DOCSTART- -X- -X- O\n\nAna NNP NP B-PER\nide VB VP O\n\n1 CD NP O\nNil NNP NP B-LOC\n",
+        "# id 1\tdomain=train\nAna _ _ B-PER\nide _ _ O\n\n# id 2\n1 _ _ O\nNil _ _ B-LOC\n",
     ],
 )
 def test_columns_of_entities(tmp_path, content):
     first, second = readers.read("ner", write(tmp_path, "a.txt", content))
     assert (first.texts, first.labels) == (("Ana", "ide"), ("B-PER", "O"))
     assert (second.texts, second.labels) == (("1", "Nil"), ("O", "B-LOC"))
+
+
+def test_a_number_sign_with_a_tag_is_a_word(tmp_path):
+    (sentence,) = readers.read("ner", write(tmp_path, "a.txt", "# O\nAna B-PER\n# O\n"))
+    assert sentence.texts == ("#", "Ana", "#")
 
 
 def test_the_language_before_each_word_of_pan_x_is_removed(tmp_path, caplog):
@@ -166,6 +172,14 @@ def test_pairs_have_two_texts(tmp_path):
         ("classification", "a.jsonl", '{"text": ["a"], "label": 1}\n', 1, "'text' is a list"),
         ("classification", "a.csv", "text,label,text\na,1,b\n", 1, "'text' stands twice"),
         ("upos", "a.conllu", TREEBANK.replace("\tmar\t", "\t\t"), 9, "no word"),
+        ("ner", "a.txt", "Ana\tB-PER\n\tO\n", 2, "no token"),
+        (
+            "classification",
+            "a.csv",
+            "text,label\na,1\n ,2\n",
+            3,
+            "the text (column 'text') is empty",
+        ),
     ],
 )
 def test_mistakes_are_named_with_file_and_line(tmp_path, kind, name, content, line, says):
@@ -339,6 +353,33 @@ def test_texts_without_two_labels_or_with_none_of_the_known_are_refused(tmp_path
     other = table_of(tmp_path, ["1", "0"], "other.csv")
     with pytest.raises(InputError, match=r"other\.csv, line 2: .* some of no, yes, found 1, 0"):
         data.check_labels("classification", data.split("classification", two, two, other))
+
+
+def test_names_that_train_never_had_are_refused(tmp_path):
+    train, other = (
+        readers.read("ner", write(tmp_path, f"{kind}.txt", f"Ana B-{kind}\nide O\n"))
+        for kind in ("PER", "PERSON")
+    )
+    with pytest.raises(InputError, match=r"PERSON\.txt, line 1: .* found PERSON"):
+        data.check_labels("ner", data.split("ner", train, other, other))
+
+
+def test_a_treebank_without_its_text_is_refused(tmp_path):
+    lines = [f"{n}\t_\t_\tNOUN{chr(9)}{chr(9).join('_' * 6)}\n" for n in (1, 2)]
+    path = write(tmp_path, "a.conllu", "".join([*lines, "\n"]) * 3)
+    with pytest.raises(InputError, match=r"a\.conllu: 3 of 3 sentences have no words .* withheld"):
+        readers.read("upos", path)
+
+
+def test_a_sample_keeps_each_label(tmp_path):
+    rows = "".join(f"t{n},{'rare' if n % 50 == 7 else 'common'}\n" for n in range(200))
+    train = readers.read("classification", write(tmp_path, "a.csv", f"text,label\n{rows}"))
+    for size in (2, 5, 20):
+        drawn = data.sample("classification", train, size)
+        assert len(drawn) == size
+        assert {each.labels[0] for each in drawn} == {"common", "rare"}
+        assert drawn == sorted(drawn, key=lambda each: each.lines)
+    assert len(data.sample("classification", train, 1)) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+)
 
 from eliquare.corpus.tokenization import CorpusTokenizer
 from eliquare.io import Failure, InputError, read_json, why_unavailable, write_json
@@ -340,6 +345,27 @@ def test_weights_that_are_not_the_models_are_refused(bert, tmp_path, change, sai
     for load in loads:
         with pytest.raises(InputError, match=said):
             load()
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_the_head_of_another_task_is_left_out(bert, tmp_path, per_token):
+    kind = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
+    stored = kind.from_pretrained(bert, num_labels=3, problem_type="multi_label_classification")
+    stored.save_pretrained(tmp_path)
+    before = stored.base_model.state_dict()
+    heads = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = loading.load_for_task(tmp_path, ["a", "b", "c"], per_token=per_token)
+        assert not model.training
+        after = model.base_model.state_dict()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+        heads.append(model.classifier.weight)
+    assert not torch.equal(*heads)
+    assert not any(torch.equal(head, stored.classifier.weight) for head in heads)
+    inputs = {"input_ids": torch.tensor([[5, 6]]), "labels": torch.tensor([[0, 1]])}
+    inputs["labels"] = inputs["labels"] if per_token else torch.tensor([2])
+    assert model(**inputs).loss.isfinite()
 
 
 @pytest.mark.parametrize(("key", "value"), [("hidden_act", "nope"), ("num_attention_heads", 5)])

@@ -137,9 +137,13 @@ def test_a_student_with_all_layers_is_its_teacher(family, tmp_path):
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
         assert torch.equal(first(**batch).logits, second(**batch).logits)
+        matrix = first.get_input_embeddings().weight
         for initialization in ("even", "2n-1", "last", "blank", "embeddings"):
             folder = make(teacher, tmp_path / "one", 1, initialization=initialization)
-            logits = load_masked_lm(folder)(**batch).logits
+            student = load_masked_lm(folder)
+            copied = torch.equal(student.get_input_embeddings().weight, matrix)
+            assert copied == (initialization != "blank")
+            logits = student(**batch).logits
             assert logits.shape == (2, 12, first.config.vocab_size)
             assert logits.isfinite().all()
 

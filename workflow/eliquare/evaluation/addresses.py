@@ -125,12 +125,14 @@ def reviews(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str,
     """
     text = "".join(readers.text_lines(path))
     label_column, text_column, *_ = columns
+    line, begun = 1, 0
     for item in re.finditer(r"<item>(.*?)</item>", text, re.DOTALL):
         rating = re.search(r"<rating>\s*(\d+(?:\.\d+)?)\s*</rating>", item[1])
         body = re.search(r"<text>(.*?)</text>", item[1], re.DOTALL)
-        line = text.count("\n", 0, item.start()) + 1 if not (rating and body) else 0
+        line += text.count("\n", begun, item.start())
+        begun = item.start()
         if rating is None or body is None:
             raise InputError(f"{path.name}, line {line}: a review without <rating> or <text>")
         if float(rating[1]) != 3:
             label = "positive" if float(rating[1]) > 3 else "negative"
-            yield item.start(), {label_column: label, text_column: html.unescape(body[1]).strip()}
+            yield line, {label_column: label, text_column: html.unescape(body[1]).strip()}

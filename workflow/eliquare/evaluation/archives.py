@@ -1,19 +1,25 @@
 """Take files out of a .zip or .tar.gz archive, which is not trusted."""
 
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from eliquare.io import InputError
+from eliquare.io import Failure, InputError, disk_fault
 
 # A member of an archive, and all that is read to find it, unpacked.
 MOST_BYTES, MOST_BYTES_READ = 4 << 30, 40 << 30
 BLOCK_BYTES = 1 << 20
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError),
+)
 
 
 def unpacked(archive: Path, members: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -50,7 +56,9 @@ def unpacked(archive: Path, members: Sequence[str], folder: Path) -> dict[str, P
             copies[member] = folder / f"{len(copies) + 1}-{path.name}"
             with open_member() as source, copies[member].open("wb") as target:
                 copy_at_most(source, target, f"{archive.name}: {name!r}")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+    except DAMAGED as error:
+        if reason := disk_fault(error):
+            raise Failure(f"{folder}: cannot be written ({reason}); make room there") from None
         reason = str(error) or type(error).__name__
         raise InputError(
             f"{archive.name}: not an intact .zip or .tar.gz archive ({reason}); fetch it again"

@@ -47,7 +47,11 @@ class BenchmarkOptions(cli.Options, Benchmark):
     revision: str | None = Field(None, description="Revision of a hub id.")
     language: str = Field(description="Code of the language, for the output.")
     system: str = Field(description="Name of the system, for the output.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1; cuda where there is one.")
+    device: str | None = Field(
+        None,
+        pattern=r"^(cpu|cuda(:\d{1,2})?)$",
+        description="cpu, cuda, cuda:1; cuda where there is one.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic."
     )
@@ -64,8 +68,11 @@ def benchmark(options: BenchmarkOptions) -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_cuda = device.type == "cuda"
-    if on_cuda and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: torch sees no CUDA device; use --device cpu")
+    if on_cuda and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices, counted from "
+            "0; use one of them, or --device cpu"
+        )
     folder = local_folder(options.model, options.revision)
     model = load_model(folder, getattr(torch, options.precision))
     parts = {"encoder": model.base_model}
@@ -128,9 +135,10 @@ def benchmark(options: BenchmarkOptions) -> None:
 def count_parameters(model: PreTrainedModel) -> dict[str, int]:
     """Count parameters, each once; the head's without the matrix that it shares with embeddings."""
     body: Any = model.base_model
+    # EuroBERT has the matrix of its tokens alone.
+    parts = (model, body, getattr(body, "embeddings", None) or body.get_input_embeddings())
     total, encoder, embeddings = (
-        sum(parameter.numel() for parameter in part.parameters())
-        for part in (model, body, body.embeddings)
+        sum(parameter.numel() for parameter in part.parameters()) for part in parts
     )
     return {
         "total": total,

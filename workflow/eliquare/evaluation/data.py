@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -53,11 +54,29 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
     ]
     splits = split(task.kind, *given)
     check_labels(task.kind, splits)
-    train = splits.train
-    if max_train_samples is not None and len(train) > max_train_samples:
-        chosen = random.Random(SPLIT_SEED).sample(range(len(train)), max_train_samples)
-        train = [train[n] for n in sorted(chosen)]
-    return splits._replace(train=train)
+    if max_train_samples is None or len(splits.train) <= max_train_samples:
+        return splits
+    return splits._replace(train=sample(task.kind, splits.train, max_train_samples))
+
+
+def sample(kind: str, train: Sequence[Example], size: int) -> list[Example]:
+    """Draw so many examples with a fixed seed, in their order.
+
+    A label of texts that would be left without any takes the place of one whose label has others,
+    as long as there are such.
+    """
+    chosen = random.Random(SPLIT_SEED).sample(range(len(train)), size)
+    if kind not in WORD_KINDS:
+        counts = Counter(train[n].labels for n in chosen)
+        first = {each.labels: n for n, each in reversed(list(enumerate(train)))}
+        for labels in sorted(first.keys() - counts.keys()):
+            others = (place for place, n in enumerate(chosen) if counts[train[n].labels] > 1)
+            if (place := next(others, None)) is None:
+                break
+            counts[train[chosen[place]].labels] -= 1
+            counts[labels] += 1
+            chosen[place] = first[labels]
+    return [train[n] for n in sorted(chosen)]
 
 
 def unlabelled(kind: str, path: Path, number: int | None = None) -> list[Example]:
@@ -149,7 +168,9 @@ def check_labels(kind: str, splits: Splits) -> None:
                 "%s: training never had the label %r, which counts as an error (%d in this split)"
             )
             logger.warning(line, places[0], label, len(places))
-        if unseen and not any(set(splits.labels).intersection(each.labels) for each in examples):
+        # A word outside of entities says nothing of their names.
+        known = {*splits.labels} - {"O"} if kind == "ner" else {*splits.labels}
+        if unseen and not any(known.intersection(each.labels) for each in examples):
             raise InputError(
                 f"{next(iter(unseen.values()))[0]}: no label of this split occurs in the training "
                 f"data; expected some of {', '.join(splits.labels)}, found {', '.join(unseen)}"

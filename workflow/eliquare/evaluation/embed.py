@@ -1,7 +1,7 @@
 """Score the embeddings of texts as they are, without fine-tuning.
 
 Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
-all of train, its regularization chosen on validation. Retrieval: each query's nearest document by
+train, its regularization chosen on validation. Retrieval: each query's nearest document by
 cosine. Similarity: Spearman's correlation of the cosines of pairs with people's judgement, as in
 MTEB too. Embeddings of words, as static ones are, are scored on tags of words as topics are.
 
@@ -49,8 +49,7 @@ class Embeds(Protocol):
 
 
 def embeddings(
-    folder: Path,
-    model: PreTrainedModel,
+    encoder: "Encoder",
     tasks: Mapping[str, data.Splits],
     held_out: Sequence[tuple[str, str]],
     pairs: Mapping[str, Sequence[readers.Example]],
@@ -58,13 +57,11 @@ def embeddings(
     """Return how well a model's embeddings tell topics, find documents and tell what is alike.
 
     Args:
-        folder: The model's folder, with its tokenizer and how it makes embeddings.
-        model: The model.
+        encoder: The model.
         tasks: Texts with labels, by name.
         held_out: Titles, each with its own document of the corpus; none to leave them out.
         pairs: By name, queries with their documents, or texts with a number.
     """
-    encoder = Encoder(folder, model)
     return {
         "pooling": encoder.sentence.pooling,
         "said_by_model": encoder.said_by_model,
@@ -95,6 +92,9 @@ class Encoder:
     Attributes:
         sentence: how it makes them.
         said_by_model: whether the model's folder says so.
+
+    Raises:
+        InputError: the folder names a module or a pooling that is not known here.
     """
 
     def __init__(self, folder: Path, model: PreTrainedModel) -> None:

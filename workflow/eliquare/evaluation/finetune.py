@@ -37,6 +37,7 @@ from eliquare.io import (
     checksum,
     existing,
     existing_file,
+    gpu_name,
     locked,
     provenance,
     read_json,
@@ -282,6 +283,7 @@ def make(options: FinetuneOptions, folder: Path, missing: Sequence[Run]) -> None
 
 def save(options: FinetuneOptions, run: Run, result: "Result") -> None:
     """Put a result into the store; one that was made from something else is replaced."""
+    run.origin["hardware"] |= gpu_name()  # torch was not there when the work was planned
     made_for = {"task": run.task.name, "language": options.language, "system": options.system}
     with atomic_dir(run.folder) as partial:
         write_json(partial / "metrics.json", made_for | {"seed": run.seed} | result.metrics)

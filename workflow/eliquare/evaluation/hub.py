@@ -1,9 +1,11 @@
 """Read a data set on the Hugging Face hub: its data files alone, never a script, never a pickle.
 
 The data files of a split are those that the data set's card names, or else those in the folder of
-the configuration (the top, without one) whose path holds the split's name.
+the configuration (the top, without one) whose path holds the split's name. Of several
+configurations none is taken unasked, but the one that the card calls the default.
 """
 
+import ast
 import contextlib
 import fnmatch
 import json
@@ -53,15 +55,17 @@ def of_hub(source: Hub, kind: TaskKind, columns: Sequence[str], raw: RawFiles) -
     """Return the splits of a data set."""
     repository = Repository(source, raw)
     listing = repository.listing()
+    config = configuration(source, listing)
     wanted = {
-        split: data_files(source, listing, name)
+        split: data_files(source, config, listing, name)
         for split in splits_of(kind)
         if (name := getattr(source, split)) is not None
     }
     paths = {split: [repository.get(name) for name in names] for split, names in wanted.items()}
     licence = listing.card.get("license")
+    said = described(listing.card, source.configuration or (config or {}).get("config_name"))
     return Found(
-        {split: Reader(source, kind, listing.card, files) for split, files in paths.items()},
+        {split: Reader(source, kind, said, files) for split, files in paths.items()},
         listing.commit,
         source.licence or (", ".join(licence) if isinstance(licence, list) else licence),
     )
@@ -132,20 +136,54 @@ def card_data(path: Path) -> dict[str, Any]:
 # --- Which files
 
 
-def data_files(source: Hub, listing: Listing, split: str) -> list[str]:
-    """Return the names of a split's data files; raise InputError where there are none."""
-    data = [name for name in listing.names if DATA.search(name) and name not in NO_DATA]
-    configs = [each for each in listing.card.get("configs") or () if isinstance(each, dict)]
-    script = f"{source.dataset.rpartition('/')[2]}.py"
-    if not configs and script in listing.names:
+def configurations(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the configurations that a card describes."""
+    return [each for each in card.get("configs") or () if isinstance(each, dict)]
+
+
+def configuration(source: Hub, listing: Listing) -> dict[str, Any] | None:
+    """Return what the card says of the configuration that is asked for, or else of its default.
+
+    None where it describes none of this name. Raises InputError where none is asked for and the
+    card has several without a default, and for a data set that is a script.
+    """
+    configs = configurations(listing.card)
+    if not configs and f"{source.dataset.rpartition('/')[2]}.py" in listing.names:
         raise InputError(
             f"{source.dataset}: a script data set, which is never run; write in hub: "
             f"`revision: {CONVERTED}`, where the hub keeps such data sets as parquet"
         )
     wanted = source.configuration or "default"
-    config = next((each for each in configs if each.get("config_name", "default") == wanted), None)
-    if config is None and len(configs) == 1 and source.configuration is None:
-        config = configs[0]
+    named = [each for each in configs if each.get("config_name", "default") == wanted]
+    if source.configuration is None and not named:
+        named = [each for each in configs if each.get("default") is True or len(configs) == 1]
+        if configs and not named:
+            names = some([str(each.get("config_name")) for each in configs])
+            raise InputError(
+                f"{source.dataset}: it has {len(configs)} configurations, and none is the default; "
+                f"name one in hub.configuration: {names}"
+            )
+    return named[0] if named else None
+
+
+def described(card: dict[str, Any], configuration: str | None) -> Any:
+    """Return what a card says of the columns of a configuration; None where it says nothing."""
+    found = card.get("dataset_info")
+    if not isinstance(found, list) or len(found) < 2:
+        return found
+    wanted = configuration or "default"
+    entries = [each for each in found if isinstance(each, dict)]
+    return next((each for each in entries if each.get("config_name", "default") == wanted), None)
+
+
+def data_files(
+    source: Hub, config: dict[str, Any] | None, listing: Listing, split: str
+) -> list[str]:
+    """Return the names of a split's data files.
+
+    Raises InputError where there are none, and where several folders have the split.
+    """
+    data = [name for name in listing.names if DATA.search(name) and name not in NO_DATA]
     if config and (patterns := patterns_of(config.get("data_files"), split)) is not None:
         found = [name for name in data if any(fnmatch.fnmatch(name, p) for p in patterns)]
     else:
@@ -154,8 +192,14 @@ def data_files(source: Hub, listing: Listing, split: str) -> list[str]:
             folder = "default"
         inside = [name for name in data if not folder or f"/{name}".find(f"/{folder}/") >= 0]
         found = named_files(inside, split)
+        if len(folders := folders_of(found, split)) > 1:
+            raise InputError(
+                f"{source.dataset}: the split {split!r} is in the folders {some(folders)}; name "
+                "one in hub.configuration"
+            )
     if not found:
         of = f" in the configuration {source.configuration!r}" if source.configuration else ""
+        configs = configurations(listing.card)
         names = [str(each.get("config_name", "default")) for each in configs]
         there = f"configurations: {', '.join(names)}" if names else f"files: {some(data)}"
         raise InputError(
@@ -181,13 +225,24 @@ def named_files(names: Sequence[str], split: str) -> list[str]:
     """Return the files whose path holds the name of a split; all for train where none does."""
 
     def holding(words: str) -> list[str]:
-        pattern = re.compile(rf"(^|[/._-])({words})([/._-])", re.IGNORECASE)
-        return [name for name in names if pattern.search(name)]
+        return [name for name in names if holds(words).search(name)]
 
     other = OTHER_NAMES.get(split)
     found = holding(re.escape(split)) or (holding(other) if other else [])
     every = "|".join([*OTHER_NAMES, *OTHER_NAMES.values()])
     return list(names) if not found and split == "train" and not holding(every) else found
+
+
+def folders_of(names: Sequence[str], split: str) -> list[str]:
+    """Return the folders that stand before the name of a split in the paths of its files."""
+    words = "|".join([re.escape(split), *filter(None, [OTHER_NAMES.get(split)])])
+    found = (holds(words).search(name) for name in names)
+    return sorted({(match.string[: match.start(2)].rpartition("/")[0]) for match in found if match})
+
+
+def holds(words: str) -> re.Pattern[str]:
+    """Return the pattern of a path with one of the words in it."""
+    return re.compile(rf"(^|[/._-])({words})(?=[/._-])", re.IGNORECASE)
 
 
 def some(names: Sequence[str], most: int = 10) -> str:
@@ -202,10 +257,8 @@ def some(names: Sequence[str], most: int = 10) -> str:
 class Reader:
     """The reader of a split's files: of each row, what the kind of task needs."""
 
-    def __init__(
-        self, source: Hub, kind: TaskKind, card: dict[str, Any], paths: Sequence[Path]
-    ) -> None:
-        self.source, self.kind, self.card, self.paths = source, kind, card, paths
+    def __init__(self, source: Hub, kind: TaskKind, described: Any, paths: Sequence[Path]) -> None:
+        self.source, self.kind, self.described, self.paths = source, kind, described, paths
         columns = source.columns
         tags = columns.tags or DEFAULT_TAGS.get(kind, "")
         self.columns = {
@@ -220,7 +273,7 @@ class Reader:
         """Yield the examples of the files; count what is dropped, by reason."""
         for path in self.paths:
             labels, rows = self.rows(path)
-            names = labels or label_names(self.card, self.columns[0]) or self.source.labels
+            names = labels or label_names(self.described, self.columns[0]) or self.source.labels
             names = [] if self.kind == "similarity" else names
             for number, row in enumerate(rows, start=1):
                 place = (path.name, number)
@@ -331,12 +384,15 @@ def as_text(value: Any) -> str:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a cell with a list, which tables write as JSON."""
+    """Return a cell with a list: as JSON or Python write it, or with spaces between its items."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            value = value.split()
+        items = value.split()
+        if value.strip().startswith("["):
+            for read in (json.loads, ast.literal_eval):
+                with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                    items = read(value.strip())
+                    break
+        value = items
     return list(value) if isinstance(value, list | tuple) else []
 
 
@@ -351,8 +407,7 @@ def label_names(described: Any, column: str) -> list[str]:
         return class_names(described)
     if "features" in described and isinstance(described["features"], dict):
         return class_names(described["features"].get(column))
-    found = [label_names(described.get(key), column) for key in ("dataset_info", "features")]
-    return next(filter(None, found), [])
+    return label_names(described.get("features"), column)
 
 
 def class_names(described: Any) -> list[str]:

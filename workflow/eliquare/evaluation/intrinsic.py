@@ -182,10 +182,18 @@ def evaluate(options: IntrinsicOptions) -> None:
         if scorer.windowed:
             logger.info("%d long texts were read in windows", scorer.windowed)
     embedded = {name: pairs[name] for name in of_embeddings if name in pairs}
-    report["embeddings"] = embed.embeddings(options.model, model, labelled, queries, embedded)
-    report["embeddings"]["pairs"] |= {
-        name: {"unavailable": reasons[name]} for name in of_embeddings if reasons[name]
-    }
+    try:
+        encoder = embed.Encoder(options.model, model)
+    except InputError as error:
+        # A model beside ours, as LaBSE with its dense layer: its other scores stand.
+        logger.warning("%s; its embeddings are not scored", error)
+        unknown = "its embeddings are not scored, since it makes them in a way not known here"
+        report["remark"] = "; ".join(filter(None, [report["remark"], unknown]))
+    else:
+        report["embeddings"] = embed.embeddings(encoder, labelled, queries, embedded)
+        report["embeddings"]["pairs"] |= {
+            name: {"unavailable": reasons[name]} for name in of_embeddings if reasons[name]
+        }
     with atomic_write(options.output) as partial:
         write_json(partial, report)
 

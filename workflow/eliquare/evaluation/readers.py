@@ -15,8 +15,9 @@ import json
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import dropwhile, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,9 +134,7 @@ def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
     are written without a space (``SpaceAfter=No``) is not kept: systems are fine-tuned on words
     with spaces between them, as in the field.
     """
-    for rows in conllu_sentences(path, report):
-        words = [(line, columns) for line, columns in rows if columns[0].isdecimal()]
-        labels = tuple(RENAMED_TAGS.get(columns[3], columns[3]) for _, columns in words)
+    for _, words, labels in tagged_sentences(path, report):
         for (line, _), label in zip(words, labels, strict=True):
             if label not in UPOS_TAGS:
                 report(line, f"{label!r} is no UPOS tag; expected one of {', '.join(UPOS_TAGS)}")
@@ -145,6 +144,26 @@ def read_conllu(path: str | Path, report: Report) -> Iterator[Example]:
                 report(line, "no word in column 2; an unknown one is written _")
         if words:
             yield Example(forms, labels, str(path), tuple(line for line, _ in words))
+
+
+def tagged_sentences(
+    path: str | Path, report: Report
+) -> Iterator[tuple[list[Row], list[Row], tuple[str, ...]]]:
+    """Yield the rows of each sentence, those of its words, and their tags.
+
+    Raises InputError at the end for a treebank whose text is withheld.
+    """
+    sentences = withheld = 0
+    for rows in conllu_sentences(path, report):
+        words = [(line, columns) for line, columns in rows if columns[0].isdecimal()]
+        sentences += 1
+        withheld += len(words) > 1 and {columns[1] for _, columns in words} == {"_"}
+        yield rows, words, tuple(RENAMED_TAGS.get(c[3], c[3]) for _, c in words)
+    if withheld:
+        raise InputError(
+            f"{path}: {withheld:,} of {sentences:,} sentences have no words ('_' instead): the "
+            "treebank's text is withheld for its licence; take another treebank"
+        )
 
 
 def conllu_sentences(path: str | Path, report: Report) -> Iterator[list[Row]]:
@@ -183,15 +202,16 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
 
     Tags of IOB, IOB2 and BIOES (also called BILOU) become IOB2 (Tjong Kim Sang and Veenstra 1999,
     "Representing Text Chunks"). Columns are separated by tabs, or by spaces where there is no tab;
-    an empty line ends a sentence, and so does -DOCSTART-. Where every word of the file begins
+    an empty line ends a sentence, and so does -DOCSTART-. Lines before a sentence that begin with
+    "# " and end in no tag are comments, as in MultiCoNER. Where every word of the file begins
     with one language code, as in PAN-X ("sl:Ljubljana"), it is removed.
     """
     sentences = [
         [(line, re.split("\t" if "\t" in text else " +", text.strip(" "))) for line, text in lines]
-        for lines in line_groups(path, "-DOCSTART-", ends=True)
+        for lines in map(without_comments, line_groups(path, "-DOCSTART-", ends=True))
     ]
-    widths = (len(columns) for rows in sentences for _, columns in rows)
-    width = next((width for width in widths if width > 1), 2)
+    widths = Counter(len(columns) for rows in sentences for _, columns in rows)
+    width = max(widths.keys() - {1}, key=lambda width: widths[width], default=2)
     # An index is, on most lines, the token's number in its sentence from 0 or 1.
     numbered = [
         len(columns) > 2 and columns[0] in (str(place), str(place + 1))
@@ -212,6 +232,8 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
                 mistake = f"{columns[0]!r} where the other lines have the token's index"
             elif not IOB_TAG.fullmatch(columns[-1]):
                 mistake = f"{columns[-1]!r} is no IOB tag such as O, B-PER, I-PER, E-PER or S-PER"
+            elif not columns[token].strip():
+                mistake = "no token before the tag; add it or remove the line"
             else:
                 continue
             report(line, mistake)
@@ -220,6 +242,15 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
             words = tuple(columns[token].removeprefix(prefix) for _, columns in rows)
             labels = to_iob2([columns[-1] for _, columns in rows])
             yield Example(words, tuple(labels), str(path), tuple(line for line, _ in rows))
+
+
+def without_comments(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the numbered lines of a sentence without the comments before it."""
+
+    def is_comment(line: tuple[int, str]) -> bool:
+        return line[1].startswith("# ") and not IOB_TAG.fullmatch(line[1].split()[-1])
+
+    return list(dropwhile(is_comment, lines))
 
 
 def language_prefix(words: Sequence[str]) -> str:
@@ -262,6 +293,16 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 def read_table(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
     """Yield the rows of a table, each with its label and one or two texts."""
+    for example in labelled_rows(path, report, columns):
+        for column, text in zip(columns[1:], example.texts, strict=True):
+            if not text.strip():
+                empty = f"the text (column {column!r}) is empty; add it or remove the row"
+                report(example.lines[0], empty)
+        yield example
+
+
+def labelled_rows(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
+    """Yield the rows of a table, each with its label, which is not empty, and its texts."""
     for line, row in table_rows(path, report, columns):
         label, *texts = (row[column] for column in columns)
         if not label.strip():
@@ -284,7 +325,7 @@ def read_pairs(
 
 def read_similarity(path: str | Path, report: Report, columns: Sequence[str]) -> Iterator[Example]:
     """Yield the rows of a table: two texts, or one of two lines, and how alike they are."""
-    for example in read_table(path, report, columns):
+    for example in labelled_rows(path, report, columns):
         for mistake in similarity_mistakes(example.labels[0], example.texts):
             report(example.lines[0], mistake)
         yield example._replace(texts=two_texts(example.texts))

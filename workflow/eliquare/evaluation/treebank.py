@@ -9,14 +9,9 @@ from eliquare.config import catalogue
 from eliquare.config.sources import Treebank
 from eliquare.download import Host, Unreachable
 from eliquare.evaluation import readers
-from eliquare.evaluation.readers import RENAMED_TAGS, UPOS_TAGS, Example
+from eliquare.evaluation.readers import UPOS_TAGS, Example
 from eliquare.evaluation.sources import NO_TAG, RAW, Dropped, Found, RawFiles, mirrored
 from eliquare.io import Failure, InputError
-
-WITHOUT_TEXT = (
-    "{} of {} sentences have no words ('_' instead): the treebank's text is withheld for its "
-    "licence; take another treebank"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +103,8 @@ def conllu_reader(paths: Sequence[Path]) -> Callable[[Dropped], Iterator[Example
 
     def read(dropped: Dropped) -> Iterator[Example]:
         for path in paths:
-            withheld = sentences = 0
             with readers.reported_together(path) as report:
-                for rows in readers.conllu_sentences(path, report):
-                    words = [(line, columns) for line, columns in rows if columns[0].isdecimal()]
-                    forms = {columns[1] for _, columns in words}
-                    sentences += 1
-                    withheld += len(words) > 1 and forms == {"_"}
-                    labels = tuple(RENAMED_TAGS.get(c[3], c[3]) for _, c in words)
+                for rows, words, labels in readers.tagged_sentences(path, report):
                     if "_" in labels or not labels:
                         dropped[NO_TAG] += 1
                         continue
@@ -124,7 +113,5 @@ def conllu_reader(paths: Sequence[Path]) -> Callable[[Dropped], Iterator[Example
                             report(line, f"{label!r} is no UPOS tag")
                     written = "".join("\t".join(columns) + "\n" for _, columns in rows)
                     yield Example((f"{written}\n",), labels, path.name, (rows[0][0],))
-            if withheld:
-                raise InputError(f"{path.name}: {WITHOUT_TEXT.format(withheld, sentences)}")
 
     return read

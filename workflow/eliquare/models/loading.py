@@ -28,6 +28,12 @@ from eliquare.io import InputError, existing, read_json
 
 # Published DeBERTa-v3 models store their MLM head under this name.
 DEBERTA_V3_HEAD = "lm_predictions."
+HEADS_OF_TASKS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+)
 # To make a module for each of a million layers takes hours.
 MOST_LAYERS = 10_000
 
@@ -286,7 +292,7 @@ def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool)
     """Load any encoder in float32 with a new head for a task, drawn from torch's generator.
 
     Args:
-        folder: a model folder; a head that is stored there is left out.
+        folder: a model folder; a head for another task that is stored there is left out.
         labels: names of the labels, in the order of the head's outputs.
         per_token: one label for each token, else one for each text.
 
@@ -294,12 +300,22 @@ def load_for_task(folder: str | Path, labels: Sequence[str], *, per_token: bool)
         InputError: the model does not load.
     """
     quiet()
-    head = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
+    head: Any = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
     names = {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
+        "problem_type": None,  # a stored one would decide the loss
     }
     model: PreTrainedModel = load_weights(head, folder, dtype=torch.float32, **names)[0]
+    stored = read_json(Path(folder) / "config.json").get("architectures") or [""]
+    if stored[0].endswith(HEADS_OF_TASKS):
+        # Its head may fit in size, and its labels are other ones.
+        new: PreTrainedModel = head.from_config(
+            model.config, dtype=torch.float32, trust_remote_code=False
+        )
+        new.base_model.load_state_dict(model.base_model.state_dict())
+        new.eval()
+        return new
     return model
 
 

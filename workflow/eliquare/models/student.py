@@ -89,7 +89,7 @@ def student_config(teacher: PreTrainedConfig, shape: StudentShape) -> PreTrained
                     "wider than its teacher"
                 )
             setattr(config, name, value)
-    if getattr(config, "num_key_value_heads", None):
+    if getattr(config, "num_key_value_heads", None) and (shape.hidden_size or heads):
         config.num_key_value_heads = config.num_attention_heads
         config.head_dim = config.hidden_size // config.num_attention_heads
     if config.hidden_size % config.num_attention_heads:
@@ -169,9 +169,11 @@ def copy_weights(
     sources = layer_map(
         initialization, student.config.num_hidden_layers, teacher.config.num_hidden_layers
     )
-    for name, target in student.state_dict().items():
+    matrix = student.get_input_embeddings().weight
+    for name, target in student.state_dict(keep_vars=True).items():
         layer = LAYER.match(name)
-        if initialization == "embeddings" and (layer or "embedding" not in name):
+        of_tokens = target is matrix or "embedding" in name
+        if initialization == "embeddings" and (layer or not of_tokens):
             continue
         source = name
         if layer:
@@ -182,4 +184,4 @@ def copy_weights(
                 f"{tuple(target.shape)} in the student and {tuple(weights[source].shape)} in "
                 "the teacher; a student of another width starts blank"
             )
-        target.copy_(weights[source])
+        target.data.copy_(weights[source])

@@ -37,7 +37,7 @@ class TrainingOptions(Options, Training):
     masking: Path = Field(description="Masking folder made from these sequences.")
     data_fraction: float = Field(1.0, gt=0, le=1, description="Share of the training documents.")
     max_minutes: float | None = Field(
-        None, gt=0, description="Save and stop (exit 75) before so many minutes have passed."
+        None, gt=0, description="Save and stop (exit 75) before it has trained for so many minutes."
     )
     output: Path = Field(description="Folder to make.")
 
