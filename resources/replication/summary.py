@@ -28,7 +28,13 @@ from eliquare.reporting import bootstrap
 
 # name/intrinsic/language/system@seed.json
 RESULT = re.compile(r"(?P<language>[\w-]+)/(?P<system>[^/@]+)(?:@(?P<seed>\d+))?\.json$")
-TEACHERS = {"real": "e5", "encoders": "e5", "claims": "mlm", "claims-small": "mlm"}
+TEACHERS = {
+    "real": "e5",
+    "encoders": "e5",
+    "encoders-small": "e5",
+    "claims": "mlm",
+    "claims-small": "mlm",
+}
 # What the claims compare, each system with one beside it.
 CLAIMS = [
     ("post", "pre"),

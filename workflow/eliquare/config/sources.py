@@ -100,7 +100,8 @@ class Hub(Settings):
 
     dataset: DatasetId
     """Its id, as `unimelb-nlp/wikiann`."""
-    configuration: Line | None = Field(None, description="Its configuration, often a language.")
+    configuration: Line | None = None
+    """Its configuration, often a language; needed where it has several and none is the default."""
     revision: Line | None = None
     """A commit, or a branch as `refs/convert/parquet`, which holds script data sets as parquet. A
     branch is resolved once, and its commit recorded."""
