@@ -102,14 +102,16 @@ def finetuning_minutes(
     attempt: int,
     model: str | Path,
     files: Iterable[str | Path],
-    num_train_epochs: int,
+    epochs: int,
     seeds: int,
     longest: int | None = None,
 ) -> int:
     """Return minutes to fine-tune a model on the tasks in these files, with so many seeds.
 
+    ``epochs`` are those of all learning rates together.
+
     Ten epochs on a megabyte with a model of mBERT's size take 20 minutes on one GPU.
     """
     share = megabytes(model) / MBERT_MEGABYTES
-    one_seed = 2 * share * num_train_epochs * megabytes(*files)
+    one_seed = 2 * share * epochs * megabytes(*files)
     return minutes(attempt, 30 + seeds * one_seed, longest=longest)

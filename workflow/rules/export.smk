@@ -17,7 +17,7 @@ rule export:
     conda:
         "../../envs/eliquare.yaml"
     # As `benchmark`: it measures latency, so nothing else runs beside it on one machine.
-    threads: all_cores()
+    threads: max(all_cores(), settings.benchmark.threads)
     resources:
         nodes=1,
         mem_mb=lambda wc, input, attempt: memory(attempt, 4000, 8, input.model),

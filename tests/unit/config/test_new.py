@@ -139,6 +139,12 @@ def test_a_bad_word_is_one_line(words, message):
     assert "\n" not in line
 
 
+def test_how_deep_a_model_of_the_hub_is_is_not_known():
+    written = new.text("cy", "a/large@" + "a" * 40)
+    assert "num_hidden_layers: 6   # half of 12; not known here is how many" in written
+    assert "half the teacher's\n" in new.text("cy", "xlmr")
+
+
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     assert "no model folder" in refusal({"language": "cy", "teacher": str(tmp_path)})
 

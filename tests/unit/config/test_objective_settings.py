@@ -70,6 +70,12 @@ def test_presets_and_what_differs_from_them():
     assert (cruz.direction, cruz.temperature) == ("reverse", 4.0)
     half = objective(preset="gurgurov2025").terms()
     assert {name: term.weight.at(0) for name, term in half.items()} == {"mse": 0.5, "mlm": 0.5}
+    for weight, said in (
+        ({"from": 5, "to": 1}, "5 to 1"),
+        ({"from": 5, "to": 1, "shape": "cosine"}, "5 to 1 (cosine)"),
+        ({"points": [[0, 5], [0.3, 2], [1, 0]]}, "5 to 2 at 30% to 0"),
+    ):
+        assert objective(preset="none", mlm=weight).in_words() == f"{said} mlm"
     changed = objective(kl={"direction": "jsd", "temperature": 3}, mlm=0, hidden=0.1).terms()
     assert list(changed) == ["kl", "cosine", "hidden"]
     assert (changed["kl"].direction, changed["kl"].positions) == ("jsd", "all")

@@ -485,6 +485,33 @@ MISTAKES = {
         "students.pre.export.static",
         "not among formats",
     ),
+    "a margin of nothing": (
+        "students/pre/export",
+        {"formats": ["static"], "margin": 0.5},
+        "students.pre.export.margin",
+        "onnx is not among formats",
+    ),
+    "an address of nothing": (
+        "tasks/names",
+        {"language": "sl", "kind": "classification", "url": {"licence": "CC0"}},
+        "tasks.names.url",
+        "give the address of a file",
+    ),
+    "reduced for a language that was left out": (
+        "students",
+        {
+            "full": {
+                "teacher": "big",
+                "num_hidden_layers": 2,
+                "languages": ["sl"],
+                "training": {"max_steps": 1},
+            },
+            "pre": {"extends": "full", "vocabulary": "sentences"},
+            "post": {"reduced_from": "full", "vocabulary": "sentences", "languages": ["sw"]},
+        },
+        "students.post.languages",
+        "full is not made for sw",
+    ),
     "a task of others": (
         "students/pre",
         {"extends": "full", "languages": ["sw"], "export": {"tasks": ["names"]}},
@@ -571,6 +598,17 @@ def test_a_teacher_adapted_from_itself_is_refused(small):
         "teachers.a.teacher",
         "teachers.b.teacher",
     }
+
+
+def test_speed_is_measured_with_inputs_that_the_teacher_takes(small):
+    small["teachers"]["big"]["max_position_embeddings"] = 64
+    small["sequences"] = {"max_length": 64}
+    (line,) = errors_of(small)
+    assert line == (
+        "benchmark.sequence_length: 128 is more than max_position_embeddings of big, 64, whose "
+        "speed is measured"
+    )
+    complete(small | {"benchmark": {"sequence_length": 64}})
 
 
 def test_an_untrained_student_cannot_be_reduced_afterwards(small):
@@ -687,6 +725,8 @@ def test_derived_values_are_filled_in(small):
     # A student that is reduced afterwards has the recipe of its original.
     assert settings.students["post"].teacher == "big"
     assert settings.students["post"].num_hidden_layers == 2
+    small["students"]["full"]["languages"] = ["sl"]
+    assert complete(small).students["post"].languages == ["sl"]
 
 
 @pytest.mark.parametrize(
@@ -833,6 +873,12 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     with pytest.raises(InputError) as caught:
         checks.check_files(settings, "mine.yaml")
     del small["tasks"]["long"]  # no file can have this name
+    corpus = {"source": "text", "files": ["hr.txt"]}
+    other = {**small, "languages": {**small["languages"], "hr": {"corpus": corpus}}}
+    other["vocabularies"] = {"sentences": {"top_k": 5, "languages": ["hr"]}}
+    other["experiment"] = {**small["experiment"], "languages": ["sl", "sw"]}
+    with pytest.raises(InputError, match=r"languages\.hr\.corpus\.files: "):
+        checks.check_files(complete(other | {"demo": {}}), "mine.yaml")
     settings = complete(small | {"demo": {}})
     keys = [line.split(": ")[1] for line in str(caught.value).splitlines()[:-1]]
     assert keys == [

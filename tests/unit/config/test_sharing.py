@@ -57,6 +57,12 @@ def refused(raw: dict, results: Path) -> str:
     return str(error.value)
 
 
+def test_where_a_dump_comes_from_decides_no_result(raw, tmp_path, monkeypatch):
+    make(tmp_path, raw, tmp_path / "corpora/sw/documents")
+    monkeypatch.setenv("ELIQUARE_DUMPS", "https://dumps.example.org")
+    check_shared(complete(raw | {"name": "another"}), "new.yaml", tmp_path)
+
+
 def test_a_taught_student_leaves_what_is_measured_of_the_student(raw, tmp_path):
     make(tmp_path, raw, tmp_path / "benchmarks/sl/full.json", tmp_path / "finetuned/names/taught")
     how = {"student": "full", "task_distillation": {"teacher": "big"}}

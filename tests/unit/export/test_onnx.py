@@ -83,6 +83,18 @@ def test_int8_is_kept_within_the_margin_and_is_smaller(models, tagged, tmp_path)
     assert int8["bytes"] < report["float32"]["bytes"]
 
 
+def test_a_task_is_scored_on_inputs_as_long_as_it_was_tuned_on(
+    models, tagged, tmp_path, monkeypatch
+):
+    task = Task(name="ner", kind="ner", language="qaa", train=str(tagged))
+    folder = models["token-classification"]
+    found = []
+    for length in (onnx.MAX_LENGTH, 4):  # of what int8 is calibrated on
+        monkeypatch.setattr(onnx, "MAX_LENGTH", length)
+        found.append(export(folder, tmp_path / f"{length}", task=task)[0]["float32"]["scores"])
+    assert found[0] == found[1]
+
+
 def test_where_int8_costs_more_than_the_margin_float_is_kept_and_said(models, text, tmp_path):
     report, session = export(models["feature-extraction"], tmp_path / "onnx", text=text, margin=0)
     assert report["kept"] == "float32"

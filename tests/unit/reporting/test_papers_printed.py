@@ -237,12 +237,22 @@ def test_long_words_are_cut_by_teacher_student_and_a_better_model(tmp_path):
     row = next(row for row in table.records if row["word"] == word)
     assert row["teacher tokens"] == " ".join(word)
     assert row["student tokens"] == " ".join([word[:3], *word[3:]])
-    assert row["monolingual model tokens"] == " ".join([word[:5], *word[5:]])
+    assert row["best other model tokens"] == " ".join([word[:5], *word[5:]])
     assert [row[f"{role} system"] for role in ("teacher", "student")] == ["mbert", "pre"]
     swahili = next(row for row in table.records if row["language"] == "sw")
-    assert "monolingual model system" not in swahili
-    said = "Teacher: mBERT; Student: Student, reduced before; Monolingual model: SloBERTa."
+    assert "best other model system" not in swahili
+    said = "Teacher: mBERT; Student: Student, reduced before; Best other model: SloBERTa."
     assert f"Slovene. {said}" in table.notes
+
+
+def test_without_its_teacher_a_student_keeps_its_own_head(tmp_path):
+    changes = {"experiment": {"systems": ["full", "pre", "sloberta"], "baseline": "full"}}
+    settings = results_tree.make(tmp_path, changes)
+    table = segmentation.words_table(read(tmp_path, settings))
+    row = next(each for each in table.records if each["language"] == "sl")
+    assert row["student system"] == "pre"
+    assert "teacher system" not in row
+    assert "best other model system" not in row  # whether it is better than the teacher is unknown
 
 
 @needs_data

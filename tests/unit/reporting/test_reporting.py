@@ -36,7 +36,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (11, "955ebf7005af8358254e719003aebfbb647b892f3c71070b8a70eebd3ff111d5")
+TABLES = (12, "d9b236093548d37c25145262e8222db013fdb0a542cf9bcf785a2ebfb66eecbf")
 
 
 @pytest.fixture(scope="module")
@@ -500,6 +500,18 @@ def test_figures_are_the_same_bytes_again(tree, tmp_path):
     names = ["scores-sl-ner", "curves-full-sl", "curves-pre-sl"]
     for name in [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]:
         assert (again / name).read_bytes() == (tree[0] / "figures" / name).read_bytes()
+
+
+@pytest.mark.parametrize("terms", [("cosine", "sentence_cosine"), ("relations",)])
+def test_curves_of_other_objectives_show_their_own_terms(experiment, terms):
+    rows = [
+        {"step": step, "loss": 3.0, **dict.fromkeys(terms, 1.0)}
+        | {f"eval_{name}": 2.0 for name in ("loss", *terms)}
+        for step in (1, 2)
+    ]
+    figure = figures.loss_curves(experiment, results.Curve("pre", "sl", ("pre",), rows))
+    assert [axis.get_title() for axis in figure.axes if axis.axison] == [*terms]
+    assert all(axis.lines for axis in figure.axes if axis.axison)
 
 
 def test_the_legend_of_sizes_is_inside_its_figure(tmp_path):

@@ -153,6 +153,12 @@ def problems(settings: Configuration) -> Iterator[Problem]:
         if teacher.source == "pretrain" and longest > positions:
             message = f"{positions} is less than sequences.max_length, {longest}"
             yield ("teachers", name, "max_position_embeddings"), message
+        elif teacher.source == "pretrain" and settings.benchmark.sequence_length > positions:
+            message = (
+                f"{settings.benchmark.sequence_length} is more than max_position_embeddings of "
+                f"{name}, {positions}, whose speed is measured"
+            )
+            yield ("benchmark", "sequence_length"), message
         if root(settings, name) is None:
             yield ("teachers", name, "teacher"), "the teacher is adapted from itself"
     for name, student in settings.students.items():
@@ -302,10 +308,17 @@ def task_distillation_problems(
     if system.student not in settings.experiment.systems:
         message = f"{system.student} is not compared; add it to experiment.systems beside {name}"
         yield ("student",), message
-    made_for = settings.students[system.student].languages
-    for code in system.languages if made_for else ():
+    yield from language_problems(system, system.student, settings)
+
+
+def language_problems(
+    entry: System | Student, student: str, settings: Configuration
+) -> Iterator[Problem]:
+    """Yield the languages of an entry for which the student that it needs is not made."""
+    made_for = settings.students[student].languages
+    for code in entry.languages if made_for else ():
         if code not in made_for:
-            yield ("languages",), f"{system.student} is not made for {code}; add it there"
+            yield ("languages",), f"{student} is not made for {code}; add it there"
 
 
 def term_problems(student: Student, settings: Configuration) -> Iterator[Problem]:
@@ -333,6 +346,7 @@ def reduction_problems(student: Student, settings: Configuration) -> Iterator[Pr
     elif original.training.max_steps == 0:
         message = f"{student.reduced_from} is not trained (its training.max_steps is 0)"
         yield ("reduced_from",), message
+    yield from language_problems(student, student.reduced_from or "", settings)
 
 
 # Files
@@ -386,6 +400,9 @@ def corpora_of(settings: Configuration) -> list[str]:
     """Return the languages whose text the experiment reads."""
     trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
     corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
+    reduced = [*trained, *settings.systems.values()]
+    rules = [settings.vocabularies.get(each.vocabulary or "") for each in reduced]
+    corpora |= {code for rule in rules if rule for code in rule.languages}
     return sorted({code for name in corpora for code in settings.members(name)})
 
 
@@ -500,7 +517,10 @@ def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
 
 # Keys that people read, and that say how else an entry was written.
 READ_ONLY = frozenset(
-    {"label", "published_as", "extends", "seeds", "licence", "prefix", "optional", "export"}
+    {
+        *("label", "published_as", "extends", "seeds", "licence", "prefix", "optional", "export"),
+        *("mirror", "min_documents"),  # where a dump came from, and what its text is refused by
+    }
 )
 
 

@@ -134,7 +134,8 @@ def completed(settings: Configuration) -> Configuration:
         }
         if section in ("students", "systems"):
             for name, entry in entries.items():
-                of_student = settings.students.get(getattr(entry, "student", None) or "")
+                source = getattr(entry, "student", None) or getattr(entry, "reduced_from", None)
+                of_student = settings.students.get(source or "")
                 inherited = of_student.languages if of_student else []
                 values[section][name]["languages"] = entry.languages or inherited or languages
     for code, language in settings.languages.items():

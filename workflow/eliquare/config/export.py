@@ -35,3 +35,5 @@ class Export(Settings):
             yield (), "nothing is made; give formats or tasks, or leave export out"
         elif self.static != StaticShape() and "static" not in self.formats:
             yield ("static",), "static is not among formats; add it there, or remove this key"
+        if "margin" in self.model_fields_set and "onnx" not in self.formats:
+            yield ("margin",), "onnx is not among formats; add it there, or remove this key"

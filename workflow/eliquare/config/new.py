@@ -37,7 +37,7 @@ class Teacher(NamedTuple):
     source: str
     model: str
     revision: str | None = None
-    layers: int = 6  # of the student: half the teacher's
+    layers: int | None = 6  # of the student: half the teacher's, where that is known
     length: int = 512  # tokens that it reads
     prompts: str = ""  # of a sentence encoder, which pools by the mean; YAML
 
@@ -169,7 +169,7 @@ def teacher_of(word: str | None) -> Teacher:
             f"teacher: {word!r} is no folder here; give a folder, {', '.join(TEACHERS)}, or a "
             f"hub id with its commit, as {xlmr.model}@{xlmr.revision}"
         )
-    return Teacher(name_of(model), model.rpartition("/")[2], "hub", model, revision)
+    return Teacher(name_of(model), model.rpartition("/")[2], "hub", model, revision, layers=None)
 
 
 def folder_teacher(folder: Path) -> Teacher:

@@ -68,6 +68,14 @@ class Weight(Settings):
             return self.points[0][1]
         return {"points": self.points, "shape": self.shape}
 
+    def in_words(self) -> str:
+        """Return the weight for people: ``5``, ``5 to 1 (cosine)``, ``5 to 2 at 30% to 0``."""
+        if self.constant:
+            return f"{self.points[0][1]:g}"
+        (_, first), *between, (_, last) = self.points
+        places = [f"{first:g}", *(f"{weight:g} at {share:.0%}" for share, weight in between)]
+        return " to ".join([*places, f"{last:g}"]) + (" (cosine)" * (self.shape == "cosine"))
+
     def at(self, progress: float) -> float:
         """Return the weight when this share of the training is done."""
         shares = [share for share, _ in self.points]
@@ -285,11 +293,9 @@ class Objective(Settings):
         """Return the terms with their weights and settings, as one line for people."""
         words = []
         for name, term in self.terms().items():
-            points = term.weight.points[:1] if term.weight.constant else term.weight.points
-            number = " to ".join(f"{weight:g}" for _, weight in points)
             settings = term.model_dump(exclude={"weight"}, exclude_none=True)
             details = ", ".join(f"{key} {value}" for key, value in settings.items())
-            words.append(f"{number} {name}" + (f" ({details})" if details else ""))
+            words.append(f"{term.weight.in_words()} {name}" + (f" ({details})" if details else ""))
         return " + ".join(words)
 
     def written_out(self) -> dict[str, Any]:

@@ -130,6 +130,8 @@ class Address(Settings):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is no address, and checksums of what is not fetched."""
+        if not (self.train or self.test):
+            yield (), "nothing to fetch; give the address of a file in train, or in test"
         for key in ("archive",) if self.archive else SPLITS:
             for address in as_list(getattr(self, key)):
                 if not re.match(r"https?://[^/]+/.", address):

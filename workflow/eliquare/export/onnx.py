@@ -193,7 +193,8 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
     session = Session(place / FLOAT, options.threads)
     difference = compare(model, session, batches[0], names)
     if options.task and splits:
-        judge = judge_of_task(options.task, splits, tokenizer, length)
+        # On inputs as long as it was fine-tuned on.
+        judge = judge_of_task(options.task, splits, tokenizer, max_sequence_length(model))
     elif head == "fill-mask":
         judge = judge_of_words(tokenizer, judged, length)
     else:

@@ -86,12 +86,19 @@ def curve_title(experiment: Experiment, curve: Curve) -> str:
 
 
 def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
-    """Draw the distillation loss on the left, the MLM loss on the right, by step."""
+    """Draw the distillation loss on the left, the MLM loss on the right, by step.
+
+    Of an objective without the two, its first two terms.
+    """
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     axes = figure.subplots(1, 2)
-    columns = [f"{prefix}{term}" for term in TERMS for prefix in ("", "eval_")]
-    rows = pd.DataFrame(curve.rows).set_index("step").reindex(columns=columns)
-    for axis, (term, title) in zip(axes, TERMS.items(), strict=True):
+    rows = pd.DataFrame(curve.rows).set_index("step")
+    names = [name.removeprefix("eval_") for name in rows if name.startswith("eval_")]
+    own = {name: name for name in names if name != "loss"}
+    terms = TERMS if TERMS.keys() & own.keys() else dict([*own.items()][:2])
+    columns = [f"{prefix}{term}" for term in terms for prefix in ("", "eval_")]
+    rows = rows.reindex(columns=columns)
+    for axis, (term, title) in zip(axes, terms.items(), strict=False):
         train, evaluated = rows[term].dropna(), rows[f"eval_{term}"].dropna()
         axis.set(title=title, xlabel="Step")
         if train.empty and evaluated.empty:
@@ -102,7 +109,10 @@ def loss_curves(experiment: Experiment, curve: Curve) -> Figure:
         axis.plot(evaluated, color=COLORS[5], marker="o", ms=3, lw=1, label="validation")
         axis.set_ylim(bottom=0)
         axis.legend()
-    axes[0].set_ylabel("Nats per position")
+    for axis in axes[len(terms) :]:
+        axis.set_axis_off()
+    if terms is TERMS:
+        axes[0].set_ylabel("Nats per position")
     figure.suptitle(curve_title(experiment, curve))
     return figure
 

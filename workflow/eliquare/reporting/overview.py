@@ -285,6 +285,8 @@ def of_text(experiment: Experiment) -> Iterator[Remark]:
 
 def of_training(experiment: Experiment) -> Iterator[Remark]:
     """Yield what the trainings warned of, and models that answer the same to everything."""
+    if experiment.settings.smoke:
+        yield "", "A smoke run, of a few steps, documents and sentences: its numbers say nothing."
     paths = experiment.paths
     for student, corpus in paths.distillations():
         for teacher in paths.teachers_of(student):

@@ -118,9 +118,10 @@ def words_figure(
         below = 0.5
         for each in words:
             axis.text(MARGIN, below, each.word, va="center", fontsize="large")
-            for (system, tokens), color in zip(each.tokens.items(), colors, strict=False):
+            for (role, tokens), color in zip(each.tokens.items(), colors, strict=False):
                 below += LINE
-                label = textwrap.shorten(experiment.label(system), LABEL, placeholder="…")
+                name = experiment.label(each.systems[role])
+                label = textwrap.shorten(name, LABEL, placeholder="…")
                 axis.text(2.5 * MARGIN, below, label, va="center", color="#444444")
                 below = boxes(axis, tokens, below, color)
             below += 1.4 * LINE

@@ -19,13 +19,19 @@ from eliquare.vocabulary.tokenizer import (
 )
 
 COMMON = "Common"
+# Whose tokens are shown side by side, as the heads of the table.
+TEACHER, STUDENT, OTHER = "Teacher", "Student", "Best other model"
 
 
 class Segmented(NamedTuple):
-    """A long word of a language, and its tokens by each of some systems."""
+    """A long word of a language, and its tokens by some systems.
+
+    ``systems`` and ``tokens`` are by what the system is: TEACHER, STUDENT, OTHER.
+    """
 
     language: str
     word: str
+    systems: dict[str, str]
     tokens: dict[str, list[str]]
 
 
@@ -97,17 +103,17 @@ def script_label(script: str) -> str:
 # Words
 
 
-def compared(experiment: Experiment, language: str) -> list[str]:
-    """Return a teacher, a student, and the model that segments the language best if one does.
+def compared(experiment: Experiment, language: str) -> dict[str, str]:
+    """Return a teacher, a student, and another model that segments the language better, if any.
 
-    The student is the first whose vocabulary is not the teacher's in full. The other model needs
-    fewer tokens per word than the teacher: a monolingual one.
+    The student is the first whose vocabulary is not the teacher's in full. The other model is that
+    of `systems` which needs the fewest tokens per word, fewer than the teacher: a monolingual one.
     """
     recipes = experiment.settings.students
     students = [name for name in experiment.students if experiment.paths.is_for(name, language)]
     own = [name for name in students if recipes[name].vocabulary or recipes[name].extension]
     if not students:
-        return []
+        return {}
     student = (own or students)[0]
     teacher = experiment.teacher(student)
     needed = {
@@ -117,37 +123,42 @@ def compared(experiment: Experiment, language: str) -> list[str]:
         and (fertility := experiment.fertility(name, language)) is not None
     }
     best = min(needed, key=lambda name: needed[name], default=teacher)
-    return [teacher, student] + ([best] if best in experiment.settings.systems else [])
+    other = {OTHER: best} if teacher in needed and best != teacher else {}
+    return {TEACHER: teacher, STUDENT: student, **other}
 
 
 def segmented(experiment: Experiment, language: str) -> list[Segmented]:
     """Return long words of the held-out text of a language, cut by each compared tokenizer."""
+    systems = compared(experiment, language)
     cut = {
-        system: {row["word"]: row["tokens"] for row in reports[0]["long_words"]}
-        for system in compared(experiment, language)
+        role: {row["word"]: row["tokens"] for row in reports[0]["long_words"]}
+        for role, system in systems.items()
         if (reports := [*experiment.intrinsic(system, language).values()])
         and "long_words" in reports[0]
     }
+    shown = {role: systems[role] for role in cut}
     words = list(next(iter(cut.values()), {}))
-    return [Segmented(language, word, {name: cut[name][word] for name in cut}) for word in words]
+    return [
+        Segmented(language, word, shown, {role: cut[role][word] for role in cut}) for word in words
+    ]
 
 
 def words_table(experiment: Experiment) -> Table:
     """The segmentation of long words, a row for each word."""
     found = [each for code in experiment.languages for each in segmented(experiment, code)]
-    most = max((len(each.tokens) for each in found), default=0)
-    heads = ["Teacher", "Student", "Monolingual model"][:most]
+    heads = [head for head in (TEACHER, STUDENT, OTHER) if any(head in e.tokens for e in found)]
     records = []
     notes: dict[str, None] = {}
     for each in found:
-        labels = zip(heads, map(experiment.label, each.tokens), strict=False)
-        words = "; ".join(f"{head}: {label}" for head, label in labels)
+        words = "; ".join(
+            f"{head}: {experiment.label(name)}" for head, name in each.systems.items()
+        )
         notes[f"{experiment.language(each.language)}. {words}."] = None
         record: dict[str, Any] = {"language": each.language, "word": each.word}
-        for head, (system, tokens) in zip(heads, each.tokens.items(), strict=False):
+        for head, tokens in each.tokens.items():
             record |= {
                 f"{head} cell": Cell(" ".join(tokens)),
-                f"{head.lower()} system": system,
+                f"{head.lower()} system": each.systems[head],
                 f"{head.lower()} tokens": " ".join(tokens),
             }
         records.append(record)

@@ -448,14 +448,16 @@ def vocabulary_effect(experiment: Experiment, student: str, language: str) -> di
     """
     recipe = experiment.settings.students[student]
     own = recipe.extension or recipe.vocabulary
-    corpora = (language, experiment.paths.corpus_of(student, language))
+    # What is reduced after its distillation, and what is not reduced, is of the language alone.
+    whole = own and not recipe.reduced_from
+    corpus = experiment.paths.corpus_of(student, language) if whole else language
     for report in experiment.vocabularies:
-        if report["teacher"] != recipe.teacher or report["corpus"] not in corpora:
+        if report["teacher"] != recipe.teacher or report["corpus"] != corpus:
             continue
         fertility = report["texts"]["corpus"]
         if own and report["vocabulary"] == own:
             new = report["tokens"].get("new", 0)
             return {"new_tokens": new, "fertility": fertility["after"]["fertility"]}
-        if not own and report["corpus"] == language:
+        if not own:
             return {"fertility": fertility["before"]["fertility"]}
     return {}
