@@ -82,7 +82,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "select": Stage("vocabulary.select:select", 3, "select the tokens that stay"),
         "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
-        "report": Stage("vocabulary.report:report", 4, "report what a reduction changed"),
+        "report": Stage("vocabulary.report:report", 5, "report what a reduction changed"),
     },
     "models": {
         "fetch": Stage("models.hub:fetch", 2, "fetch a model from a hub or a folder"),
@@ -93,10 +93,10 @@ STAGES: dict[str, dict[str, Stage]] = {
         "distill": Stage("distillation.train:distill", 7, "distil teachers into a student"),
     },
     "extension": {
-        "extend": Stage("extension.extend:extend", 2, "add tokens for a language"),
+        "extend": Stage("extension.extend:extend", 3, "add tokens for a language"),
         "tokenize": Stage("extension.alignment:tokenize", 2, "tokenize text twice"),
         "mask": Stage("extension.alignment:mask", 1, "masks for two tokenizers"),
-        "report": Stage("extension.report:report", 1, "report what an extension changed"),
+        "report": Stage("extension.report:report", 2, "report what an extension changed"),
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {
@@ -130,7 +130,11 @@ def version(room: str, stage: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one stage and exit with its code."""
-    if argv is None and sys.getfilesystemencoding() != "utf-8":
+    if (
+        argv is None
+        and os.environ.get("PYTHONUTF8") != "1"
+        and sys.getfilesystemencoding() != "utf-8"
+    ):
         # In the locale of some jobs the libraries do not find a file whose name is not ASCII.
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -74,7 +74,7 @@ def test_a_document_per_file(tmp_path, out):
     ],
 )
 def test_text_that_cannot_be_used(tmp_path, out, monkeypatch, content, words):
-    monkeypatch.setattr(sources, "TEXT_CHARACTERS", 100)
+    monkeypatch.setattr(documents, "TEXT_CHARACTERS", 100)
     file = tmp_path / "text.txt"
     file.write_bytes(content)
     with pytest.raises(InputError) as error:

@@ -13,6 +13,7 @@ import worlds
 from eliquare.extension.extend import ExtendOptions, extend
 from eliquare.extension.report import ReportOptions, report
 from eliquare.io import InputError, read_json
+from eliquare.models.loading import load_fast_tokenizer, load_model
 
 FAMILIES = ["bert-untied", "bert-padded", "xlmr", "roberta", "mmbert", "deberta-padded"]
 
@@ -96,6 +97,29 @@ def test_given_vectors_decide_which_old_rows_are_mixed(documents, tmp_path):
     rows = (load(output)[1].get_input_embeddings().weight, old.get_input_embeddings().weight)
     assert torch.equal(rows[0][len(old_tokenizer)], rows[1][700])
     assert "vectors" in read_json(output / "provenance.json")["inputs"]
+
+
+def test_vectors_of_words_are_refused(documents, tmp_path):
+    teacher = families.make_teacher("xlmr", tmp_path / "teacher")
+    (tmp_path / "vectors.txt").write_text("reka 1 0\nteka 0 1\n")
+    similar = {"initialization": "similar", "vectors": str(tmp_path / "vectors.txt")}
+    options = {"model": str(teacher), "documents": documents, "num_tokens": 5, "min_frequency": 3}
+    with pytest.raises(InputError, match=r"vectors\.txt has none of the new tokens"):
+        extend(ExtendOptions(**options, **similar, output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "xlmr", "roberta", "albert", "rembert", "modernbert"])
+def test_an_encoder_without_a_head_is_extended(family, documents, tmp_path):
+    teacher = families.make_teacher(family, tmp_path / "teacher")
+    bare, output = tmp_path / "bare", tmp_path / "out"
+    load_model(teacher).base_model.save_pretrained(bare)
+    load_fast_tokenizer(teacher).save_pretrained(bare)
+    options = {"num_tokens": 5, "min_frequency": 3}
+    extend(ExtendOptions(model=str(bare), documents=documents, output=output, **options))
+    old, new = (load_model(folder).get_input_embeddings().weight for folder in (bare, output))
+    assert torch.equal(old, new[: len(old)])
+    assert len(new) > len(old)
 
 
 @pytest.mark.parametrize("family", ["bert", "xlmr", "roberta"])

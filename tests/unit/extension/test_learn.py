@@ -184,8 +184,7 @@ def test_joining_counts_what_it_saves(counted):
 
 def test_words_are_counted_in_bounded_memory():
     texts = (" ".join(["often", "well", f"once{n}", f"rare{n}"]) for n in range(5000))
-    counts, total = learn.count_written(texts, 1000)
-    assert total == 20_000
+    counts = learn.count_written(texts, 1000)
     assert counts["often"] == counts["well"] == 5000
     assert 500 < sum(map(len, counts)) <= 2100
 
@@ -194,6 +193,5 @@ def test_phrases_of_a_language_without_spaces_are_counted_in_bounded_memory():
     """None of them occurs twice, so that none is more frequent than another."""
     digits = str.maketrans("0123456789", "〇一二三四五六七八九")
     phrases = [f"{n:05}".translate(digits) * 20 for n in range(2000)]
-    counts, total = learn.count_written(iter(phrases), 10_000)
-    assert total == 2000
+    counts = learn.count_written(iter(phrases), 10_000)
     assert 10_000 <= sum(map(len, counts)) <= 20_100

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 import worlds
 from eliquare.config.model import SelectionRule
 from eliquare.corpus.counts import read_counts
+from eliquare.corpus.documents import sample_texts
 from eliquare.io import InputError
 from eliquare.models.loading import load_tokenizer
 from eliquare.models.sentence import Sentence, write_sentence
@@ -209,6 +210,18 @@ def test_an_empty_text_is_refused(world, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(InputError, match="no text in it"):
         selection.count_text(tmp_path / "empty.txt", world / "teacher")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_text_that_is_not_utf_8_is_refused(world, tmp_path, encoding):
+    text = tmp_path / "text.txt"
+    text.write_text("Größe und Maß\n", encoding=encoding)
+    for read in (
+        lambda: selection.count_text(text, world / "teacher"),
+        lambda: [*sample_texts(text, 9)],
+    ):
+        with pytest.raises(InputError, match=r"text\.txt, line 1, byte \d+: not UTF-8"):
+            read()
 
 
 def test_vocabulary_files(tmp_path, caplog):

@@ -1,5 +1,7 @@
 """The report on a reduced vocabulary: coverage, [UNK], fertility, scripts."""
 
+import shutil
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
@@ -77,6 +79,24 @@ def test_the_curve_says_what_other_sizes_cost(options):
     assert fertility == sorted(fertility, reverse=True)
     assert fertility[-1] == pytest.approx(result["texts"]["corpus"]["before"]["fertility"])
     assert by_coverage[-1]["coverage"] == 1
+
+
+def test_texts_are_read_whole_whatever_the_folder_says(options, tmp_path):
+    reports.report(options)
+    teacher = tmp_path / "teacher"
+    shutil.copytree(options.model, teacher)
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    tokenizer(["a", "a b c"], truncation=True, max_length=8, padding=True)
+    tokenizer.save_pretrained(teacher)
+    stored = read_json(teacher / "tokenizer.json")
+    assert stored["truncation"]
+    assert stored["padding"]
+    output = tmp_path / "vocabulary.json"
+    reports.report(options.model_copy(update={"model": teacher, "output": output}))
+    expected = read_json(options.output)
+    assert {key: read_json(output)[key] for key in ("texts", "curve")} == {
+        key: expected[key] for key in ("texts", "curve")
+    }
 
 
 def test_files_that_do_not_belong_together_are_refused(options, tmp_path):

@@ -5,6 +5,7 @@ documents were kept, and how many dropped for which reason; ``characters.json`` 
 character occurs in kept text. Memory is constant but for the keys of duplicate detection.
 """
 
+import codecs
 import contextlib
 import itertools
 import json
@@ -53,6 +54,7 @@ FILE = "documents.jsonl.zst"
 OTHER_LANGUAGE = "other_language"
 REASONS = ("redirect", "other_namespace", "short", "list", "exact_duplicate", "near_duplicate")
 BLOCK_BYTES = 1 << 20
+TEXT_CHARACTERS = 50_000_000  # of one document, so that memory has a limit
 LINE_BYTES = 1 << 28
 # Files that start so hold other files.
 ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"PK\x03\x04": "zip", b"Rar!\x1a\x07": "rar"}
@@ -171,8 +173,26 @@ def sample_texts(source: str | Path, number: int) -> Iterator[str]:
         texts = (document.text for document in read(source))
     else:
         total = sum(1 for _ in read_lines(source))
-        texts = (line.decode("utf-8", errors="replace").strip() for line in read_lines(source))
+        texts = (line.strip() for line in utf8_lines(source))
     return itertools.islice(texts, 0, None, max(1, -(-total // number)))
+
+
+def utf8_lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
+    for number, raw in enumerate(read_lines(path), start=1):
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        if len(line) > TEXT_CHARACTERS:
+            raise InputError(
+                f"{path}, line {number}: {len(line):,} bytes; expected lines of text of at most "
+                f"{TEXT_CHARACTERS:,}"
+            )
+        try:
+            yield line.decode("utf-8").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}, byte {error.start + 1}: not UTF-8 ({error.reason}); "
+                "convert the file with iconv"
+            ) from None
 
 
 def read_lines(path: str | Path) -> Iterator[bytes]:

@@ -1,6 +1,5 @@
 """Documents from text files, from a Hugging Face dataset, and from several corpora in one."""
 
-import codecs
 import json
 import logging
 from collections import Counter
@@ -14,13 +13,19 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.base import Commit, Problem
 from eliquare.corpus import documents
-from eliquare.corpus.documents import CorpusOptions, Document, Report, read_lines
+from eliquare.corpus.documents import (
+    TEXT_CHARACTERS,
+    CorpusOptions,
+    Document,
+    Report,
+    read_lines,
+    utf8_lines,
+)
 from eliquare.io import InputError, atomic_dir, existing, progress, read_as, read_json, work_folder
 
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
 SAMPLING = "sampling"
-TEXT_CHARACTERS = 50_000_000  # of one document, so that memory has a limit
 
 logger = logging.getLogger(__name__)
 
@@ -65,24 +70,6 @@ def of_files(files: list[Path]) -> Iterator[Document]:
                 )
             lines.append(line)
         yield Document(str(file_number), "", "\n".join(lines))
-
-
-def utf8_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file; InputError names the line and byte that are not UTF-8."""
-    for number, raw in enumerate(read_lines(path), start=1):
-        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-        if len(line) > TEXT_CHARACTERS:
-            raise InputError(
-                f"{path}, line {number}: {len(line):,} bytes; expected lines of text of at most "
-                f"{TEXT_CHARACTERS:,}"
-            )
-        try:
-            yield line.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}, byte {error.start + 1}: not UTF-8 ({error.reason}); "
-                "convert the file with iconv"
-            ) from None
 
 
 class DatasetOptions(CorpusOptions):

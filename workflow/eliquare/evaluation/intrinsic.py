@@ -142,10 +142,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
     torch.set_num_threads(options.threads)
     tokenizer = load_fast_tokenizer(options.model)
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
+    tokenizer.backend_tokenizer.encode_special_tokens = True
     measured = measure_texts({"own": tokenizer}, texts)
     report: dict[str, Any] = {
         "system": options.system,

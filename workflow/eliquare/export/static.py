@@ -75,8 +75,6 @@ def write_static(options: StaticOptions, folder: Path) -> dict[str, Any]:
     weighted[sorted(tokenizer.all_special_ids)] = 0
     save_file({"embeddings": np.ascontiguousarray(weighted)}, folder / "model.safetensors")
     bare = tokenizer_json.backend_of(description)
-    bare.no_padding()
-    bare.no_truncation()
     bare.save(str(folder / "tokenizer.json"), pretty=False)
     report = {
         "tokens": len(tokens),

@@ -111,7 +111,7 @@ class MaskAligner:
         A span with a drawn token is drawn in full, and treated as its first drawn token: all its
         tokens become the mask, on both sides; or all become one random token, which both have; or
         all stay. All tokens of a drawn span are predicted. ``masked[length]`` and
-        ``labels[length]`` are as ``Masking.draw`` gives them.
+        ``labels[length]`` are as ``Masking.draw_batch`` gives them.
         """
         ids, teacher_ids, *sizes = sequence
         spans, teacher_spans = (np.repeat(np.arange(len(each)), each) for each in sizes)

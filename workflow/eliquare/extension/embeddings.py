@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,7 +181,9 @@ def resize(
     check_positions(model, kept)
     new_ids = [token for token in range(size) if token not in copied]
     with torch.device("meta"):
-        result = type(model)(config)
+        result: Any = type(model)(config)
+    if getattr(model, "pooler", None) is None and getattr(result, "pooler", None) is not None:
+        result.pooler = None  # the class makes one for a bare encoder, whose folder had none
     state = model.state_dict()
     made: dict[int, torch.Tensor] = {}
     for name, old in vocabulary_tensors(model).items():
@@ -195,4 +198,5 @@ def resize(
         state[name] = made[old.data_ptr()]
     result.load_state_dict(state, assign=True)
     result.tie_weights()
-    return result
+    resized: PreTrainedModel = result
+    return resized

@@ -222,6 +222,11 @@ def mix(
         return mixtures, 0
     if options.vectors:
         vectors = embeddings.read_vectors(options.vectors)
+        if not any(name in vectors for name in fresh):
+            raise InputError(
+                f"vectors: {options.vectors} has none of the new tokens, as {fresh[0]!r}; expected "
+                "vectors of the new tokenizer's tokens, not of words"
+            )
     else:
         texts = sample_texts(options.documents, VECTOR_TEXTS)
         vectors = embeddings.learn_vectors(backend_of(new), names, texts)

@@ -56,7 +56,7 @@ class Words:
     @classmethod
     def read(cls, backend: Tokenizer, texts: Iterable[str]) -> "Words":
         """Count and segment the words of the texts, in an order that depends on them alone."""
-        frequencies, written = count_written(texts)
+        frequencies = count_written(texts)
         counts = Counter[str]()
         normalizer, splitter = backend.normalizer, backend.pre_tokenizer
         for word, count in frequencies.items():
@@ -65,7 +65,7 @@ class Words:
             for part, _ in splitter.pre_tokenize_str(text) if splitter else [(text, None)]:
                 counts[part] += count
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return cls({}, Counter(dict(ordered)), written).segmented_by(backend)
+        return cls({}, Counter(dict(ordered)), frequencies.total()).segmented_by(backend)
 
     def segmented_by(self, backend: Tokenizer) -> "Words":
         """Return the same words in the tokens of another tokenizer."""
@@ -84,20 +84,17 @@ class Words:
         }
 
 
-def count_written(
-    texts: Iterable[str], max_characters: int = MAX_CHARACTERS
-) -> tuple[Counter[str], int]:
-    """Return the words between spaces with their counts, and how many there are in all.
+def count_written(texts: Iterable[str], max_characters: int = MAX_CHARACTERS) -> Counter[str]:
+    """Return the words between spaces with their counts.
 
     When the distinct words have twice ``max_characters`` together, the most frequent ones with
     ``max_characters`` stay and the others are forgotten, so that memory does not grow with the
     corpus: neither where it has ever more words, nor where a word is a whole phrase.
     """
     counts: Counter[str] = Counter()
-    total = held = 0
+    held = 0
     for text in texts:
         words = text.split()
-        total += len(words)
         held += sum(len(word) for word in set(words) if word not in counts)
         counts.update(words)
         if held > 2 * max_characters:
@@ -105,7 +102,7 @@ def count_written(
             ends = accumulate(len(word) for word, _ in ordered)
             counts = Counter(dict(ordered[: sum(end <= max_characters for end in ends)]))
             held = sum(map(len, counts))
-    return counts, total
+    return counts
 
 
 def segment(backend: Tokenizer, word: str) -> tuple[str, ...]:

@@ -180,6 +180,8 @@ def map_weights(folder: str | Path) -> MappedWeights:
 def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """Load the fast tokenizer of a folder as AutoTokenizer gives it.
 
+    Its backend neither truncates nor pads, as some folders say: whoever wants that asks for it.
+
     Raises:
         InputError: no tokenizer loads, or it is not a fast one.
     """
@@ -198,6 +200,8 @@ def load_fast_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         )
     # Whether HF_HUB_OFFLINE was set, which a saved tokenizer would tell: the bytes are the same.
     tokenizer.init_kwargs.pop("local_files_only", None)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 

@@ -44,22 +44,16 @@ SENTENCES = 16
 GENERATION_CONFIG = "generation_config.json"
 CARD = """---
 library_name: transformers
-pipeline_tag: fill-mask
-base_model: {name}
+{tag}base_model: {name}
 tags: [vocabulary-reduction]
 ---
 
 # {name}, reduced to {tokens:,} tokens
 
-This is the masked language model {name} with {tokens:,} of its {total:,} tokens, and {after:,} of
-its {before:,} parameters. Nothing was trained. On text that the full model segments into these
-tokens, the hidden states are the same, and so are the logits of these tokens.
-
-```python
-from transformers import pipeline
-
-fill = pipeline("fill-mask", "path/of/this/folder")
-```
+This is {name} with {tokens:,} of its {total:,} tokens, and {after:,} of its {before:,}
+parameters{without_head}. Nothing was trained. On text that the full model segments into these
+tokens, the hidden states are the same, and so are the logits of these tokens where it predicts
+tokens. It loads as {name} does.
 
 `provenance.json` says what it was made from. The terms of {name} hold for this model too.
 """
@@ -133,10 +127,12 @@ def reduce(options: ReduceOptions) -> None:
         write_json(partial / "provenance.json", provenance(settings, {"model": folder}))
         before, after = (parameter_count(load_config(model), head) for model in (folder, partial))
         card = {"name": folder.resolve().name, "tokens": len(kept), "total": len(tokens)}
+        card["tag"] = "pipeline_tag: fill-mask\n" if head else ""
+        card["without_head"] = "" if head else ", those of a head for a task left out"
         text = CARD.format(**card, before=before, after=after)
         (partial / "README.md").write_text(text, encoding="utf-8")
     if not head:
-        logger.info("%s: has no MLM head; its encoder alone was reduced", folder)
+        logger.info("%s: has no MLM head; what it has was reduced", folder)
     numbers = (f"{number:,}" for number in (len(kept), len(tokens), after, before))
     logger.info("%s: %s of %s tokens, %s of %s parameters", output, *numbers)
 

@@ -34,7 +34,7 @@ SENTENCES = 16
 CURVE = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 CURVE_DOCUMENTS = 500
 # Reasons of tokens that stay whatever the rule says.
-ALWAYS = ("special", "character", "byte", "always_keep")
+ALWAYS = ("special", "character", "byte", "always_keep", "prompt")
 
 
 class MeasuredTexts(Options):

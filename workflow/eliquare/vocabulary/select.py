@@ -26,7 +26,7 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.model import SELECTION_KEYS, SelectionRule
 from eliquare.corpus.counts import Counts, read_counts
-from eliquare.corpus.documents import read_lines
+from eliquare.corpus.documents import utf8_lines
 from eliquare.corpus.tokenization import CorpusTokenizer, encode
 from eliquare.io import InputError, atomic_write, open_text, read_as
 from eliquare.models.hub import local_folder
@@ -92,8 +92,7 @@ def count_text(path: str | Path, folder: str | Path) -> Corpus:
     """Count a model's tokens in a text file; each line is a sentence and a document."""
     tokenizer = CorpusTokenizer.load(folder)
     counts, characters = Counts.none(tokenizer.tokens), set[str]()
-    lines = (line.decode("utf-8", errors="replace").strip() for line in read_lines(path))
-    texts = filter(None, lines)
+    texts = filter(None, (line.strip() for line in utf8_lines(path)))
     while batch := list(islice(texts, LINES_AT_ONCE)):
         characters.update(*batch)
         counts.add(encode(tokenizer.words, [[text] for text in batch]))

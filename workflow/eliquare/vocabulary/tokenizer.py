@@ -85,8 +85,12 @@ def require_reducible(description: Description, source: Any) -> Description:
 
 
 def backend_of(description: Description) -> Tokenizer:
-    """Build the tokenizer (of the tokenizers library) that a description describes."""
-    return Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
+    """Build the tokenizer (of the tokenizers library) that a description describes.
+
+    Without the truncation and padding that some folders store: texts are read whole.
+    """
+    whole = description | {"truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(whole, ensure_ascii=False))
 
 
 def save_tokenizer(
