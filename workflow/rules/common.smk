@@ -307,8 +307,7 @@ def finetuning_minutes(wildcards, input, attempt):
         input.model,
         [*input.files, *filter(None, [input.get("unlabelled")])],
         max(
-            task.finetuning.num_train_epochs * len(task.finetuning.learning_rates)
-            for task in tasks
+            task.finetuning.num_train_epochs * len(task.finetuning.learning_rates) for task in tasks
         ),
         len(settings.experiment.seeds),
         longest=LONGEST_JOB,
