@@ -86,6 +86,7 @@ def test_every_scheme_becomes_iob2(tags, expected):
         "-DOCSTART- O\nAna B-PER\nide O\n-DOCSTART- O\n1 O\nNil B-LOC\n",
         "-DOCSTART- -X- -X- O\n\nAna NNP NP B-PER\nide VB VP O\n\n1 CD NP O\nNil NNP NP B-LOC\n",
         "# id 1\tdomain=train\nAna _ _ B-PER\nide _ _ O\n\n# id 2\n1 _ _ O\nNil _ _ B-LOC\n",
+        "# global.columns = x\n\nAna B-PER\nide O\n\n1 O\nNil B-LOC\n\n# the end\n",
     ],
 )
 def test_columns_of_entities(tmp_path, content):

@@ -206,9 +206,11 @@ def read_iob(path: str | Path, report: Report) -> Iterator[Example]:
     "# " and end in no tag are comments, as in MultiCoNER. Where every word of the file begins
     with one language code, as in PAN-X ("sl:Ljubljana"), it is removed.
     """
+    groups = map(without_comments, line_groups(path, "-DOCSTART-", ends=True))
     sentences = [
         [(line, re.split("\t" if "\t" in text else " +", text.strip(" "))) for line, text in lines]
-        for lines in map(without_comments, line_groups(path, "-DOCSTART-", ends=True))
+        for lines in groups
+        if lines
     ]
     widths = Counter(len(columns) for rows in sentences for _, columns in rows)
     width = max(widths.keys() - {1}, key=lambda width: widths[width], default=2)
