@@ -189,6 +189,20 @@ def test_words_are_counted_in_bounded_memory():
     assert 500 < sum(map(len, counts)) <= 2100
 
 
+def test_fertility_is_of_the_words_that_are_counted(tmp_path, monkeypatch):
+    """Not of all: the tokens of those that were forgotten are not known."""
+    folder = families.make_teacher("bert", tmp_path / "teacher")
+    count = learn.count_written
+    monkeypatch.setattr(learn, "count_written", lambda texts: count(texts, 200))
+    texts = (" ".join(["reka", f"voda{n}", f"gora{n}"]) for n in range(500))
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    words = Words.read(backend, texts)
+    counted = sum(words.counts.values())
+    assert counted < 1500
+    tokens = sum(count * len(words.segmentations[word]) for word, count in words.counts.items())
+    assert words.compare(backend)["fertility_before"] == tokens / counted
+
+
 def test_phrases_of_a_language_without_spaces_are_counted_in_bounded_memory():
     """None of them occurs twice, so that none is more frequent than another."""
     digits = str.maketrans("0123456789", "〇一二三四五六七八九")
