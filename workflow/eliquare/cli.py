@@ -70,13 +70,13 @@ class Stage(NamedTuple):
 STAGES: dict[str, dict[str, Stage]] = {
     "corpus": {
         "dump": Stage("corpus.dump:download", 1, "download a Wikipedia dump"),
-        "documents": Stage("corpus.wikipedia:extract", 3, "read the documents of a dump"),
-        "text": Stage("corpus.sources:read_text", 2, "read documents from text files"),
-        "dataset": Stage("corpus.sources:read_dataset", 1, "read documents from a dataset"),
+        "documents": Stage("corpus.wikipedia:extract", 4, "read the documents of a dump"),
+        "text": Stage("corpus.sources:read_text", 3, "read documents from text files"),
+        "dataset": Stage("corpus.sources:read_dataset", 2, "read documents from a dataset"),
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 4, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
-        "sample": Stage("corpus.held_out:sample", 2, "sample the validation documents"),
+        "sample": Stage("corpus.held_out:sample", 3, "sample the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 3, "select the tokens that stay"),

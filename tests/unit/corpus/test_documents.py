@@ -89,8 +89,14 @@ PROSE = "Words of an article that stand in a line, and there are enough of them 
 
 
 def test_what_cannot_be_written_is_left_out(tmp_path):
-    texts = write(tmp_path / "documents", f"{PROSE}\x00\x1b\r\ud800\tyes\x7f\x85 \n", PROSE)
+    texts = write(tmp_path / "documents", f"{PROSE}\x00\x1b\ud800\tyes\x7f\x85 \r\n", PROSE)
     assert texts == [f"{PROSE}\tyes", PROSE]
+
+
+def test_a_control_character_that_parts_words_parts_them_still(tmp_path):
+    written = f"{PROSE}\x0cA page.\rA line.\r\nAnother\x1fone.\x1b"
+    text, _ = write(tmp_path / "documents", written, PROSE)
+    assert text == f"{PROSE} A page. A line.\nAnother one."
 
 
 def test_characters_are_counted_beyond_the_basic_plane(tmp_path):

@@ -88,9 +88,14 @@ def pairs_of(folder, documents, titles=()):
 
 
 def test_a_document_without_a_title_is_found_by_its_first_sentence(tmp_path):
-    texts = [f'Document {n} begins like this. It says "{n}"\tand\ngoes on.' for n in range(40)]
+    spaces = ("  ", "\u00a0", "\t", " ")
+    texts = [
+        f'Document {n}{spaces[n % 4]}begins like this. It says "{n}"\tand\ngoes on.'
+        for n in range(40)
+    ]
     pairs = pairs_of(tmp_path, texts)
     assert 10 < len(pairs) < 40
+    assert {int(query.split()[1]) % len(spaces) for query, _ in pairs} == set(range(len(spaces)))
     assert all(query.endswith("begins like this.") for query, _ in pairs)
     assert {text.split('"')[1] for _, text in pairs} == {query.split()[1] for query, _ in pairs}
     assert all(text.endswith("and goes on.") for _, text in pairs)

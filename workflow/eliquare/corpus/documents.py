@@ -68,7 +68,9 @@ FULL_STOPS = (".", "!", "?", "…", "。", "।", "॥", "؟", "۔", "።", "։"
 LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
 BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|")
-CONTROLS = bytes([*range(0x09), *range(0x0B, 0x20), 0x7F])
+# Control characters: those that part words become spaces, the others go.
+SEPARATORS = bytes.maketrans(spaces := b"\x0b\x0c\r\x1c\x1d\x1e\x1f", b" " * len(spaces))
+CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\n", *spaces})
 SURROGATES = regex.compile(r"\p{Cs}")
 ZstdError: type[Exception] = xopen.zstd.ZstdError  # type: ignore[attr-defined]
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
@@ -96,7 +98,7 @@ class CorpusOptions(Options, DocumentFilter):
     identify: str | None = Field(
         None, description="Drop documents that are identified as another language than this code."
     )
-    processes: int = Field(1, ge=1, description="Worker processes; the result is the same.")
+    processes: int = Field(1, ge=1, description="Worker processes; the documents are the same.")
     output: Path = Field(description="Documents folder to write.")
 
 
@@ -447,12 +449,12 @@ def prepare_one(
 
 
 def writable(text: str) -> str:
-    """Return the text without control characters and lone surrogates."""
+    """Return the text without control characters, but those that part lines, and surrogates."""
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
         encoded = SURROGATES.sub("", text).encode()
-    return encoded.translate(None, CONTROLS).decode()
+    return encoded.replace(b"\r\n", b"\n").translate(SEPARATORS, CONTROLS).decode()
 
 
 def is_list(text: str) -> bool:

@@ -100,7 +100,7 @@ def queries(documents: Iterable[Document], language: str) -> Iterator[tuple[str,
         query, text = document.title, document.text
         if not query.strip():
             query = next(usable_sentences(text, language), "")
-            text = text.partition(query)[2] if query else ""
+            text = " ".join(text.split()).partition(query)[2] if query else ""
         text = " ".join(text[:MAX_DOCUMENT_CHARACTERS].split())
         if len(WORD.findall(text)) >= MIN_WORDS:
             yield " ".join(query.split()), text

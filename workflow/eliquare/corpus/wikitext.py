@@ -121,13 +121,13 @@ LOW_QUOTE = re.compile(r"(?<!\S),,(?=\w)")  # two commas, as many type it
 ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
 INDENT = re.compile(r"\n:[: ]*")
 HEADING_LINE = re.compile(r"\n=[^\n]*")
-# A letter or digit of a script with spaces between words.
-SPACED = (
-    r"[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
-    r"\p{Myanmar}\p{Tibetan}]]"
+UNSPACED = (
+    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 )
+# A letter or digit of a script with spaces between words.
+SPACED = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
 # Emphasis, quotes and brackets around nothing but dropped parts.
-PAIRS = ("[]", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
+PAIRS = ("[]", "()", "（）", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
 EMPTIED = regex.compile(
     rf"(?<!{SPACED}|[.,;:!?…»”'\"])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!{SPACED}|['\"])|"
     + "|".join(rf"{re.escape(pair[0])}\s*{HOLE}[{HOLE}\s]*{re.escape(pair[1])}" for pair in PAIRS),
@@ -476,8 +476,8 @@ RULES = [
         # Brackets that a dropped template has emptied: "(, )", and the start of "(; 1650)".
         (("(", "（"), r"([（(])\s*[,;:、，；]+(?:\s*[,;:、，；])*\s*", r"\1"),
         ((")", "）"), r"[,;、，；][,;、，；\s]*(?=[)）])", ""),
-        # ASCII "()" straight after a word is a function call.
-        (("(", "（"), r"（\s*）|(?<![^\s\p{P}])\(\s*(?:\(\s*\)\s*)*\)", ""),
+        # ASCII "()" straight after a word, in a script with spaces, is a function call.
+        (("(", "（"), rf"（\s*）|(?<![^\s\p{{P}}{UNSPACED}])\(\s*(?:\(\s*\)\s*)*\)", ""),
         (("  ", " \u00a0"), r" +(?=[ \u00a0])", ""),
         ((" ,", " .", " ;", " :", " !", " ?", " )"), r" +(?=[,.;:!?)](?:\s|$))", ""),
     ]
