@@ -1030,6 +1030,30 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
         assert any(line.startswith(said) for line in lines), (said, lines)
 
 
+def test_a_key_that_nothing_reads_is_refused(small):
+    small["languages"]["sw"]["corpus"] = {
+        **{"source": "dump", "file": "sw.xml.bz2", "mirror": "https://x.org/dumps"}
+    }
+    small["tasks"]["names"]["optional"] = True
+    small["tasks"]["a"] = {"language": "sw", "kind": "classification"} | {
+        "hub": {"dataset": "x/y", "columns": {"tokens": "words", "text": "body", "text_pair": "b"}}
+    }
+    small["tasks"]["b"] = {"language": "sw", "kind": "ner"} | {
+        "hub": {"dataset": "x/y", "columns": {"tokens": "words", "tags": "t", "label": "tag"}}
+    }
+    small["students"]["pre"] |= {"seeds": [1, 2], "training": {"max_steps": 9, "seed": 3}}
+    lines = errors_of(small)
+    assert [line.partition(": ")[0] for line in lines] == [
+        "languages.sw.corpus.mirror",
+        "tasks.names.optional",
+        "tasks.a.hub.columns.tokens",
+        "tasks.a.hub.columns.text_pair",
+        "tasks.b.hub.columns.label",
+        "students.pre.training.seed",
+    ]
+    assert all("remove" in line for line in lines)
+
+
 def test_only_tasks_that_are_compared_are_exported(small):
     small["students"]["pre"]["export"] = {"tasks": ["names", "agreement"]}
     pairs = {"language": "sw", "kind": "minimal_pairs", "test": "p.tsv", "text_pair_column": "b"}

@@ -7,6 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from eliquare.config.model import (
     Training,
 )
 from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
-from eliquare.config.sources import SPLITS, UNTRAINED
+from eliquare.config.sources import COLUMN_KINDS, SPLITS, UNTRAINED, source_of
 from eliquare.config.systems import System
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
@@ -280,23 +281,38 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
 
 
 def without_effect(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
-    """Yield what an entry has of its own, not of a base, and nothing reads.
+    """Yield what an entry has of its own, not of a base, and nothing reads."""
 
-    That is `export` of a student that is not released, and `finetuning` of a task without it.
-    """
+    def has_own(*path: str) -> bool:
+        *sections, key = path
+        entry = reduce(lambda entry, section: mapping(entry.get(section)), sections, written)
+        return entry.get(key) is not None
+
+    for code, language in settings.languages.items():
+        mirror = ("languages", code, "corpus", "mirror")
+        if language.corpus.file and has_own(*mirror):
+            yield mirror, "the dump is a file here, so nothing is downloaded; remove it, or file"
     for name, task in settings.tasks.items():
-        own = mapping(mapping(written.get("tasks")).get(name)).get("finetuning") is not None
-        if own and task.kind in UNTRAINED:
+        path = ("tasks", name)
+        if task.kind in UNTRAINED and has_own(*path, "finetuning"):
             message = f"a task of kind {task.kind} is scored without fine-tuning; remove it"
-            yield ("tasks", name, "finetuning"), message
+            yield (*path, "finetuning"), message
+        if source_of(task) is None and has_own(*path, "optional"):
+            yield (*path, "optional"), "its files are in place, and must be there; remove it"
+        for column, kinds in COLUMN_KINDS.items():
+            key = (*path, "hub", "columns", column)
+            if task.kind not in kinds and has_own(*key):
+                yield key, f"a task of kind {task.kind} does not read it; remove it"
     experiment = settings.experiment
     for name, student in settings.students.items():
-        own = mapping(mapping(written.get("students")).get(name)).get("export") is not None
+        path = ("students", name)
+        if student.seeds and has_own(*path, "training", "seed"):
+            yield (*path, "training", "seed"), "seeds has the seeds already; remove one of both"
         trained = student.training.max_steps != 0
         released = name in experiment.release if experiment.release else trained
-        if own and name in experiment.systems and not released:
+        if name in experiment.systems and not released and has_own(*path, "export"):
             message = f"{name} is not released, so nothing of it is exported"
-            yield ("students", name, "export"), f"{message}; add it to experiment.release"
+            yield (*path, "export"), f"{message}; add it to experiment.release"
 
 
 def task_distillation_problems(

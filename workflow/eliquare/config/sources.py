@@ -95,6 +95,16 @@ class Columns(Settings):
     """classification, pair: the label; similarity: the number."""
 
 
+# The kinds of task that read each column.
+COLUMN_KINDS = {
+    "tokens": ("upos", "ner"),
+    "tags": ("upos", "ner"),
+    "text": ("classification", "pair", *UNTRAINED),
+    "text_pair": ("pair", *UNTRAINED),
+    "label": ("classification", "pair", "similarity"),
+}
+
+
 class Hub(Settings):
     """A data set on the Hugging Face hub: parquet, JSON lines, csv or tsv; never a script."""
 
