@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from eliquare.reporting import graph
 from stub_project import Stubs
 from tiny_project import PROJECT, SNAKEMAKE, jobs_of
 
@@ -224,3 +225,28 @@ def test_a_key_that_stands_twice_is_refused(project):
         said = r"^error: .*\.yaml, line 2: not YAML \(the key 'name' stands here twice"
         assert re.search(said, done.stdout, re.M)
         assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("experiment", ["electronics2023", "cruz2024", "vocabularies-demo"])
+def test_the_graph_of_the_report_has_the_ways_of_the_workflow(experiment):
+    file = PROJECT / f"config/experiments/{experiment}.yaml"
+    command = [SNAKEMAKE, "--rulegraph", "dot", "--cores", "1", "--configfile", str(file)]
+    dot = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', dot))
+    ways = {(rules[one], rules[other]) for one, other in re.findall(r"(\d+) -> (\d+)", dot)}
+    assert len(ways) > 40
+
+    def before(rule: str) -> set[str]:
+        found: set[str] = set()
+        new = {rule}
+        while new:
+            new = {each for one in new for each in graph.RULES[one]} - found
+            found |= new
+        return found
+
+    unknown = {(one, other) for one, other in ways if {one, other} <= graph.RULES.keys()}
+    unknown = {(one, other) for one, other in unknown if one not in before(other)}
+    # The settings are no step of the work, and text is cut with the tokens that it selected: a
+    # circle of rules, though not of jobs.
+    circle = {("reduce_teacher", "tokenize"), ("reduce_teacher", "fix_masks")}
+    assert {way for way in unknown if way[0] != "freeze_config"} <= circle

@@ -22,6 +22,7 @@ MODELS = (
     "reduce_student",
 )
 MEASURED = ("finetune", "benchmark", "evaluate_intrinsic")
+FETCHED = ("fetch_task", "fetch_optional_task")
 VOCABULARIES = ("vocabulary_report", "extension_report")
 # Each rule with the rules that it takes from, directly.
 RULES: dict[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "adapt_teacher": ("fetch_teacher", "pretrain_teacher", "fix_masks", "extend_teacher"),
     "select_vocabulary": ("tokenize",),
     "reduce_teacher": (*TEACHERS, "select_vocabulary"),
-    "vocabulary_report": ("reduce_teacher",),
+    "vocabulary_report": ("reduce_teacher", *FETCHED),
     "extend_teacher": ("fetch_teacher", "pretrain_teacher", "reduce_teacher"),
     "extension_report": ("extend_teacher",),
     "tokenize_extended": ("extend_teacher",),
@@ -49,18 +50,18 @@ RULES: dict[str, tuple[str, ...]] = {
     "distill": (*TEACHERS, "reduce_teacher", "fix_masks"),
     "distill_extended": (*TEACHERS, "extend_teacher", "fix_masks_extended"),
     "reduce_student": ("distill", "select_vocabulary"),
-    "verify_student": ("reduce_student",),
+    "verify_student": ("reduce_student", *FETCHED),
     "fetch_task": (),
     "fetch_optional_task": (),
-    "finetune": (*MODELS, "fetch_task", "fetch_optional_task", "sample_unlabelled"),
+    "finetune": (*MODELS, *FETCHED, "sample_unlabelled"),
     "benchmark": MODELS,
-    "evaluate_intrinsic": (*MODELS, "sample_held_out"),
+    "evaluate_intrinsic": (*MODELS, *FETCHED, "sample_held_out"),
     "freeze_config": (),
     "tables": (*MEASURED, *VOCABULARIES),
     "figures": (*MEASURED, *VOCABULARIES),
     "export": (
         *("finetune", "distill", "distill_extended", "reduce_student", "sample_held_out"),
-        *("fetch_task", "fetch_optional_task"),
+        *FETCHED,
     ),
     "release": ("distill", "distill_extended", "reduce_student", *MEASURED, "export"),
     "report": ("tables", "figures", *VOCABULARIES, "verify_student", "export"),
