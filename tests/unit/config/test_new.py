@@ -10,6 +10,7 @@ import yaml
 from eliquare.config import catalogue, new
 from eliquare.config.load import complete, dump
 from eliquare.io import InputError
+from eliquare.models.sentence import Sentence, write_sentence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -114,6 +115,19 @@ def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
     assert settings.systems == {}
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 40}', encoding="utf-8")
     assert complete({"language": "qaa", "teacher": str(folder)}).sequences.max_length == 40
+
+
+def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
+    prompts = {"query": 'Ask "this": ', "search document": "Text:\t"}
+    shape = {"model_type": "bert", "num_hidden_layers": 4}
+    (tmp_path / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    write_sentence(tmp_path, Sentence("cls", False, prompts), 32)
+    settings = complete({"language": "cy", "teacher": str(tmp_path)})
+    (teacher,) = settings.teachers.values()
+    assert (teacher.pooling, teacher.normalize, teacher.prompts) == ("cls", False, prompts)
+    assert "sentence_cosine" in settings.students["small"].objective.terms()
+    (tmp_path / "modules.json").write_text('[{"type": "a.Dense", "path": "3"}]', encoding="utf-8")
+    assert "the module Dense" in refusal({"language": "cy", "teacher": str(tmp_path)})
 
 
 @pytest.mark.parametrize(

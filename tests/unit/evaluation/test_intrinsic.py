@@ -249,6 +249,9 @@ def test_a_module_that_is_not_known_leaves_the_other_scores(folder, tmp_path):
     assert report["bits_per_character"] > 0
     assert "embeddings" not in report
     assert report["remark"].startswith("its embeddings are not scored")
+    (model / "modules.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"modules\.json"):
+        run(model, tmp_path)
 
 
 def test_an_empty_text_is_refused(folder, tmp_path):

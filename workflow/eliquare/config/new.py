@@ -39,7 +39,9 @@ class Teacher(NamedTuple):
     revision: str | None = None
     layers: int | None = 6  # of the student: half the teacher's, where that is known
     length: int = 512  # tokens that it reads
-    prompts: str = ""  # of a sentence encoder, which pools by the mean; YAML
+    pooling: str = ""  # of a sentence encoder
+    normalize: bool = True
+    prompts: Mapping[str, str] = {}
 
 
 TEACHERS = {
@@ -63,7 +65,8 @@ TEACHERS = {
         "hub",
         "intfloat/multilingual-e5-small",
         "614241f622f53c4eeff9890bdc4f31cfecc418b3",
-        prompts='{query: "query: ", passage: "passage: "}',
+        pooling="mean",
+        prompts={"query": "query: ", "passage": "passage: "},
     ),
 }
 # The languages of teachers in the catalogue, in words.
@@ -173,7 +176,13 @@ def teacher_of(word: str | None) -> Teacher:
 
 
 def folder_teacher(folder: Path) -> Teacher:
-    """Return the teacher in a folder; its student has half its layers."""
+    """Return the teacher in a folder; its student has half its layers.
+
+    Raises:
+        InputError: it holds no model, or a sentence encoder that is not known here.
+    """
+    from eliquare.models.sentence import read_sentence
+
     of_tokenizer = folder / "tokenizer_config.json"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -187,8 +196,14 @@ def folder_teacher(folder: Path) -> Teacher:
         positions -= 2
     positions = min(positions, tokenizer.get("model_max_length") or positions)
     name = folder.resolve().name
-    return Teacher(
+    teacher = Teacher(
         name_of(name), name, "folder", str(folder), layers=max(layers // 2, 1), length=positions
+    )
+    sentence = read_sentence(folder)
+    if sentence is None:
+        return teacher
+    return teacher._replace(
+        pooling=sentence.pooling, normalize=sentence.normalize, prompts=sentence.prompts
     )
 
 

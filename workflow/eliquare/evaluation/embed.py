@@ -94,7 +94,8 @@ class Encoder:
         said_by_model: whether the model's folder says so.
 
     Raises:
-        InputError: the folder names a module or a pooling that is not known here.
+        UnknownEncoder: the folder names a module or a pooling that is not known here.
+        InputError: one of its files cannot be read.
     """
 
     def __init__(self, folder: Path, model: PreTrainedModel) -> None:

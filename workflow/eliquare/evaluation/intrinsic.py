@@ -54,6 +54,7 @@ from eliquare.models.loading import (
     max_sequence_length,
     quiet,
 )
+from eliquare.models.sentence import UnknownEncoder
 from eliquare.training.outputs import outputs_at, projection_of
 from eliquare.vocabulary.report import measure_texts
 
@@ -181,7 +182,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     embedded = {name: pairs[name] for name in of_embeddings if name in pairs}
     try:
         encoder = embed.Encoder(options.model, model)
-    except InputError as error:
+    except UnknownEncoder as error:
         # A model beside ours, as LaBSE with its dense layer: its other scores stand.
         logger.warning("%s; its embeddings are not scored", error)
         unknown = "its embeddings are not scored, since it makes them in a way not known here"

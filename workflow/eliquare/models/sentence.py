@@ -7,15 +7,17 @@ reducing and distilling; a model without them gives states of tokens alone.
 
 import shutil
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, PositiveInt
 
 from eliquare.config.model import Pooling
 from eliquare.io import InputError, read_as, read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
 
 POOLINGS = get_args(Pooling)
 MODULES = "modules.json"
@@ -23,11 +25,16 @@ PROMPTS = "config_sentence_transformers.json"
 LENGTH = "sentence_bert_config.json"
 POOLING_FOLDER, NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
 PACKAGE = "sentence_transformers.models"
+SHORTEST = 1e-12  # length of an embedding, as torch.nn.functional.normalize has it
 _KEYS = {
     "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
 }
+
+
+class UnknownEncoder(InputError):
+    """A sentence encoder that makes embeddings in a way that is not known here."""
 
 
 class Sentence(NamedTuple):
@@ -79,7 +86,7 @@ class Sentence(NamedTuple):
             dict.fromkeys([*self.prompts.values(), self.query_prompt, self.document_prompt])
         )
 
-    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def pool(self, states: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
         """Return the embeddings ``[texts, width]`` in float32.
 
         Args:
@@ -92,10 +99,13 @@ class Sentence(NamedTuple):
         else:
             real = mask.unsqueeze(-1).bool()
             if self.pooling == "max":
-                pooled = states.masked_fill(~real, -torch.inf).amax(1)
+                pooled = states.masked_fill(~real, -inf).amax(1)
             else:
                 pooled = (states * real).sum(1) / real.sum(1).clamp(min=1)
-        return F.normalize(pooled, dim=-1) if self.normalize else pooled
+        if not self.normalize:
+            return pooled
+        unit: torch.Tensor = pooled / pooled.norm(dim=-1, keepdim=True).clamp(min=SHORTEST)
+        return unit
 
 
 class Module(BaseModel):
@@ -126,7 +136,8 @@ def read_sentence(folder: str | Path) -> Sentence | None:
     """Return what a folder says of sentences; None where it says nothing.
 
     Raises:
-        InputError: it has a module or a pooling that is not known here.
+        UnknownEncoder: it has a module or a pooling that is not known here.
+        InputError: one of its files cannot be read.
     """
     folder = Path(folder)
     if not (folder / MODULES).exists():
@@ -135,7 +146,7 @@ def read_sentence(folder: str | Path) -> Sentence | None:
         each.type.rpartition(".")[2]: each.path for each in read_as(folder / MODULES, list[Module])
     }
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
-        raise InputError(
+        raise UnknownEncoder(
             f"{folder / MODULES}: the module {unknown[0]} comes after the pooling, and a student "
             "would lack it; take a model of Transformer, Pooling and Normalize, or name its "
             "pooling in `pooling` to leave that module out"
@@ -161,13 +172,13 @@ def read_prompts(folder: Path) -> Prompts:
 
 
 def read_pooling(file: Path) -> Pooling:
-    """Return the pooling that a model's file says; raise InputError if it is not known here."""
+    """Return the pooling that a model's file says; raise UnknownEncoder if it is not known here."""
     said = read_json(file)
     given: list[Any] = [str(said["pooling_mode"])] if "pooling_mode" in said else []
     given += [name for name, key in _KEYS.items() if said.get(key)]
     others = [key for key in said if key.startswith("pooling_mode_") and said[key] is True]
     if len({*given}) != 1 or given[0] not in POOLINGS or {*others} - {*_KEYS.values()}:
-        raise InputError(f"{file}: expected one pooling of {', '.join(POOLINGS)}")
+        raise UnknownEncoder(f"{file}: expected one pooling of {', '.join(POOLINGS)}")
     pooling: Pooling = given[0]
     return pooling
 
