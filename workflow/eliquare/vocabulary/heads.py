@@ -1,7 +1,7 @@
 """Compare what the head of a model gives before and after a reduction, and say what breaks it.
 
 A head that reads hidden states cannot notice an exact reduction: a classifier, a pair head
-(reranker), the pooling of a sentence encoder and what follows it. They are run, on text whose
+(reranker), one that answers questions, the pooling of a sentence encoder and what follows it. They are run, on text whose
 tokens all stay, and must agree bit for bit. Two things do break a head, and are refused: a prompt
 whose tokens were not kept, and a head that names tokens by their ids, which a reduction changes.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
@@ -26,9 +27,11 @@ from eliquare.models.sentence import MODULES, Module, read_prompts
 from eliquare.vocabulary.tokenizer import Description, backend_of
 
 MAX_LENGTH = 128
+# The end of an architecture's name, the class that loads it, and whether it reads texts and pairs.
 CLASSES = {
-    "ForSequenceClassification": AutoModelForSequenceClassification,
-    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForSequenceClassification": (AutoModelForSequenceClassification, ("texts", "pairs")),
+    "ForTokenClassification": (AutoModelForTokenClassification, ("texts",)),
+    "ForQuestionAnswering": (AutoModelForQuestionAnswering, ("pairs",)),
 }
 # Modules of sentence-transformers with a place for each token of the vocabulary, or which read the
 # score of a token, as "yes" and "no".
@@ -110,17 +113,15 @@ def compare_heads(folder: Path, reduced: Path, texts: Sequence[str]) -> dict[str
     """
     found: dict[str, Any] = {}
     names = load_config(folder).architectures or [""]
-    for end, kind in CLASSES.items():
+    inputs: dict[str, list[Any]] = {"texts": list(texts), "pairs": list(pairwise(texts))}
+    for end, (kind, reads) in CLASSES.items():
         if not names[0].endswith(end):
             continue
         if (load_config(reduced).architectures or [""])[0] != names[0]:
             raise InputError(f"{reduced}: the old model is a {names[0]}, and this one is not")
         found["head"] = names[0]
-        inputs: dict[str, list[Any]] = {"texts": list(texts)}
-        if end == "ForSequenceClassification":
-            inputs["pairs"] = list(pairwise(texts))
-        for what, given in inputs.items():
-            if given:
+        for what in reads:
+            if given := inputs[what]:
                 old, new = (run(kind, each, given) for each in (folder, reduced))
                 require_same(reduced, names[0], given, old, new)
                 found[what] = len(given)
@@ -143,7 +144,9 @@ def run(kind: Any, folder: Path, given: Sequence[Any]) -> list[torch.Tensor]:
     for each in given:
         parts = (each,) if isinstance(each, str) else each
         batch = tokenizer(*parts, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
-        logits.append(model(**batch).logits[0])
+        # A question's answer has two of them: where it starts and where it ends.
+        given_back = [value for key, value in model(**batch).items() if key.endswith("logits")]
+        logits.append(torch.cat([each.flatten() for each in given_back]))
     return logits
 
 
