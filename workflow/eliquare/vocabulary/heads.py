@@ -1,9 +1,10 @@
 """Compare what the head of a model gives before and after a reduction, and say what breaks it.
 
 A head that reads hidden states cannot notice an exact reduction: a classifier, a pair head
-(reranker), one that answers questions, the pooling of a sentence encoder and what follows it. They are run, on text whose
-tokens all stay, and must agree bit for bit. Two things do break a head, and are refused: a prompt
-whose tokens were not kept, and a head that names tokens by their ids, which a reduction changes.
+(reranker), one that answers questions, the pooling of a sentence encoder and what follows it. They
+are run, on text whose tokens all stay, and must agree bit for bit. Two things do break a head, and
+are refused: a prompt whose tokens were not kept, and a head that names tokens by their ids, which a
+reduction changes.
 """
 
 import importlib.util
