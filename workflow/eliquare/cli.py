@@ -82,7 +82,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "select": Stage("vocabulary.select:select", 3, "select the tokens that stay"),
         "reduce": Stage("vocabulary.reduce:reduce", 3, "reduce a model and its tokenizer"),
         "verify": Stage("vocabulary.verify:verify", 3, "compare a model with its reduction"),
-        "report": Stage("vocabulary.report:report", 5, "report what a reduction changed"),
+        "report": Stage("vocabulary.report:report", 6, "report what a reduction changed"),
     },
     "models": {
         "fetch": Stage("models.hub:fetch", 2, "fetch a model from a hub or a folder"),
@@ -96,7 +96,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "extend": Stage("extension.extend:extend", 3, "add tokens for a language"),
         "tokenize": Stage("extension.alignment:tokenize", 2, "tokenize text twice"),
         "mask": Stage("extension.alignment:mask", 1, "masks for two tokenizers"),
-        "report": Stage("extension.report:report", 2, "report what an extension changed"),
+        "report": Stage("extension.report:report", 3, "report what an extension changed"),
         "distill": Stage("extension.distill:distill", 4, "distil across two tokenizers"),
     },
     "evaluation": {

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import families
@@ -120,6 +121,10 @@ def test_an_encoder_without_a_head_is_extended(family, documents, tmp_path):
     old, new = (load_model(folder).get_input_embeddings().weight for folder in (bare, output))
     assert torch.equal(old, new[: len(old)])
     assert len(new) > len(old)
+    counted = tmp_path / "report.json"
+    report(ReportOptions(model=bare, extended=output, documents=documents, output=counted))
+    stored = sum(each.numel() for each in load_file(output / "model.safetensors").values())
+    assert read_json(counted)["parameters"]["after"] == stored
 
 
 @pytest.mark.parametrize("family", ["bert", "xlmr", "roberta"])

@@ -4,20 +4,24 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 import worlds
 from eliquare.config.model import SelectionRule
 from eliquare.io import InputError, read_json
+from eliquare.models.loading import load_model
 from eliquare.vocabulary import report as reports
 from eliquare.vocabulary import select as selection
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from families import make_teacher, reduce_model, sentences
 
 
-def prepare(folder, language, rule):
+def prepare(folder, language, rule, head=True):
     """Write a teacher, a text, counts, documents, a vocabulary file and the reduced model."""
     teacher = make_teacher("bert", folder / "teacher")
+    if not head:
+        load_model(teacher).base_model.save_pretrained(teacher)
     texts = sentences(language)[:100]
     (folder / "text.txt").write_text("\n".join(texts), encoding="utf-8")
     worlds.write_documents(folder / "documents", texts)
@@ -61,6 +65,15 @@ def test_the_report(options, capsys):
     assert corpus["after"]["unknown_share"] == pytest.approx(unknown, abs=1e-4)
     assert result["verification"]["rows"] == "same"
     assert "task" in capsys.readouterr().out
+
+
+def test_the_parameters_of_an_encoder_without_a_head_are_its_own(tmp_path):
+    options = prepare(tmp_path, "qaa", SelectionRule(min_sentence_fraction=0.05), head=False)
+    reports.report(options)
+    counted = read_json(options.output)["parameters"]
+    for name, folder in (("before", options.model), ("after", options.reduced)):
+        stored = load_file(folder / "model.safetensors")
+        assert counted[name] == sum(each.numel() for each in stored.values())
 
 
 def test_the_curve_says_what_other_sizes_cost(options):

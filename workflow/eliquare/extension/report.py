@@ -5,7 +5,14 @@ from pathlib import Path
 from pydantic import Field
 
 from eliquare.io import atomic_write, read_json, write_json
-from eliquare.models.loading import load_config, load_fast_tokenizer, parameter_count, quiet
+from eliquare.models.loading import (
+    has_mlm_head,
+    load_config,
+    load_fast_tokenizer,
+    load_model,
+    parameter_count,
+    quiet,
+)
 from eliquare.vocabulary.report import MeasuredTexts, measure_all, texts_table
 
 
@@ -27,9 +34,12 @@ def report(options: ReportOptions) -> None:
     tokenizers = {name: load_fast_tokenizer(folder) for name, folder in models.items()}
     old, new = (set(tokenizer.get_vocab()) for tokenizer in tokenizers.values())
     extension = read_json(options.extended / "extension.json")
+    head = has_mlm_head(load_model(options.extended))
     result = {
         "tokens": {"selected": len(new & old), "of": len(old), "new": len(new - old)},
-        "parameters": {n: parameter_count(load_config(folder)) for n, folder in models.items()},
+        "parameters": {
+            name: parameter_count(load_config(folder), head) for name, folder in models.items()
+        },
         "token_coverage": None,
         "extension": extension,
         "texts": measure_all(tokenizers, options),

@@ -75,6 +75,11 @@ def report(options: ReportOptions) -> None:
         )
     counts = read_counts(options.counts, tokens)
     specials = tokenizer_json.special_ids(options.model, description)
+    verification = compare(
+        options.model, options.reduced, options.documents, options.tasks, SENTENCES
+    )
+    sizes = {"before": options.model, "after": options.reduced}
+    head = verification["mlm_head"]
     result = {
         "tokens": {
             "selected": len(selected),
@@ -83,8 +88,7 @@ def report(options: ReportOptions) -> None:
             "by_script": count_scripts(description, (tokens[index] for index in selected)),
         },
         "parameters": {
-            "before": parameter_count(load_config(options.model)),
-            "after": parameter_count(load_config(options.reduced)),
+            name: parameter_count(load_config(folder), head) for name, folder in sizes.items()
         },
         "token_coverage": token_coverage(counts, selected, specials),
         "curve": size_curve(
@@ -95,9 +99,7 @@ def report(options: ReportOptions) -> None:
             list(sample_texts(options.documents, CURVE_DOCUMENTS)),
         ),
         "texts": measure_all({"before": old, "after": new}, options),
-        "verification": compare(
-            options.model, options.reduced, options.documents, options.tasks, SENTENCES
-        ),
+        "verification": verification,
     }
     with atomic_write(options.output) as partial:
         write_json(partial, result)
