@@ -34,6 +34,7 @@ TEACHERS = {
     "encoders-small": "e5",
     "claims": "mlm",
     "claims-small": "mlm",
+    "names-small": "e5",
 }
 # What the claims compare, each system with one beside it.
 CLAIMS = [
@@ -187,7 +188,7 @@ def main(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in TEACHERS:
         table = target / f"{name}.csv"
-        if (source / name / "intrinsic").is_dir():
+        if any((source / name / part).is_dir() for part in ("intrinsic", "scores")):
             write(table, frozen(source, name))
             write(target / f"{name}-finetuned.csv", finetuned(source, name))
             write(target / f"{name}-differences.csv", differences(source, name))

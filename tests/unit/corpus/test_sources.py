@@ -136,6 +136,12 @@ def test_a_dataset_that_cannot_be_used(local, out, options, words):
     assert not out.exists()
 
 
+def test_a_split_of_one_file_is_refused(local, out):
+    with pytest.raises(InputError, match="--split dev: .*train.jsonl is one file, all of whose"):
+        dataset(local / "train.jsonl", out, column="body", split="dev")
+    assert not out.exists()
+
+
 def test_a_dataset_without_a_row_is_refused(tmp_path, out):
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(InputError, match=r"empty.jsonl: a file of it has no row"):

@@ -26,6 +26,7 @@ from eliquare.io import InputError, atomic_dir, existing, progress, read_as, rea
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
 SAMPLING = "sampling"
+SPLIT = "train"  # of a dataset; what is one file is read whole
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class DatasetOptions(CorpusOptions):
     configuration: str | None = Field(
         None, description="Configuration of the dataset, often a language."
     )
-    split: str = Field("train", description="Split to read.")
+    split: str = Field(SPLIT, description="Split to read.")
     column: str = Field("text", description="Column that holds the text.")
     revision: Commit | None = Field(
         None, description="For a data set on the hub: the commit, 40 hexadecimal digits."
@@ -130,6 +131,11 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     # The library asks for the name of the folder, which "." has none of.
     where: dict[str, Any] = {"path": str(file) if file.is_dir() else name}
     if file.is_file():
+        if options.split != SPLIT:
+            raise InputError(
+                f"--split {options.split}: {name} is one file, all of whose rows are read; leave "
+                "the split out, or give the file of another one"
+            )
         where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     # Of the library's own, which is below HOME: that may not be there, or not to be written.
     try:
