@@ -188,10 +188,11 @@ def main(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in TEACHERS:
         table = target / f"{name}.csv"
-        if any((source / name / part).is_dir() for part in ("intrinsic", "scores")):
+        if (source / name / "intrinsic").is_dir():
             write(table, frozen(source, name))
-            write(target / f"{name}-finetuned.csv", finetuned(source, name))
             write(target / f"{name}-differences.csv", differences(source, name))
+        if (source / name / "scores").is_dir():
+            write(target / f"{name}-finetuned.csv", finetuned(source, name))
         if table.exists():
             write(target / f"{name}-seeds.csv", seeds(table))
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from eliquare.reporting import graph
 from stub_project import Stubs
@@ -228,8 +229,14 @@ def test_a_key_that_stands_twice_is_refused(project):
 
 
 @pytest.mark.parametrize("experiment", ["electronics2023", "cruz2024", "vocabularies-demo"])
-def test_the_graph_of_the_report_has_the_ways_of_the_workflow(experiment):
-    file = PROJECT / f"config/experiments/{experiment}.yaml"
+def test_the_graph_of_the_report_has_the_ways_of_the_workflow(experiment, tmp_path):
+    file = tmp_path / "config.yaml"
+    treebank = {"language": "qaa", "kind": "upos"}
+    treebank["ud"] = {"treebank": "UD_Welsh-CCG", "release": "2.17"}
+    settings: dict = {"extends": str(PROJECT / f"config/experiments/{experiment}.yaml")}
+    if experiment == "vocabularies-demo":
+        settings |= {"tasks": {"fetched": treebank}, "experiment": {"tasks": None}}
+    file.write_text(yaml.safe_dump(settings))
     command = [SNAKEMAKE, "--rulegraph", "dot", "--cores", "1", "--configfile", str(file)]
     dot = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', dot))

@@ -147,7 +147,7 @@ rule extension_report:
     conda:
         "../../envs/eliquare.yaml"
     resources:
-        mem_mb=lambda wc, attempt: memory(attempt, 2000),
+        mem_mb=lambda wc, input, attempt: memory(attempt, 2000, 1, input.extended),
         runtime=lambda wc, attempt: minutes(attempt, 30),
     params:
         version=version("extension", "report"),

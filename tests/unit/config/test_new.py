@@ -118,7 +118,7 @@ def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
 
 
 def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
-    prompts = {"query": 'Ask "this": ', "search document": "Text:\t"}
+    prompts = {"query": 'Ask "this" 😀: ', "search document": "Text:\t", "no": "{{ x }}\u2028"}
     shape = {"model_type": "bert", "num_hidden_layers": 4}
     (tmp_path / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     write_sentence(tmp_path, Sentence("cls", False, prompts), 32)
@@ -126,8 +126,12 @@ def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
     (teacher,) = settings.teachers.values()
     assert (teacher.pooling, teacher.normalize, teacher.prompts) == ("cls", False, prompts)
     assert "sentence_cosine" in settings.students["small"].objective.terms()
+    (tmp_path / "1_Pooling/config.json").unlink()
+    assert refusal({"language": "cy", "teacher": str(tmp_path)}).startswith("--config: teacher: ")
+    # An encoder that is not known here is one whose pooling may be named.
     (tmp_path / "modules.json").write_text('[{"type": "a.Dense", "path": "3"}]', encoding="utf-8")
-    assert "the module Dense" in refusal({"language": "cy", "teacher": str(tmp_path)})
+    settings = complete({"language": "cy", "teacher": str(tmp_path)})
+    assert [each.pooling for each in settings.teachers.values()] == [None]
 
 
 @pytest.mark.parametrize(

@@ -1007,6 +1007,18 @@ def test_a_dataset_of_the_hub_needs_its_commit(small, tmp_path, monkeypatch):
     assert "revision" not in str(now.value)
 
 
+def test_what_is_said_of_a_dataset_in_place_and_not_read_is_refused(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dev.jsonl").touch()
+    corpus = {"source": "dataset", "dataset": "dev.jsonl", "split": "dev", "revision": "a" * 40}
+    settings = complete(changed(small, "languages/sw/corpus", corpus))
+    with pytest.raises(InputError) as caught:
+        checks.check_files(settings, "mine.yaml")
+    lines = [line for line in str(caught.value).splitlines() if "languages.sw" in line]
+    assert "languages.sw.corpus.revision: dev.jsonl is in place" in lines[0]
+    assert "languages.sw.corpus.split: dev.jsonl is in place" in lines[1]
+
+
 def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
     small["tasks"] |= {
         "a": {"language": "sw", "kind": "similarity", "published_as": {"task": "1"}}
@@ -1041,6 +1053,9 @@ def test_a_key_that_nothing_reads_is_refused(small):
     small["tasks"]["b"] = {"language": "sw", "kind": "ner"} | {
         "hub": {"dataset": "x/y", "columns": {"tokens": "words", "tags": "t", "label": "tag"}}
     }
+    small["tasks"]["c"] = {"language": "sw", "kind": "similarity"} | {
+        "hub": {"dataset": "x/y", "train": "unlabelled"}
+    }
     small["students"]["pre"] |= {"seeds": [1, 2], "training": {"max_steps": 9, "seed": 3}}
     lines = errors_of(small)
     assert [line.partition(": ")[0] for line in lines] == [
@@ -1049,9 +1064,18 @@ def test_a_key_that_nothing_reads_is_refused(small):
         "tasks.a.hub.columns.tokens",
         "tasks.a.hub.columns.text_pair",
         "tasks.b.hub.columns.label",
+        "tasks.c.hub.train",
         "students.pre.training.seed",
     ]
     assert all("remove" in line for line in lines)
+    # What has the value that it would have anyway is no mistake.
+    small["languages"]["sw"]["corpus"]["mirror"] = None
+    small["tasks"]["names"]["optional"] = False
+    small["tasks"]["a"]["hub"]["columns"] = {"tokens": "tokens", "text": "body"}
+    small["tasks"]["b"]["hub"]["columns"]["label"] = "label"
+    small["tasks"]["c"]["hub"]["train"] = "train"
+    small["students"]["pre"]["training"]["seed"] = 1
+    assert complete(small)
 
 
 def test_only_tasks_that_are_compared_are_exported(small):

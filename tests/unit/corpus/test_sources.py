@@ -137,7 +137,9 @@ def test_a_dataset_that_cannot_be_used(local, out, options, words):
 
 
 def test_a_split_of_one_file_is_refused(local, out):
-    with pytest.raises(InputError, match=r"--split dev: .*train\.jsonl is one file, all of whose"):
+    with pytest.raises(
+        InputError, match=r"--split dev: .*train\.jsonl is one file, which is read whole"
+    ):
         dataset(local / "train.jsonl", out, column="body", split="dev")
     assert not out.exists()
 

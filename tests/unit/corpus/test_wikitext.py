@@ -71,8 +71,9 @@ CASES = {
     "glued neighbours": ("To je 10{{nbsp}}km in 5{{x}}, ({{y}}a).", "To je 10 km in 5, (a)."),
     "script without spaces": ("日本{{lang|ja}}は島。", "日本は島。"),
     "brackets around templates": (
-        "日本({{lang|ja}})は島({{a}}、{{b}})。 Izola ({{lang|it}}) is a town (see print()).",
-        "日本は島。 Izola is a town (see print()).",
+        "日本({{lang|ja}})は島({{a}}、{{b}})。スター({{a}}; {{b}})。1990（{{a}}）は。 "
+        "စာ({{a}}၊ {{b}})စာ Izola ({{lang|it}}) is a town (see print()).",
+        "日本は島。スター。1990は。 စာစာ Izola is a town (see print()).",
     ),
     "parser function": ("Meri {{formatnum:2000}} ha.", "Meri 2,000 ha."),
     "name of the page": ("{{PAGENAME}} is a town.", "Title is a town."),

@@ -110,6 +110,9 @@ def test_a_head_that_another_tool_damaged_or_lost_is_found(head, bias, named, te
     save_file(weights, tmp_path / "new/model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=f"{named} gives another answer"):
         compare(model, tmp_path / "new", text)
+    (tmp_path / "one.txt").write_text(text.read_text(encoding="utf-8").splitlines()[0])
+    with pytest.raises(InputError, match=f"{named} gives another answer"):
+        compare(model, tmp_path / "new", tmp_path / "one.txt")
     config = read_json(tmp_path / "lost/config.json") | {"architectures": ["BertModel"]}
     write_json(tmp_path / "lost/config.json", config)
     with pytest.raises(InputError, match=f"the old model is a {named}, and"):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from eliquare.config import published
 from eliquare.config.base import Problem
+from eliquare.config.corpus import Corpus
 from eliquare.config.derive import REDUCED_KEYS, mapping
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import suggestion
@@ -28,7 +29,7 @@ from eliquare.config.model import (
     Training,
 )
 from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
-from eliquare.config.sources import COLUMN_KINDS, SPLITS, UNTRAINED, source_of
+from eliquare.config.sources import COLUMN_KINDS, SPLITS, UNTRAINED, Columns, source_of
 from eliquare.config.systems import System
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
@@ -281,12 +282,15 @@ def export_problems(student: Student, settings: Configuration) -> Iterator[Probl
 
 
 def without_effect(written: Mapping[str, Any], settings: Configuration) -> Iterator[Problem]:
-    """Yield what an entry has of its own, not of a base, and nothing reads."""
+    """Yield what an entry has of its own, not of a base, and nothing reads.
 
-    def has_own(*path: str) -> bool:
+    What has the value that it would have anyway is no mistake.
+    """
+
+    def has_own(*path: str, default: Any = None) -> bool:
         *sections, key = path
         entry = reduce(lambda entry, section: mapping(entry.get(section)), sections, written)
-        return entry.get(key) is not None
+        return entry.get(key) not in (None, default)
 
     for code, language in settings.languages.items():
         mirror = ("languages", code, "corpus", "mirror")
@@ -297,17 +301,26 @@ def without_effect(written: Mapping[str, Any], settings: Configuration) -> Itera
         if task.kind in UNTRAINED and has_own(*path, "finetuning"):
             message = f"a task of kind {task.kind} is scored without fine-tuning; remove it"
             yield (*path, "finetuning"), message
-        if source_of(task) is None and has_own(*path, "optional"):
+        if source_of(task) is None and has_own(*path, "optional", default=False):
             yield (*path, "optional"), "its files are in place, and must be there; remove it"
         for column, kinds in COLUMN_KINDS.items():
             key = (*path, "hub", "columns", column)
-            if task.kind not in kinds and has_own(*key):
+            default = Columns.model_fields[column].default
+            if task.kind not in kinds and has_own(*key, default=default):
                 yield key, f"a task of kind {task.kind} does not read it; remove it"
+        for split in ("train", "validation") if task.kind in UNTRAINED else ():
+            if has_own(*path, "hub", split, default=split):
+                message = f"a task of kind {task.kind} has a test split alone; remove it"
+                yield (*path, "hub", split), message
     experiment = settings.experiment
     for name, student in settings.students.items():
         path = ("students", name)
-        if student.seeds and has_own(*path, "training", "seed"):
-            yield (*path, "training", "seed"), "seeds has the seeds already; remove one of both"
+        seed = student.seeds[0] if student.seeds else student.training.seed
+        if seed != student.training.seed and has_own(*path, "training", "seed"):
+            yield (
+                (*path, "training", "seed"),
+                "nothing reads it beside seeds; remove one of the two",
+            )
         trained = student.training.max_steps != 0
         released = name in experiment.release if experiment.release else trained
         if name in experiment.systems and not released and has_own(*path, "export"):
@@ -398,6 +411,11 @@ def check_files(settings: Configuration, source: str) -> None:
         "data set on the hub give the commit (40 hexadecimal digits, in the history of its files)"
         for code, name in unpinned_datasets(settings)
     ]
+    lines += [
+        f"{source}: languages.{code}.corpus.{key}: {name} is in place, and is read as it is; "
+        f"remove {key}" + (", or give the file of that split" if key == "split" else "")
+        for code, name, key in unread_keys(settings)
+    ]
     if any(": tasks." in line for line in lines):
         lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
     if lines:
@@ -410,6 +428,18 @@ def unpinned_datasets(settings: Configuration) -> Iterator[tuple[str, str]]:
         corpus = settings.languages[code].corpus
         if corpus.dataset and not corpus.revision and not os.path.exists(corpus.dataset):
             yield code, corpus.dataset
+
+
+def unread_keys(settings: Configuration) -> Iterator[tuple[str, str, str]]:
+    """Yield (language, data set, key) of what is said of data sets in place, and is not read."""
+    for code in corpora_of(settings):
+        corpus = settings.languages[code].corpus
+        if not corpus.dataset or not os.path.exists(corpus.dataset):
+            continue
+        if corpus.revision:
+            yield code, corpus.dataset, "revision"
+        if os.path.isfile(corpus.dataset) and corpus.split != Corpus.model_fields["split"].default:
+            yield code, corpus.dataset, "split"
 
 
 def corpora_of(settings: Configuration) -> list[str]:

@@ -4,6 +4,7 @@ Both are the same text, filled from ``templates/language.yaml.j2`` and the catal
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,6 +116,7 @@ def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
         keep_trailing_newline=True,
     )
     environment.filters["plain"] = plain
+    environment.filters["flow"] = flow
     entries = catalogue.entries_of(code)
     return environment.get_template("language.yaml.j2").render(
         code=code,
@@ -179,9 +181,9 @@ def folder_teacher(folder: Path) -> Teacher:
     """Return the teacher in a folder; its student has half its layers.
 
     Raises:
-        InputError: it holds no model, or a sentence encoder that is not known here.
+        InputError: it holds no model, or files of a sentence encoder that cannot be read.
     """
-    from eliquare.models.sentence import read_sentence
+    from eliquare.models.sentence import UnknownEncoder, read_sentence
 
     of_tokenizer = folder / "tokenizer_config.json"
     try:
@@ -189,21 +191,32 @@ def folder_teacher(folder: Path) -> Teacher:
         tokenizer = json.loads(of_tokenizer.read_text("utf-8")) if of_tokenizer.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"teacher: {folder}: no model folder ({error})") from None
+    if not (isinstance(config, dict) and isinstance(tokenizer, dict)):
+        raise InputError(f"teacher: {folder}: no model folder (a file of it is no JSON mapping)")
     # DistilBERT calls them n_layers. RoBERTa counts two positions that are never read.
     layers = config.get("num_hidden_layers") or config.get("n_layers") or 12
     positions = config.get("max_position_embeddings") or 512
-    if "roberta" in config.get("model_type", ""):
+    if "roberta" in (config.get("model_type") or ""):
         positions -= 2
     positions = min(positions, tokenizer.get("model_max_length") or positions)
     name = folder.resolve().name
     teacher = Teacher(
         name_of(name), name, "folder", str(folder), layers=max(layers // 2, 1), length=positions
     )
-    sentence = read_sentence(folder)
+    try:
+        sentence = read_sentence(folder)
+    except UnknownEncoder:
+        # Whoever wants its encoder alone names a pooling.
+        return teacher
+    except InputError as error:
+        raise InputError(f"teacher: {error}") from None
     if sentence is None:
         return teacher
     return teacher._replace(
-        pooling=sentence.pooling, normalize=sentence.normalize, prompts=sentence.prompts
+        pooling=sentence.pooling,
+        normalize=sentence.normalize,
+        prompts=sentence.prompts,
+        length=min(positions, sentence.max_length or positions),
     )
 
 
@@ -265,6 +278,14 @@ def cost(language: Language, entries: Mapping[str, Entry]) -> dict[str, str] | N
 def hours(number: float) -> str:
     """Return hours with two digits at most."""
     return f"{number:.0f}" if number >= 10 else f"{max(number, 0.1):.1f}"
+
+
+def flow(value: Mapping[str, str]) -> str:
+    """Return texts by name as YAML in one line, any character included."""
+    written: str = yaml.safe_dump(
+        dict(value), default_flow_style=True, default_style='"', width=math.inf, sort_keys=False
+    )
+    return written.strip()
 
 
 def plain(value: str) -> str:

@@ -449,7 +449,7 @@ def prepare_one(
 
 
 def writable(text: str) -> str:
-    """Return the text without control characters, but those that part lines, and surrogates."""
+    """Return the text without control characters and surrogates; what parts words is a space."""
     try:
         encoded = text.encode()
     except UnicodeEncodeError:

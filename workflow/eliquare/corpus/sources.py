@@ -133,8 +133,8 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     if file.is_file():
         if options.split != SPLIT:
             raise InputError(
-                f"--split {options.split}: {name} is one file, all of whose rows are read; leave "
-                "the split out, or give the file of another one"
+                f"--split {options.split}: {name} is one file, which is read whole; leave the "
+                "split out, or give the file of that split"
             )
         where = {"path": str(file.parent), "data_files": {options.split: file.name}}
     # Of the library's own, which is below HOME: that may not be there, or not to be written.

@@ -122,15 +122,20 @@ ITEMS_BEGIN = re.compile(r"\n:*[*#;][*#;: ]*")
 INDENT = re.compile(r"\n:[: ]*")
 HEADING_LINE = re.compile(r"\n=[^\n]*")
 UNSPACED = (
-    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+    r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+    r"\p{Tibetan}"
 )
 # A letter or digit of a script with spaces between words.
 SPACED = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
 # Emphasis, quotes and brackets around nothing but dropped parts.
+SIGNS = r"[\s,;:、，；၊]"  # between them
 PAIRS = ("[]", "()", "（）", "“”", "„“", "„”", "«»", "‹›", "‘’", "‚‘", "「」", "『』", "《》")
 EMPTIED = regex.compile(
     rf"(?<!{SPACED}|[.,;:!?…»”'\"])('{{5}}|'{{2,3}}|\"){HOLE}+\1(?!{SPACED}|['\"])|"
-    + "|".join(rf"{re.escape(pair[0])}\s*{HOLE}[{HOLE}\s]*{re.escape(pair[1])}" for pair in PAIRS),
+    + "|".join(
+        rf"{re.escape(pair[0])}{SIGNS}*{HOLE}(?:{HOLE}|{SIGNS})*{re.escape(pair[1])}"
+        for pair in PAIRS
+    ),
     regex.VERSION1,
 )
 # Where a dropped part stood between two words that are to stay apart, in a script with spaces.
@@ -198,7 +203,7 @@ def simplify(text: str, site: Site, title: str, expand: bool) -> tuple[str, Coun
         expand: Whether templates stay, for WikiExtractor to expand.
     """
     dropped: Counter[str] = Counter()
-    text = PRIVATE.sub("", text.replace("\r", ""))
+    text = PRIVATE.sub("", text.replace("\r\n", "\n").replace("\r", " "))
     if "<" in text:
         text = drop_elements(text, dropped)
         for tags, new in REPLACED:
@@ -492,7 +497,7 @@ def clean(extracted: str, dropped: Counter[str] | None = None) -> str:
     List items that are no running text, and headings with no text below them, are left out.
     Raises TimeoutError if it takes too long.
     """
-    text = html.unescape(extracted).replace("\r", "")
+    text = html.unescape(extracted).replace("\r\n", "\n").replace("\r", " ")
     text = "\n".join(kept_lines(text, dropped if dropped is not None else Counter()))
     text = PRIVATE.sub(lambda match: FROM_GUARDS.get(match[0], ""), text)
     for pattern, new, signs in RULES:

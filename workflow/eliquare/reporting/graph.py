@@ -44,7 +44,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "reduce_teacher": (*TEACHERS, "select_vocabulary"),
     "vocabulary_report": ("reduce_teacher", *FETCHED),
     "extend_teacher": ("fetch_teacher", "pretrain_teacher", "reduce_teacher"),
-    "extension_report": ("extend_teacher",),
+    "extension_report": ("extend_teacher", *FETCHED),
     "tokenize_extended": ("extend_teacher",),
     "fix_masks_extended": ("tokenize_extended",),
     "distill": (*TEACHERS, "reduce_teacher", "fix_masks"),

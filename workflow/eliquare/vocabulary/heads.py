@@ -115,6 +115,8 @@ def compare_heads(folder: Path, reduced: Path, texts: Sequence[str]) -> dict[str
     found: dict[str, Any] = {}
     names = load_config(folder).architectures or [""]
     inputs: dict[str, list[Any]] = {"texts": list(texts), "pairs": list(pairwise(texts))}
+    # One text alone makes a pair with itself.
+    inputs["pairs"] = inputs["pairs"] or [(text, text) for text in texts]
     for end, (kind, reads) in CLASSES.items():
         if not names[0].endswith(end):
             continue
