@@ -47,7 +47,7 @@ def configuration() -> dict[str, Any]:
             "qac": {
                 "corpus": {
                     "source": "dataset",
-                    "dataset": HOSTILE,
+                    "dataset": f"{HOSTILE} folder",
                     "configuration": HOSTILE,
                     "split": HOSTILE,
                     "column": HOSTILE,
@@ -87,15 +87,20 @@ def configuration() -> dict[str, Any]:
         "tasks": {
             "words": {"language": "qaa", "kind": "upos", **splits},
             "table": table | splits | {"text_column": HOSTILE, "label_column": third},
+            "hub-words": {
+                "language": "qaa",
+                "kind": "upos",
+                "hub": {"dataset": "a/b", "columns": of_words},
+            },
             "hub": {
                 "language": "qaa",
-                "kind": "classification",
+                "kind": "pair",
                 "label": HOSTILE,
                 "hub": {
                     "dataset": "a/b",
                     "configuration": HOSTILE,
                     "revision": HOSTILE,
-                    "columns": columns | of_words,
+                    "columns": columns,
                     "labels": [HOSTILE],
                     "licence": HOSTILE,
                     **splits,
