@@ -1026,7 +1026,7 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
         "b": {"language": "sw", "kind": "retrieval"}
         | {"hub": {"dataset": "x/y", "test": None, "columns": {"text": "q", "text_pair": "q"}}},
         "c": {"language": "sw", "kind": "similarity"}
-        | {"hub": {"dataset": "x/y", "labels": ["unlike", "alike"]}},
+        | {"hub": {"dataset": "x/y", "labels": ["unlike", "alike"], "train": "unlabelled"}},
         "d": {"language": "sw", "kind": "retrieval", "test": "d.tsv", "text_pair_column": "b"}
         | {"finetuning": {"num_train_epochs": 3}},
     }
@@ -1036,6 +1036,7 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
         "tasks.a.url.train: a task of kind similarity has a test split alone",
         "tasks.b.hub.columns.text_pair: this is the column of text too",
         "tasks.b.hub.test: missing; name the split that is scored",
+        "tasks.c.hub.train: a task of kind similarity has a test split alone",
         "tasks.c.hub.labels: a task of kind similarity has no names of labels; remove it",
         "tasks.d.finetuning: a task of kind retrieval is scored without fine-tuning; remove it",
     ):
@@ -1053,9 +1054,6 @@ def test_a_key_that_nothing_reads_is_refused(small):
     small["tasks"]["b"] = {"language": "sw", "kind": "ner"} | {
         "hub": {"dataset": "x/y", "columns": {"tokens": "words", "tags": "t", "label": "tag"}}
     }
-    small["tasks"]["c"] = {"language": "sw", "kind": "similarity"} | {
-        "hub": {"dataset": "x/y", "train": "unlabelled"}
-    }
     small["students"]["pre"] |= {"seeds": [1, 2], "training": {"max_steps": 9, "seed": 3}}
     lines = errors_of(small)
     assert [line.partition(": ")[0] for line in lines] == [
@@ -1064,7 +1062,6 @@ def test_a_key_that_nothing_reads_is_refused(small):
         "tasks.a.hub.columns.tokens",
         "tasks.a.hub.columns.text_pair",
         "tasks.b.hub.columns.label",
-        "tasks.c.hub.train",
         "students.pre.training.seed",
     ]
     assert all("remove" in line for line in lines)
@@ -1073,7 +1070,6 @@ def test_a_key_that_nothing_reads_is_refused(small):
     small["tasks"]["names"]["optional"] = False
     small["tasks"]["a"]["hub"]["columns"] = {"tokens": "tokens", "text": "body"}
     small["tasks"]["b"]["hub"]["columns"]["label"] = "label"
-    small["tasks"]["c"]["hub"]["train"] = "train"
     small["students"]["pre"]["training"]["seed"] = 1
     assert complete(small)
 

@@ -308,10 +308,6 @@ def without_effect(written: Mapping[str, Any], settings: Configuration) -> Itera
             default = Columns.model_fields[column].default
             if task.kind not in kinds and has_own(*key, default=default):
                 yield key, f"a task of kind {task.kind} does not read it; remove it"
-        for split in ("train", "validation") if task.kind in UNTRAINED else ():
-            if has_own(*path, "hub", split, default=split):
-                message = f"a task of kind {task.kind} has a test split alone; remove it"
-                yield (*path, "hub", split), message
     experiment = settings.experiment
     for name, student in settings.students.items():
         path = ("students", name)

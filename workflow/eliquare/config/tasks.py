@@ -179,12 +179,12 @@ class Task(TaskData):
 
     def _untrained_problems(self) -> Iterator[Problem]:
         """Yield what is wrong with a task that has a test split alone."""
+        alone = f"a task of kind {self.kind} has a test split alone; remove it"
         for split in ("train", "validation"):
             if self.url and getattr(self.url, split):
-                yield (
-                    ("url", split),
-                    f"a task of kind {self.kind} has a test split alone; remove it",
-                )
+                yield ("url", split), alone
+            if self.hub and getattr(self.hub, split) not in (None, split):  # its default
+                yield ("hub", split), alone
         if self.hub and self.hub.test is None:
             yield ("hub", "test"), "missing; name the split that is scored"
         if self.hub and self.hub.labels:

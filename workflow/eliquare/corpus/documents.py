@@ -69,8 +69,9 @@ LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 WIDE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
 BULLETS = ("*", "#", "- ", "•", "·", ":", ";", "|")
 # Control characters: those that part words become spaces, the others go.
-SEPARATORS = bytes.maketrans(spaces := b"\x0b\x0c\r\x1c\x1d\x1e\x1f", b" " * len(spaces))
-CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\n", *spaces})
+SEPARATORS = b"\x0b\x0c\r\x1c\x1d\x1e\x1f"
+TO_SPACES = bytes.maketrans(SEPARATORS, b" " * len(SEPARATORS))
+CONTROLS = bytes({*range(0x20), 0x7F} - {*b"\t\n", *SEPARATORS})
 SURROGATES = regex.compile(r"\p{Cs}")
 ZstdError: type[Exception] = xopen.zstd.ZstdError  # type: ignore[attr-defined]
 TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
@@ -454,7 +455,7 @@ def writable(text: str) -> str:
         encoded = text.encode()
     except UnicodeEncodeError:
         encoded = SURROGATES.sub("", text).encode()
-    return encoded.replace(b"\r\n", b"\n").translate(SEPARATORS, CONTROLS).decode()
+    return encoded.replace(b"\r\n", b"\n").translate(TO_SPACES, CONTROLS).decode()
 
 
 def is_list(text: str) -> bool:

@@ -1,9 +1,9 @@
 """Compare what the head of a model gives before and after a reduction, and say what breaks it.
 
 A head that reads hidden states cannot notice an exact reduction: a classifier, a pair head
-(reranker), one that answers questions, the pooling of a sentence encoder and what follows it. They
-are run, on text whose tokens all stay, and must agree bit for bit. Two things do break a head, and
-are refused: a prompt whose tokens were not kept, and a head that names tokens by their ids, which a
+(reranker), question answering, the pooling of a sentence encoder and what follows it. They are run,
+on text whose tokens all stay, and must agree bit for bit. Two things do break a head, and are
+refused: a prompt whose tokens were not kept, and a head that names tokens by their ids, which a
 reduction changes.
 """
 
@@ -148,8 +148,8 @@ def run(kind: Any, folder: Path, given: Sequence[Any]) -> list[torch.Tensor]:
         parts = (each,) if isinstance(each, str) else each
         batch = tokenizer(*parts, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
         # A question's answer has two of them: where it starts and where it ends.
-        given_back = [value for key, value in model(**batch).items() if key.endswith("logits")]
-        logits.append(torch.cat([each.flatten() for each in given_back]))
+        output = model(**batch)
+        logits.append(torch.cat([output[key].flatten() for key in output if "logits" in key]))
     return logits
 
 
