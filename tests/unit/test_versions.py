@@ -19,7 +19,7 @@ DIGESTS = {
     "demo languages": (2, "e843e2ab0e7eacb8d6b297b60eb905f18fa552a8055a1d31d61e1c4f481b40ae"),
     "corpus documents": (4, "5da5378bdb7648d6ff9a73822d191374dc60147350e5b39f67b0d006c9e94aad"),
     "corpus mixture": (1, "1298930fe456c52d5d751415a5c7b8ad273b64a14c8b84196d3043562f573a85"),
-    "corpus sample": (3, "473b75b93509a2ca9ece0d0530ef56c92a857cb807c84df77c840e30eeecec73"),
+    "corpus sample": (4, "473b75b93509a2ca9ece0d0530ef56c92a857cb807c84df77c840e30eeecec73"),
     "models tokenizer": (2, "77f0c57e0807d954fe50885a3da8668795aeb6fb9d6dffdb8998b2afe9a42c2d"),
     "corpus tokenize": (4, "7c5f2b1b527af14ae2a6dc0461e8df34e9fdb00a56d6c29f0a4616f375ff4269"),
     "corpus mask": (2, "3444983138e9257804ceb50e30bc2824b3cf9c74df7724cc2eec3ba9b4e9348f"),

@@ -76,7 +76,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "mixture": Stage("corpus.sources:mix", 1, "put several corpora into one"),
         "tokenize": Stage("corpus.sequences:tokenize", 4, "make sequences of documents, and count"),
         "mask": Stage("corpus.masking:mask", 2, "masking weights, fixed validation masks"),
-        "sample": Stage("corpus.held_out:sample", 3, "sample the validation documents"),
+        "sample": Stage("corpus.held_out:sample", 4, "sample the validation documents"),
     },
     "vocabulary": {
         "select": Stage("vocabulary.select:select", 3, "select the tokens that stay"),

@@ -91,10 +91,10 @@ def test_a_document_without_a_title_is_found_by_its_first_sentence(tmp_path):
     spaces = ("  ", "\u00a0", "\t", " ")
     texts = [
         f'Document {n}{spaces[n % 4]}begins like this. It says "{n}"\tand\ngoes on.'
-        for n in range(40)
+        for n in range(80)
     ]
     pairs = pairs_of(tmp_path, texts)
-    assert 10 < len(pairs) < 40
+    assert 20 < len(pairs) < 80
     assert {int(query.split()[1]) % len(spaces) for query, _ in pairs} == set(range(len(spaces)))
     assert all(query.endswith("begins like this.") for query, _ in pairs)
     assert {text.split('"')[1] for _, text in pairs} == {query.split()[1] for query, _ in pairs}
@@ -102,14 +102,18 @@ def test_a_document_without_a_title_is_found_by_its_first_sentence(tmp_path):
 
 
 def test_titles_find_their_documents(tmp_path):
-    texts = [f"This text number {n} has a title." for n in range(40)]
-    pairs = pairs_of(tmp_path, texts, [f"Title  {n}" for n in range(40)])
+    texts = [f"This text number {n} has a title." for n in range(80)]
+    pairs = pairs_of(tmp_path, texts, [f"Title  {n}" for n in range(80)])
     assert pairs
     assert all(text == texts[int(query.removeprefix("Title "))] for query, text in pairs)
 
 
-def test_one_pair_alone_is_none(tmp_path):
-    # Its document would always be found.
-    texts = ["Only this document begins like this. And it goes on with more."]
-    texts += [f"Sentence number {number} stands alone." for number in range(40)]
-    assert pairs_of(tmp_path, texts) == []
+def test_few_pairs_are_none(tmp_path):
+    # Among so few documents, chance finds many.
+    two = [f"Document {number} begins like this. And it goes on with more." for number in range(80)]
+    pairs = pairs_of(tmp_path / "all", two)
+    one = [f"Sentence number {number} stands alone." for number in range(80)]
+    least = held_out.MIN_PAIRS
+    for count, expected in ((least, least), (least - 1, 0)):
+        some = [f"{query} And it goes on with more." for query, _ in pairs[:count]]
+        assert len(pairs_of(tmp_path / str(count), some + one)) == expected

@@ -31,7 +31,8 @@ MIN_WORDS = 5
 MAX_CHARACTERS = 200
 # Encoders read no more of a document than its first few hundred tokens.
 MAX_DOCUMENT_CHARACTERS = 2000
-PAIRS = 200
+# Of fewer pairs the share that is found says nothing of a model.
+MIN_PAIRS, PAIRS = 20, 200
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +86,13 @@ def sample(options: SampleOptions) -> None:
     logger.info("%d sentences of %d %s documents", len(chosen), len(columns), options.part)
     if options.pairs:
         found = list(queries(drawn, options.language))
+        if len(found) < MIN_PAIRS:
+            logger.info("%d titles with a document: retrieval needs %d", len(found), MIN_PAIRS)
+            found = []
         with atomic_write(options.pairs) as partial, partial.open("w", newline="") as file:
             table = csv.writer(file, delimiter="\t")
             table.writerow(["query", "text"])
-            # There is nothing to choose where one document is all.
-            table.writerows(found if len(found) > 1 else [])
+            table.writerows(found)
     with atomic_write(options.output) as partial:
         partial.write_text("".join(f"{text}\n" for text in chosen), encoding="utf-8")
 
