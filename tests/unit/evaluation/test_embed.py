@@ -198,4 +198,4 @@ def test_another_model_gives_the_mean_of_its_states(world):
 def test_one_pair_is_no_choice(tmp_path):
     (tmp_path / "pairs.tsv").write_text("query\ttext\na\tb\n")
     with pytest.raises(InputError, match="1 pair; expected two or more"):
-        embed.read_pairs(tmp_path / "pairs.tsv")
+        embed.read_titles(tmp_path / "pairs.tsv")

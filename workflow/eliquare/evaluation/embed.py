@@ -76,8 +76,8 @@ def embeddings(
     }
 
 
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Return (query, document) of each line of a table."""
+def read_titles(path: Path) -> list[tuple[str, str]]:
+    """Return (title, document) of each line of a table."""
     with readers.reported_together(path) as report:
         rows = [row for _, row in readers.table_rows(path, report, ["query", "text"])]
     pairs = [(row["query"], row["text"]) for row in rows]

@@ -128,7 +128,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     }
     there = [task for task in options.tasks if not reasons[task.name]]
     pairs = {
-        task.name: read_pairs(task, options.max_pairs) for task in there if task.kind in UNTRAINED
+        task.name: test_pairs(task, options.max_pairs) for task in there if task.kind in UNTRAINED
     }
     labelled = {
         task.name: data.load(task, task.max_train_samples)
@@ -137,7 +137,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     }
     minimal = [task.name for task in options.tasks if task.kind == "minimal_pairs"]
     of_embeddings = [task.name for task in options.tasks if task.kind in EMBEDDED]
-    queries = embed.read_pairs(options.retrieval) if options.retrieval else []
+    queries = embed.read_titles(options.retrieval) if options.retrieval else []
     texts = [line for _, line in numbered_lines(options.text) if line.strip()]
     if not texts:
         raise InputError(f"{options.text}: no text in it; expected a sentence per line")
@@ -196,7 +196,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         write_json(partial, report)
 
 
-def read_pairs(task: Task, most: int | None) -> list[Example]:
+def test_pairs(task: Task, most: int | None) -> list[Example]:
     """Return the pairs of a task's test split; raise InputError for what is none."""
     texts = [column for column in (task.text_column, task.text_pair_column) if column]
     columns = texts if task.kind in UNLABELLED else [task.label_column, *texts]
