@@ -5,19 +5,27 @@
 `data.tsv` names each file, its repository, commit, path and SHA-256: all that `config/real.yaml`
 needs, and every task of the recipes in this folder. Their other texts are not public in the form
 that was used; docs/science.md lists them. A file that is there with the right checksum stays.
+The sentences of the Dutch treebank, which are from Wikipedia, become a text too (`more-text.yaml`).
 ELIQUARE_RAW is a mirror of raw.githubusercontent.com: an address, or a folder with its paths.
 """
 
 import csv
+import re
 import sys
+from itertools import chain
 from pathlib import Path
 
 from eliquare.download import Checksum, Host, Unreachable
+from eliquare.evaluation.readers import read_texts
 from eliquare.evaluation.sources import RAW, mirrored
-from eliquare.io import InputError
+from eliquare.io import InputError, atomic_write
 
 TABLE = Path(__file__).with_suffix(".tsv")
 RETRIES = 3
+# A text, and the tasks whose sentences it has.
+SENTENCES = {"text/nl/wikipedia.txt": ("tasks/nl/upos/train.conllu", "tasks/nl/upos/dev.conllu")}
+MIN_WORDS = 4
+SPACED = re.compile(r"\s+(?=[.,;:!?)\]»”%])|(?<=[(\[«“])\s+")
 
 
 def main(folder: Path) -> int:
@@ -42,9 +50,20 @@ def main(folder: Path) -> int:
         except Unreachable as error:
             problems.append(str(error))
             break
+    if not problems:
+        write_sentences(folder)
     if problems:
         print(*problems, sep="\n", file=sys.stderr)
     return 2 if problems else 0
+
+
+def write_sentences(folder: Path) -> None:
+    """Write the sentences of tasks as texts, without the spaces around punctuation."""
+    for name, sources in SENTENCES.items():
+        texts = chain.from_iterable(read_texts(folder / source) for source in sources)
+        lines = [SPACED.sub("", text) for text in texts if len(text.split()) >= MIN_WORDS]
+        with atomic_write(folder / name) as partial:
+            partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

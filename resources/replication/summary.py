@@ -32,6 +32,7 @@ TEACHERS = {
     "real": "e5",
     "encoders": "e5",
     "encoders-small": "e5",
+    "more-text": "e5",
     "claims": "mlm",
     "claims-small": "mlm",
     "names-small": "e5",

@@ -35,6 +35,7 @@ def data(tmp_path, monkeypatch):
             path.write_bytes(content)
     (tmp_path / "table.tsv").write_text("\n".join(lines))
     monkeypatch.setattr(module, "TABLE", tmp_path / "table.tsv")
+    monkeypatch.setattr(module, "SENTENCES", {"text/tasks.txt": ("c.tsv", "text/a.txt")})
     monkeypatch.setenv("ELIQUARE_RAW", str(tmp_path / "host"))
     return module
 
@@ -50,13 +51,27 @@ def test_each_file_is_checked_and_each_fault_is_a_line(data, tmp_path, capsys):
     assert absent.endswith("owner/name/abc/of/c.tsv: not there")
 
 
-def test_what_is_there_stays_and_no_host_is_asked(data, tmp_path, monkeypatch):
+@pytest.fixture
+def complete(data, tmp_path, monkeypatch):
+    """A folder with all three files, and no host."""
+    folder = tmp_path / "data"
     for name in ("text/a.txt", "b.tsv", "c.tsv"):
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"good")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"good")
     monkeypatch.setenv("ELIQUARE_RAW", str(tmp_path / "nowhere"))
-    assert data.main(tmp_path / "data") == 0
+    return folder
+
+
+def test_what_is_there_stays_and_no_host_is_asked(data, complete):
+    assert data.main(complete) == 0
+
+
+def test_sentences_of_tasks_become_a_text(data, complete, monkeypatch):
+    texts = {"c.tsv": ["One two ( three ) , four .", "One two three"], "a.txt": ["« A b » c d !"]}
+    monkeypatch.setattr(data, "read_texts", lambda path: texts[path.name])
+    assert data.main(complete) == 0
+    lines = (complete / "text/tasks.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == ["One two (three), four.", "«A b» c d!"]
 
 
 def test_the_table_has_every_file_of_the_real_run():
