@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 LOG_EVERY_SECONDS = 30
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 PROVENANCE_PACKAGES = ("eliquare", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,12 @@ def why_unavailable(folder: str | Path) -> str:
     """Return why nothing could be fetched into a folder; empty if something was."""
     path = Path(folder) / UNAVAILABLE
     return str(read_json(path)["reason"]) if path.exists() else ""
+
+
+def format_suffix(path: str | Path) -> str:
+    """Return the ending that names the format: ".csv" for "train.csv.gz"."""
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix.lower() not in COMPRESSED]
+    return suffixes[-1].lower() if suffixes else ""
 
 
 def existing(path: str | Path, what: str) -> Path:

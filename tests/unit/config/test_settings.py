@@ -641,6 +641,16 @@ def test_every_source_may_end_early_and_identify_its_language(small, source):
     assert complete(small).languages["sl"].corpus.max_documents == 1000
 
 
+def test_files_of_text_that_are_something_else_are_named_each(small):
+    files = ["a.txt", "b.JSONL.zst", "c.csv.txt", "d.conllu", "e.xml.bz2"]
+    small["languages"]["sl"]["corpus"] = {"source": "text", "files": files}
+    lines = errors_of(small)
+    assert [line.partition(":")[0][-1] for line in lines] == ["1", "3", "4"]
+    assert "b.JSONL.zst is not plain text; `source: dataset` reads tables" in lines[0]
+    assert "a document per line" in lines[1]
+    assert "`source: dump` reads a dump" in lines[2]
+
+
 def test_coverage_is_rounded_in_the_completed_settings_alone(small):
     small["vocabularies"] |= {"covered": {"coverage": 0.99}, "exactly": {"top_k": 9}}
     vocabularies = complete(small).vocabularies

@@ -9,6 +9,7 @@ import sys
 import pytest
 import zstandard
 
+from eliquare import cli
 from eliquare.corpus import documents, sources
 from eliquare.corpus.sources import (
     DatasetOptions,
@@ -88,6 +89,14 @@ def test_a_file_that_is_too_long_for_one_document_is_refused(tmp_path, out, monk
     (tmp_path / "text.txt").write_text("\n" * 101)
     with pytest.raises(InputError, match="is one document of more than 100 characters"):
         text([tmp_path / "text.txt"], out, document="file")
+
+
+def test_a_table_is_not_text(out, capsys):
+    words = ["corpus", "text", "--files", "a.csv", "b.txt", "c.tsv.gz", "--output", str(out)]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in lines] == ["a.csv", "c.tsv.gz"]
 
 
 def test_on_the_command_line_a_mistake_is_one_line_and_exit_code_2(tmp_path, out):

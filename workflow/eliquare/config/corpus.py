@@ -3,7 +3,8 @@
 By themselves, so that the stages of ``corpus`` start without all other settings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
@@ -23,6 +24,23 @@ from eliquare.config.base import (
     WebAddress,
     WikiName,
 )
+from eliquare.io import format_suffix
+
+# Endings of files that are no plain text, and what to do with them.
+_TABLE = "`source: dataset` reads tables"
+_MARKUP = "write its text, a document per line"
+_NOT_TEXT = {
+    **dict.fromkeys((".arrow", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv"), _TABLE),
+    **dict.fromkeys((".conll", ".conllu", ".htm", ".html"), _MARKUP),
+    ".xml": f"`source: dump` reads a dump (key `file`); of other XML, {_MARKUP}",
+}
+
+
+def not_text(files: Sequence[str | Path]) -> Iterator[Problem]:
+    """Yield a problem for each file of text whose name says that it is something else."""
+    for number, file in enumerate(files):
+        if mend := _NOT_TEXT.get(format_suffix(file)):
+            yield ("files", number), f"{file} is not plain text; {mend}"
 
 
 class DocumentFilter(Settings):
@@ -70,6 +88,11 @@ class Corpus(DocumentFilter, Sourced):
     column: Line = Field("text", description="dataset: its text column.")
     revision: Commit | None = None
     """dataset: on the hub, its commit, 40 hexadecimal digits."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for each file of text that is none."""
+        yield from super().problems()
+        yield from not_text(self.files)
 
 
 class Language(Settings):

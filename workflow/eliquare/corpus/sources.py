@@ -12,6 +12,7 @@ from pydantic import Field
 
 from eliquare.cli import Options
 from eliquare.config.base import Commit, Problem
+from eliquare.config.corpus import not_text
 from eliquare.corpus import documents
 from eliquare.corpus.documents import (
     TEXT_CHARACTERS,
@@ -38,6 +39,11 @@ class TextOptions(CorpusOptions):
         min_length=1, description="Text files in UTF-8, plain or .gz, .bz2, .xz, .zst."
     )
     document: Literal["line", "file"] = Field("line", description="A document is a line or a file.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for each file that is no text."""
+        yield from super().problems()
+        yield from not_text(self.files)
 
 
 def read_text(options: TextOptions) -> None:

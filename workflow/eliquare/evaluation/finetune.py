@@ -29,7 +29,7 @@ from eliquare import cli
 from eliquare.config.base import Problem, Seed, Threads
 from eliquare.config.systems import TaskDistillation
 from eliquare.config.tasks import Finetuning, TaskData
-from eliquare.evaluation import data, readers
+from eliquare.evaluation import data
 from eliquare.io import (
     InputError,
     atomic_dir,
@@ -37,6 +37,7 @@ from eliquare.io import (
     checksum,
     existing,
     existing_file,
+    format_suffix,
     gpu_name,
     locked,
     provenance,
@@ -195,7 +196,7 @@ def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
             "task": task.model_dump(
                 exclude={"name", "language", "keep_model", "keep_logits", *paths}
             ),
-            "formats": {name: readers.format_suffix(path) for name, path in given.items()},
+            "formats": {name: format_suffix(path) for name, path in given.items()},
             "precision": "float32",
         }
         made_of = provenance(settings, given, options.threads)

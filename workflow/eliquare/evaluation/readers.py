@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eliquare.corpus.documents import LINE_BYTES, read_lines
-from eliquare.io import InputError, existing_file
+from eliquare.io import InputError, existing_file, format_suffix
 
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 REPORTED_MISTAKES = 20
 
 # fmt: off
@@ -481,9 +480,3 @@ def line_groups(
         kept = [line for line in lines if not line[1].startswith(comment)]
         if kept and not between:
             yield kept
-
-
-def format_suffix(path: str | Path) -> str:
-    """Return the ending that names the format: ".csv" for "train.csv.gz"."""
-    suffixes = [suffix for suffix in Path(path).suffixes if suffix not in COMPRESSED]
-    return suffixes[-1].lower() if suffixes else ""
