@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 import worlds
+from eliquare import cli
 from eliquare.config.model import SelectionRule
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.documents import sample_texts
@@ -204,6 +205,14 @@ def test_a_corpus_is_needed(world, tmp_path, given, message):
     )
     with pytest.raises(InputError, match=message):
         selection.select(options)
+
+
+def test_a_table_is_not_a_text(capsys):
+    words = ["--model", "folder", "--text", "a.txt", "b.jsonl", "--output", "c.csv", "--top-k", "9"]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["vocabulary", "select", *words])
+    expected = "error: --text.1: b.jsonl is not plain text; write a sentence per line\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_an_empty_text_is_refused(world, tmp_path):

@@ -36,11 +36,14 @@ _NOT_TEXT = {
 }
 
 
-def not_text(files: Sequence[str | Path]) -> Iterator[Problem]:
-    """Yield a problem for each file of text whose name says that it is something else."""
+def not_text(files: Sequence[str | Path], key: str = "files", mend: str = "") -> Iterator[Problem]:
+    """Yield a problem for each file of text whose name says that it is something else.
+
+    ``mend`` is what to do where a text alone is read.
+    """
     for number, file in enumerate(files):
-        if mend := _NOT_TEXT.get(format_suffix(file)):
-            yield ("files", number), f"{file} is not plain text; {mend}"
+        if usual := _NOT_TEXT.get(format_suffix(file)):
+            yield (key, number), f"{file} is not plain text; {mend or usual}"
 
 
 class DocumentFilter(Settings):

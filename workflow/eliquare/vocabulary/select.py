@@ -14,7 +14,7 @@ wherever a vocabulary file is.
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,8 @@ from fontTools import unicodedata
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.base import Problem
+from eliquare.config.corpus import not_text
 from eliquare.config.model import SELECTION_KEYS, SelectionRule
 from eliquare.corpus.counts import Counts, read_counts
 from eliquare.corpus.documents import utf8_lines
@@ -53,6 +55,11 @@ class SelectOptions(Options, SelectionRule):
         "(.gz, .bz2, .xz, .zst too).",
     )
     output: Path = Field(description="Vocabulary file to write (CSV).")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for each text that is a table, markup or a treebank."""
+        yield from super().problems()
+        yield from not_text(self.text, "text", "write a sentence per line")
 
 
 class Corpus(NamedTuple):
