@@ -66,6 +66,7 @@ lint:
 
 types:
 	$(BIN)/mypy
+	$(BIN)/mypy resources/replication/*.py
 
 format: setup
 	$(BIN)/ruff check --fix workflow tests

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ def main() -> None:
             for label, folder in (("teacher", options.teacher), ("student", options.student))
         }
         forms |= {label: Exported(options.student, each) for label, each in sessions.items()}
-        report = {label: {"macro_f1": scores(form, splits)} for label, form in forms.items()}
+        report: dict[str, dict[str, Any]] = {
+            label: {"macro_f1": scores(form, splits)} for label, form in forms.items()
+        }
         for label, session in sessions.items():
             report[label]["megabytes"] = round(session.path.stat().st_size / 1e6, 1)
         for label, milliseconds in in_turns(forms, splits, options.repeats).items():
@@ -111,7 +114,7 @@ def in_turns(
             for label, form in forms.items():
                 begun = time.perf_counter()
                 for start in range(0, len(texts), size):
-                    form.embed(texts[start : start + size], form.sentence.training_prompt)
+                    form.embed(texts[start : start + size], form.sentence.text_prompt)
                 if turn:
                     took = 1000 * (time.perf_counter() - begun) / len(texts)
                     found[label].setdefault(f"ms_per_text_batch_{size}", []).append(took)

@@ -4,7 +4,9 @@ import csv
 import hashlib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from scipy.stats import t
@@ -104,3 +106,22 @@ def test_the_claims_are_paired_by_seed(tmp_path):
     assert (row["low"], row["high"]) == pytest.approx((0.2 - half, 0.2 + half))
     assert rows["pre", "mlm"]["difference"] == pytest.approx(3.7 / 3 - 2)
     assert rows["pre", "mlm"]["seeds"] == 3
+
+
+class Embedder:
+    """Embeds each text as one vector, and notes the prompts."""
+
+    def __init__(self, vectors, prompt):
+        self.vectors, self.prompts = np.array(vectors, dtype=np.float32), []
+        self.sentence = SimpleNamespace(text_prompt=prompt)
+
+    def embed(self, texts, prompt):
+        self.prompts.append(prompt)
+        return self.vectors
+
+
+def test_the_distance_to_a_teacher_is_one_minus_the_mean_cosine():
+    student, teacher = Embedder([[2, 0], [0, 3]], "query: "), Embedder([[1, 0], [1, 1]], "")
+    expected = 1 - (1 + 0.5**0.5) / 2
+    assert script("distance").distance(student, teacher, ["a", "b"]) == pytest.approx(expected)
+    assert student.prompts == teacher.prompts == ["query: "]
