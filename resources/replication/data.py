@@ -5,7 +5,7 @@
 `data.tsv` names each file, its repository, commit, path and SHA-256: all that `config/real.yaml`
 needs, and every task of the recipes in this folder. Their other texts are not public in the form
 that was used; docs/science.md lists them. A file that is there with the right checksum stays.
-The sentences of the Dutch treebank, which are from Wikipedia, become a text too (`more-text.yaml`).
+Sentences of treebanks become texts too, which `more-text.yaml` reads.
 ELIQUARE_RAW is a mirror of raw.githubusercontent.com: an address, or a folder with its paths.
 """
 
@@ -23,9 +23,14 @@ from eliquare.io import InputError, atomic_write
 TABLE = Path(__file__).with_suffix(".tsv")
 RETRIES = 3
 # A text, and the tasks whose sentences it has.
-SENTENCES = {"text/nl/wikipedia.txt": ("tasks/nl/upos/train.conllu", "tasks/nl/upos/dev.conllu")}
+SENTENCES = {
+    "text/nl/treebank.txt": ("tasks/nl/upos/train.conllu", "tasks/nl/upos/dev.conllu"),
+    "text/hi/treebank.txt": ("tasks/hi/upos/dev.conllu",),
+    "text/fr/treebank.txt": ("tasks/fr/upos/train.conllu", "tasks/fr/upos/dev.conllu"),
+}
 MIN_WORDS = 4
-SPACED = re.compile(r"\s+(?=[.,;:!?)\]»”%])|(?<=[(\[«“])\s+")
+# Spaces that stand between tokens, but not in text.
+SPACED = re.compile(r"\s+(?=[.,;:!?)\]»”%])|(?<=[(\[«“])\s+|(?<=\w['’])\s+")
 
 
 def main(folder: Path) -> int:
@@ -58,7 +63,7 @@ def main(folder: Path) -> int:
 
 
 def write_sentences(folder: Path) -> None:
-    """Write the sentences of tasks as texts, without the spaces around punctuation."""
+    """Write the sentences of tasks as texts, without the spaces between word and punctuation."""
     for name, sources in SENTENCES.items():
         texts = chain.from_iterable(read_texts(folder / source) for source in sources)
         lines = [SPACED.sub("", text) for text in texts if len(text.split()) >= MIN_WORDS]
