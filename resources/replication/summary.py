@@ -57,6 +57,9 @@ CLAIMS = [
     ("both", "pre"),
     ("no-dropout", "pre"),
     ("small-steps", "no-dropout"),
+    ("more-nl", "six"),
+    ("more-hi", "six"),
+    ("more-fr", "six"),
 ]
 # Of these one model is compared with the students of every seed.
 ONCE = ("mlm", "reduced", "adapted")
