@@ -26,7 +26,7 @@ from eliquare.config.base import (
 )
 from eliquare.io import format_suffix
 
-# Endings of files that are no plain text, and what to do with them.
+# Endings of files that are not plain text, and what to do with them.
 _TABLE = "`source: dataset` reads tables"
 _MARKUP = "write its text, a document per line"
 _NOT_TEXT = {
