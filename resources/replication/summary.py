@@ -4,11 +4,11 @@
 
 For each recipe that was run, `NAME.csv` has a row for each language, system and seed of
 distillation, and `NAME-finetuned.csv` for each seed of fine-tuning. `NAME-differences.csv` compares
-systems with their teacher, and the systems of the papers' claims with each other, by the paired
-bootstrap of the report: over test items, in the mean over seeds (of the run of `claims` only the
-differences to the teacher were kept). `NAME-seeds.csv`, made from `NAME.csv`, has the same of the
-claims over seeds of distillation: the mean difference of students with the same seed, and the 95%
-interval of Student's t. What a run has not made is not there.
+systems with their teacher, and those of COMPARED with each other, by the paired bootstrap of the
+report: over test items, in the mean over seeds (of the run of `claims` only the differences to the
+teacher were kept). `NAME-seeds.csv`, made from `NAME.csv`, has those of COMPARED over seeds of
+distillation: the mean difference of students with the same seed, and the 95% interval of Student's
+t. What a run has not made is not there.
 """
 
 import csv
@@ -37,8 +37,8 @@ TEACHERS = {
     "claims-small": "mlm",
     "names-small": "e5",
 }
-# What the claims compare, each system with one beside it.
-CLAIMS = [
+# What is compared, each system with one beside it: for the papers' claims, and two texts with one.
+COMPARED = [
     ("post", "pre"),
     ("no-mlm", "equal"),
     ("no-kl", "equal"),
@@ -135,7 +135,7 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
     for (language, task), answered in answers.items():
         teacher = TEACHERS[name]
         pairs = dict.fromkeys((system, teacher) for system in answered if system != teacher)
-        pairs |= dict.fromkeys(pair for pair in CLAIMS if answered.keys() >= set(pair))
+        pairs |= dict.fromkeys(pair for pair in COMPARED if answered.keys() >= set(pair))
         for each in bootstrap.compared(list(pairs), answered):
             named = {RENAMED.get(key, key): value for key, value in each.items()}
             rows.append({"language": language, "task": task, **named})
@@ -143,7 +143,7 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def seeds(table: Path) -> list[dict[str, Any]]:
-    """Return the differences of the claims over seeds of distillation, from `NAME.csv`.
+    """Return the differences of COMPARED over seeds of distillation, from `NAME.csv`.
 
     Teachers have one seed, which is compared with each seed of a student: an interval holds for
     this teacher.
@@ -156,7 +156,7 @@ def seeds(table: Path) -> list[dict[str, Any]]:
         for row in scored:
             if row["language"] == language and row.get(measure):
                 scores[row["system"]][row["seed"]] = float(row[measure])
-        for system, beside in CLAIMS:
+        for system, beside in COMPARED:
             ours, theirs = scores[system], scores[beside]
             if beside in ONCE and theirs:
                 theirs = dict.fromkeys(ours, next(iter(theirs.values())))
