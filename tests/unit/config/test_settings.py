@@ -1055,7 +1055,8 @@ def test_what_means_nothing_where_nothing_is_trained_is_refused(small):
 
 def test_a_key_that_nothing_reads_is_refused(small):
     small["languages"]["sw"]["corpus"] = {
-        **{"source": "dump", "file": "sw.xml.bz2", "mirror": "https://x.org/dumps"}
+        **{"source": "dump", "file": "sw.xml.bz2", "mirror": "https://x.org/dumps"},
+        **{"wiki": "swwiki", "date": "20260501"},
     }
     small["tasks"]["names"]["optional"] = True
     small["tasks"]["a"] = {"language": "sw", "kind": "classification"} | {
@@ -1067,6 +1068,8 @@ def test_a_key_that_nothing_reads_is_refused(small):
     small["students"]["pre"] |= {"seeds": [1, 2], "training": {"max_steps": 9, "seed": 3}}
     lines = errors_of(small)
     assert [line.partition(": ")[0] for line in lines] == [
+        "languages.sw.corpus.wiki",
+        "languages.sw.corpus.date",
         "languages.sw.corpus.mirror",
         "tasks.names.optional",
         "tasks.a.hub.columns.tokens",
@@ -1076,7 +1079,7 @@ def test_a_key_that_nothing_reads_is_refused(small):
     ]
     assert all("remove" in line for line in lines)
     # What has the value that it would have anyway is no mistake.
-    small["languages"]["sw"]["corpus"]["mirror"] = None
+    small["languages"]["sw"]["corpus"] |= {"mirror": None, "wiki": None, "date": "latest"}
     small["tasks"]["names"]["optional"] = False
     small["tasks"]["a"]["hub"]["columns"] = {"tokens": "tokens", "text": "body"}
     small["tasks"]["b"]["hub"]["columns"]["label"] = "label"

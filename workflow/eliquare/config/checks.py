@@ -293,9 +293,10 @@ def without_effect(written: Mapping[str, Any], settings: Configuration) -> Itera
         return entry.get(key) not in (None, default)
 
     for code, language in settings.languages.items():
-        mirror = ("languages", code, "corpus", "mirror")
-        if language.corpus.file and has_own(*mirror):
-            yield mirror, "the dump is a file here, so nothing is downloaded; remove it, or file"
+        for key in ("wiki", "date", "mirror") if language.corpus.file else ():
+            path = ("languages", code, "corpus", key)
+            if has_own(*path, default=Corpus.model_fields[key].default):
+                yield path, "the dump is a file here, so nothing is downloaded; remove it, or file"
     for name, task in settings.tasks.items():
         path = ("tasks", name)
         if task.kind in UNTRAINED and has_own(*path, "finetuning"):
