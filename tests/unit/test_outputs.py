@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,14 @@ def test_a_result_is_not_put_into_an_input(here, capsys):
         f"lies in an input, {here / 'a'}"
     )
     assert outputs.problem_of("corpus text", here / "new", [here / "a"]) == ""
+
+
+def test_two_outputs_are_two_places(here):
+    with (
+        pytest.raises(InputError, match="--counts new: is also another output; name another"),
+        outputs.claimed("corpus tokenize", {"output": Path("new"), "counts": Path("new")}),
+    ):
+        pass
 
 
 def test_a_stage_replaces_what_it_made_and_an_empty_folder(here):

@@ -28,8 +28,8 @@ def test_a_code_is_enough(hosts, tmp_path):
     words = ["--cores", "2", "--config", "language=qaa", f"teacher={teacher}", "smoke=true"]
     done = project.run(*words, environment=environment)
     assert done.returncode == 0, done.stdout[-6000:]
-    results = project.folder / "results/smoke/qaa"
-    assert (results / "models/small-qaa/model.safetensors").exists()
+    results = project.folder / "results/smoke/qaa-teacher"
+    assert (results / "models/small-teacher-qaa/model.safetensors").exists()
     report = (results / "report.html").read_text(encoding="utf-8")
     # Without a task, held-out text says how good the student is.
     assert "bits per character" in report

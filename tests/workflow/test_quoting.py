@@ -83,7 +83,7 @@ def configuration() -> dict[str, Any]:
             "post": {"reduced_from": "full", "vocabulary": "listed"},
             "longer": {"teacher": "hub", "extension": "more", "training": training},
         },
-        "systems": {"other": {"model": HOSTILE, "label": third}},
+        "systems": {"other": {"model": f"{HOSTILE} folder", "label": third}},
         "tasks": {
             "words": {"language": "qaa", "kind": "upos", **splits},
             "table": table | splits | {"text_column": HOSTILE, "label_column": third},

@@ -55,6 +55,12 @@ def refuse(stage: str, outputs: Mapping[str, Path], inputs: Sequence[Path] = ())
         for name, path in outputs.items()
         if (problem := problem_of(stage, path, inputs))
     ]
+    places = [real(path) for path in outputs.values()]
+    lines += [
+        f"--{name} {path}: is also another output; name another place"
+        for number, (name, path) in enumerate(outputs.items())
+        if real(path) in places[:number]
+    ]
     if lines:
         raise InputError("\n".join(lines))
 

@@ -169,7 +169,8 @@ def corpus_of(wildcards):
 def filter_of(wildcards):
     """Return the options of the documents that are dropped."""
     corpus = corpus_of(wildcards)
-    identify = {"identify": wildcards.corpus if corpus.identify else None}
+    code = settings.language_of(wildcards.corpus)
+    identify = {"identify": code if corpus.identify else None}
     return options.words(corpus, DocumentFilter) + options.words(identify)
 
 
@@ -197,10 +198,9 @@ def demo_mirror(wildcards):
 
 
 def sequences_options(wildcards):
-    known = wildcards.corpus in settings.languages
     return options.words(
         {
-            "language": wildcards.corpus if known else None,
+            "language": settings.language_of(wildcards.corpus),
             "max_length": settings.sequences.max_length,
             "validation_fraction": settings.sequences.validation_fraction,
         }

@@ -171,7 +171,7 @@ rule sample_held_out:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
     params:
         version=version("corpus", "sample"),
-        language=lambda wc: wc.corpus,
+        language=lambda wc: settings.language_of(wc.corpus),
         fraction=settings.sequences.validation_fraction,
     message:
         "Draw sentences and titles of the validation documents: {wildcards.corpus}"
@@ -198,7 +198,7 @@ rule sample_unlabelled:
         runtime=lambda wc, input, attempt: minutes(attempt, 30, 0.02, *input),
     params:
         version=version("corpus", "sample"),
-        language=lambda wc: wc.corpus,
+        language=lambda wc: settings.language_of(wc.corpus),
         fraction=settings.sequences.validation_fraction,
     message:
         "Draw {wildcards.number} sentences of the training documents: {wildcards.corpus}"

@@ -83,7 +83,7 @@ def test_a_teacher_is_a_hub_id_with_its_commit():
     settings = complete({"language": "cy", "teacher": f"jhu-clsp/mmBERT-base@{COMMIT}"})
     assert settings.teachers["mmbert-base"].model == "jhu-clsp/mmBERT-base"
     assert settings.teachers["mmbert-base"].revision == COMMIT
-    assert settings.experiment.systems == ["mmbert-base", "small"]
+    assert settings.experiment.systems == ["mmbert-base", "small-mmbert-base"]
 
 
 @pytest.mark.parametrize("word", ["xlmr", "FacebookAI/xlm-roberta-base"])
@@ -98,8 +98,10 @@ def test_a_sentence_encoder_makes_sentence_encoders(word):
     teacher = settings.teachers["e5"]
     assert (teacher.pooling, teacher.normalize) == ("mean", True)
     assert teacher.prompts == {"query": "query: ", "passage": "passage: "}
-    assert set(settings.students["small"].objective.terms()) == {"sentence_cosine", "cosine"}
-    assert settings.experiment.systems == ["e5", "small"]
+    assert set(settings.students["small-e5"].objective.terms()) == {"sentence_cosine", "cosine"}
+    assert settings.experiment.systems == ["e5", "small-e5"]
+    # A run with mBERT is not replaced.
+    assert (settings.name, complete({"language": "cy"}).name) == ("cy-e5", "cy")
 
 
 def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
@@ -109,7 +111,7 @@ def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
     (folder / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     settings = complete({"language": "qaa", "teacher": str(folder)})
     assert settings.teachers["my-teacher"].model == str(folder)
-    assert settings.students["small"].num_hidden_layers == 2
+    assert settings.students["small-my-teacher"].num_hidden_layers == 2
     assert settings.sequences.max_length == 64
     assert settings.finetuning.max_length == settings.benchmark.sequence_length == 64
     assert settings.systems == {}
@@ -125,7 +127,8 @@ def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
     settings = complete({"language": "cy", "teacher": str(tmp_path)})
     (teacher,) = settings.teachers.values()
     assert (teacher.pooling, teacher.normalize, teacher.prompts) == ("cls", False, prompts)
-    assert "sentence_cosine" in settings.students["small"].objective.terms()
+    (student,) = settings.students.values()
+    assert "sentence_cosine" in student.objective.terms()
     (tmp_path / "1_Pooling/config.json").unlink()
     assert refusal({"language": "cy", "teacher": str(tmp_path)}).startswith("--config: teacher: ")
     # An encoder that is not known here is one whose pooling may be named.
@@ -140,6 +143,11 @@ def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
         ({"language": "welsh"}, "no Wikipedia of the code 'welsh'; did you mean 'cy' (Welsh)?"),
         ({"language": "cym"}, "did you mean 'cy' (Welsh)?"),
         ({"language": "Cymraeg"}, "did you mean 'cy' (Welsh)?"),
+        ({"language": "nb"}, "did you mean 'no' (Norwegian)?"),
+        ({"language": "pt-BR"}, "did you mean 'pt' (Portuguese)?"),
+        ({"language": "cy.wikipedia.org"}, "did you mean 'cy' (Welsh)?"),
+        ({"language": "xx"}, "the code 'xx'; it is the first part of the address"),
+        ({"language": None}, "language: expected the code of a Wikipedia, as language=cy"),
         ({"language": "zh_yue"}, "did you mean 'zh-yue' (Cantonese)?"),
         ({"language": float("nan")}, "did you mean 'zh-min-nan' (Minnan)?"),
         ({"language": "xx"}, "it is the first part of the address"),

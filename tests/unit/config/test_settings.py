@@ -919,6 +919,35 @@ def test_a_folder_is_no_file_and_a_file_no_folder(small, tmp_path, monkeypatch):
     ]
 
 
+def test_a_system_in_place_is_a_folder_without_a_revision(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").touch()
+    (tmp_path / "there").mkdir()
+    small["systems"] = {
+        "a": {"model": "results/nowhere/model"},
+        "b": {"model": "notes.md"},
+        "c": {"model": "there", "revision": "a" * 40},
+        "d": {"model": "owner/there"},
+        "e": {"model": "results/not/compared"},
+    }
+    small["experiment"]["systems"] = ["pre", "a", "b", "c", "d"]
+    with pytest.raises(InputError) as caught:
+        checks.check_files(complete(small), "mine.yaml")
+    assert [line for line in str(caught.value).splitlines() if "systems." in line] == [
+        "mine.yaml: systems.b.model: notes.md is a file; give a folder",
+        "mine.yaml: systems.c.revision: there is in place, and is read as it is; remove it",
+    ]
+
+
+def test_a_source_is_of_the_language_before_its_hyphen(small):
+    corpus = {"source": "text", "files": ["a.txt"]}
+    small["languages"] |= {"sw-web": {"corpus": corpus}, "zh-yue": {"corpus": corpus}}
+    small["mixtures"] = {"swahili": ["sw", "sw-web"], "both": ["sw", "zh-yue"]}
+    settings = complete(small)
+    corpora = ("sw", "sw-web", "zh-yue", "swahili", "both")
+    assert [settings.language_of(each) for each in corpora] == ["sw", "sw", "zh-yue", "sw", "en"]
+
+
 def test_a_system_for_other_languages_is_not_compared(small):
     small["students"]["post"]["languages"] = ["sw"]
     small["experiment"]["languages"] = ["sl"]

@@ -110,6 +110,7 @@ def test_a_private_repository_and_a_second_commit(model, server):
     [
         ("exists", [], "owner/welsh", "owner/welsh: this repository exists; choose another name"),
         ("", ["--update"], "owner/welsh", "owner/welsh: no such repository"),
+        ("exists", ["--update", "--private"], "owner/welsh", "--update --private: a repository"),
         ("", [], "somebody-else/welsh", "this token may not write there"),
         ("token", [], "owner/welsh", "the hub does not know this token"),
         ("no token", [], "owner/welsh", "no token: run `hf auth login`"),

@@ -147,6 +147,21 @@ def test_a_task_with_other_labels_and_no_text_at_all(models, tagged, tmp_path):
         export(models["fill-mask"], tmp_path / "onnx")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "short.txt: no text; give some sentences"),
+        ("\n \n", "short.txt: no text; give some sentences"),
+        ("e\n", "--text: too short to mask a token of it; give some sentences"),
+    ],
+)
+def test_hardly_any_text(models, tmp_path, content, said):
+    (tmp_path / "short.txt").write_text(content)
+    with pytest.raises(InputError, match=said):
+        export(models["fill-mask"], tmp_path / "onnx", text=tmp_path / "short.txt")
+    assert not (tmp_path / "onnx").exists()
+
+
 def test_a_graph_that_gives_something_else_is_not_written(models, text, tmp_path, monkeypatch):
     right = onnx.Session.__call__
     monkeypatch.setattr(onnx.Session, "__call__", lambda *given: right(*given) + 0.01)

@@ -120,14 +120,27 @@ def is_known(code: str) -> bool:
     return code in languages() or PRIVATE_USE.fullmatch(code) is not None
 
 
+# ISO 639 codes of varieties, by those of the Wikipedias that are written in them.
+OTHER_CODES = {
+    **{"nb": "no", "nob": "no", "cmn": "zh", "zsm": "ms", "pes": "fa", "arb": "ar", "ekk": "et"},
+    **{"lvs": "lv", "kmr": "ku", "plt": "mg", "swh": "sw", "npi": "ne", "uzn": "uz", "khk": "mn"},
+    **{"azj": "az", "ydd": "yi", "gaz": "om", "ory": "or", "mo": "ro", "filipino": "tl"},
+}
+# One letter more or less of so short a code is another language.
+LONGEST_CODE = 3
+
+
 def unknown(word: str) -> str:
     """Return what to say of a word that is no code: which code was probably meant."""
     names = {}
     for each in languages().values():
         for name in (each.autonym, each.iso639_3, each.name, each.code.replace("-", "_")):
             names[name.lower()] = each.code
-    names |= {code: code for code in languages()}
-    close = [word.lower(), *difflib.get_close_matches(word.lower(), names, n=1)]
+    names |= {code: code for code in languages()} | OTHER_CODES
+    address = re.sub(r"\.?wiki(pedia\.org)?$", "", word.lower())
+    close = [word.lower(), address, re.split("[-_]", address)[0]]
+    if len(word) > LONGEST_CODE:
+        close += difflib.get_close_matches(word.lower(), names, n=1)
     meant = next((names[name] for name in close if name in names), None)
     hint = "it is the first part of the address, as cy in https://cy.wikipedia.org"
     if meant is not None:

@@ -292,11 +292,12 @@ def without_effect(written: Mapping[str, Any], settings: Configuration) -> Itera
         entry = reduce(lambda entry, section: mapping(entry.get(section)), sections, written)
         return entry.get(key) not in (None, default)
 
+    in_place = "the dump is a file here, so nothing is downloaded; remove it, or file"
     for code, language in settings.languages.items():
-        for key in ("wiki", "date", "mirror") if language.corpus.file else ():
-            path = ("languages", code, "corpus", key)
-            if has_own(*path, default=Corpus.model_fields[key].default):
-                yield path, "the dump is a file here, so nothing is downloaded; remove it, or file"
+        for name in ("wiki", "date", "mirror") if language.corpus.file else ():
+            written_at = ("languages", code, "corpus", name)
+            if has_own(*written_at, default=Corpus.model_fields[name].default):
+                yield written_at, in_place
     for name, task in settings.tasks.items():
         path = ("tasks", name)
         if task.kind in UNTRAINED and has_own(*path, "finetuning"):
@@ -386,7 +387,8 @@ def check_files(settings: Configuration, source: str) -> None:
         if not (settings.demo and file.startswith(DEMO_FOLDER))
     ]
     lines = [
-        f"{source}: {key}: there is no file {file}; put it there"
+        f"{source}: {key}: there is no {'folder' if key.endswith('.model') else 'file'} {file}; "
+        "put it there"
         for key, file in files
         if not os.path.exists(file)  # also where the name is too long for any
     ]
@@ -412,6 +414,11 @@ def check_files(settings: Configuration, source: str) -> None:
         f"{source}: languages.{code}.corpus.{key}: {name} is in place, and is read as it is; "
         f"remove {key}" + (", or give the file of that split" if key == "split" else "")
         for code, name, key in unread_keys(settings)
+    ]
+    lines += [
+        f"{source}: systems.{name}.revision: {model} is in place, and is read as it is; remove it"
+        for name, model in systems_in_place(settings)
+        if settings.systems[name].revision
     ]
     if any(": tasks." in line for line in lines):
         lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
@@ -461,11 +468,25 @@ def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, entry in getattr(settings, section).items():
             if (file := getattr(entry, key)) is not None and getattr(entry, "source", "") != "hub":
                 yield (section, name, key), file
+    for name, model in systems_in_place(settings):
+        yield ("systems", name, "model"), model
     for name in settings.experiment.tasks or ():
         task = settings.tasks[name]
         for split in () if task.fetched else SPLITS:
             if (file := getattr(task, split)) is not None:
                 yield ("tasks", name, split), file
+
+
+def systems_in_place(settings: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield (name, model) of the systems that are compared whose model is there.
+
+    One that is not there is left out of the tables, as one that the hub has withdrawn.
+    """
+    for name in settings.experiment.systems:
+        system = settings.systems.get(name)
+        model = system.model if system else None
+        if model and os.path.exists(model):
+            yield name, model
 
 
 # Other experiments

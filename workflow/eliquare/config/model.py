@@ -30,6 +30,7 @@ from eliquare.config.base import (
     Text,
     Threads,
 )
+from eliquare.config.catalogue import is_known
 from eliquare.config.corpus import Language, Masking, Mixture, Sequences
 from eliquare.config.export import Export
 from eliquare.config.objective import EXTENSION_TERMS, Objective
@@ -421,3 +422,12 @@ class Configuration(Settings):
         """Return the languages of a mixture; of a language, itself alone."""
         mixture = self.mixtures.get(corpus)
         return mixture.languages if mixture else [corpus]
+
+    def language_of(self, corpus: str) -> str:
+        """Return the language whose rules end the sentences of a corpus; English for several.
+
+        A source that is no Wikipedia's code is of the language before its hyphen: cy-web of cy.
+        """
+        codes = self.members(corpus)
+        found = {code if is_known(code) else code.partition("-")[0] for code in codes}
+        return found.pop() if len(found) == 1 else "en"

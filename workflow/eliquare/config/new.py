@@ -85,6 +85,8 @@ def configuration(language: Any, teacher: Any = None, date: Any = None) -> dict[
     Raises:
         InputError: one of them cannot be used.
     """
+    if language is None or not str(language).strip():
+        raise InputError("language: expected the code of a Wikipedia, as language=cy; found none")
     code = "no" if language is False else str(language)
     written = text(code, teacher and str(teacher), str(date or "latest"))
     values: dict[str, Any] = yaml.safe_load(written)
@@ -115,11 +117,16 @@ def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # Runs of one language with two teachers do not replace each other.
+    suffix = "" if chosen == TEACHERS["mbert"] else f"-{chosen.name}"
     environment.filters["plain"] = plain
     environment.filters["flow"] = flow
     entries = catalogue.entries_of(code)
     return environment.get_template("language.yaml.j2").render(
         code=code,
+        asked=teacher if suffix else None,
+        suffix=suffix,
+        student=f"small{suffix}",
         language=language,
         private=code not in catalogue.languages(),
         title=f"A small model of {language.name}",
@@ -196,6 +203,10 @@ def folder_teacher(folder: Path) -> Teacher:
     # DistilBERT calls them n_layers. RoBERTa counts two positions that are never read.
     layers = config.get("num_hidden_layers") or config.get("n_layers") or 12
     positions = config.get("max_position_embeddings") or 512
+    if not (isinstance(layers, int) and isinstance(positions, int)):
+        raise InputError(
+            f"teacher: {folder}: no model folder (config.json has no number of layers)"
+        )
     if "roberta" in (config.get("model_type") or ""):
         positions -= 2
     positions = min(positions, tokenizer.get("model_max_length") or positions)

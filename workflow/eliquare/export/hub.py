@@ -60,10 +60,15 @@ def push(options: PushOptions) -> None:
         Failure: the hub does not answer.
     """
     check_name(options.repository)
+    if options.update and options.private:
+        raise InputError(
+            "--update --private: a repository that exists stays as public as it is; remove one"
+        )
     card = checked_card(options)
     refuse_links_outside(options.model)
     files = files_of(options.model)
-    logger.info("%s: %s", options.repository, "private" if options.private else "public")
+    kind = "as it is" if options.update else "private" if options.private else "public"
+    logger.info("%s: %s", options.repository, kind)
     for name, path in files.items():
         logger.info("  %s  %s bytes", name, f"{path.stat().st_size:,}")
     total = sum(path.stat().st_size for path in files.values())

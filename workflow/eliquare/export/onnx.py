@@ -182,6 +182,9 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
         if splits
         else ()
     )
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise InputError(f"{options.text or '--task'}: no text; give some sentences")
     length = min(MAX_LENGTH, max_sequence_length(model))
     place = folder / FOLDER
     place.mkdir()
@@ -454,6 +457,8 @@ def judge_of_words(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], len
         places &= order % MASK_EVERY == MASK_EVERY // 2
         given = dict(batch) | {"input_ids": np.where(places, tokenizer.mask_token_id, ids)}
         masked.append((given, places, ids[places]))
+    if not any(len(gold) for _, _, gold in masked):
+        raise InputError("--text: too short to mask a token of it; give some sentences")
 
     def scores(session: Session) -> dict[str, float]:
         right = [session(batch)[places].argmax(-1) == gold for batch, places, gold in masked]
