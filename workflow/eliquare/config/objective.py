@@ -32,6 +32,10 @@ class Weight(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_number_or_ends(cls, value: Any) -> Any:
+        ends = [value.get("from"), value.get("to")] if isinstance(value, dict) else [value]
+        numbers = [each for each in ends if isinstance(each, int | float)]
+        if any(number < 0 for number in numbers):
+            raise ValueError(f"expected 0 or more, found {min(numbers)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"points": [[0.0, float(value)], [1.0, float(value)]]}
         if isinstance(value, dict) and {"from", "to"} <= set(value):

@@ -95,7 +95,7 @@ class OnnxOptions(cli.Options, Benchmark):
     )
     int8: bool = Field(True, description="Try int8.")
     margin: float = Field(
-        0.01, ge=0, description="int8 is kept if its score is lower by no more than this."
+        0.01, ge=0, lt=1, description="int8 is kept if its score is lower by no more than this."
     )
     output: Path = Field(description="Folder to make.")
 

@@ -51,7 +51,7 @@ class SelectOptions(Options, SelectionRule):
     characters: list[Path] = Field([], description="characters.json of each of --counts.")
     text: list[Path] = Field(
         [],
-        description="Instead of --counts and --characters: text files, one sentence per line "
+        description="Instead of --counts, or beside them: text files, one sentence per line "
         "(.gz, .bz2, .xz, .zst too).",
     )
     output: Path = Field(description="Vocabulary file to write (CSV).")

@@ -327,6 +327,8 @@ def take_sample(
         sentences.append(Sentence(sentence, old, new))
         if len(sentences) == max(wanted, SENTENCES):
             break
+    if not read and name == CORPUS:
+        raise InputError("--sample: no sentence in it; give some text of the language")
     if not sentences and name == CORPUS:
         raise InputError(
             f"{name}: none of {read:,} sentences is segmented into kept tokens only; keep more "
