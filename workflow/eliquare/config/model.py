@@ -77,7 +77,8 @@ class Training(Settings):
     num_evals: int = Field(10, ge=1, description="Validations; the best one's weights are kept.")
     seed: int = Field(1, ge=0, description="Seed of the order, the masks and dropout.")
     report_to: Once[Name] = Field([])
-    """Trackers that follow the training: tensorboard, trackio, wandb, mlflow. Changes no result."""
+    """Trackers that follow the training: tensorboard, trackio, wandb, mlflow, which are to be
+    installed beside. Changes no result."""
     checkpoint_minutes: float = Field(15, gt=0)
     """Minutes between checkpoints. Changes no result."""
     gpus: int = Field(1, ge=1)

@@ -121,7 +121,10 @@ def begin(options: TrainingOptions) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     for tracker in options.report_to:
         if tracker not in get_available_reporting_integrations():
-            raise InputError(f"--report-to {tracker}: not installed, or unknown to transformers")
+            raise InputError(
+                f"--report-to {tracker}: not installed (`pip install {tracker}`), or none of the "
+                "trackers that transformers knows, as tensorboard, trackio, wandb or mlflow"
+            )
     quiet()
     transformers.set_seed(options.seed)
 
