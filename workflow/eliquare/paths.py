@@ -8,6 +8,7 @@ holds what one experiment compares and people read.
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from eliquare.config import catalogue
 from eliquare.config.export import Export
 from eliquare.config.model import Configuration, Student
 from eliquare.config.sources import EMBEDDED, SPLITS, UNTRAINED
@@ -46,7 +47,9 @@ class Paths:
 
     def wiki(self, language: str) -> str:
         """Return the database name of a language's Wikipedia."""
-        known = self.settings.languages[language].corpus.wiki
+        given = self.settings.languages[language].corpus.wiki
+        listed = catalogue.languages().get(language)
+        known = given or (listed.dbname if listed else "")
         return known or f"{language.replace('-', '_')}wiki"
 
     def dump(self, language: str) -> Path:

@@ -182,7 +182,7 @@ def test_a_bare_no_among_the_languages_is_reported_as_ever():
 
 
 def test_text_that_is_not_compared_needs_no_automatic_tasks():
-    config = planned("cy", "cy-web")
+    config = planned("cy", "cy-web", source="text", files=["a.txt"])
     config["experiment"]["languages"] = ["cy"]
     assert {task.language for task in complete(config).tasks.values()} == {"cy"}
 

@@ -939,6 +939,18 @@ def test_a_system_in_place_is_a_folder_without_a_revision(small, tmp_path, monke
     ]
 
 
+def test_a_dump_is_of_a_wikipedia_that_there_is(small):
+    small["languages"] |= {code: {"corpus": {"source": "dump"}} for code in ("english", "qab")}
+    small["languages"]["new"] = {"corpus": {"source": "dump", "wiki": "newwiki"}}
+    small["languages"]["mine"] = {"corpus": {"source": "dump", "file": "mine.xml.bz2"}}
+    small["languages"]["be-tarask"] = {"corpus": {"source": "dump"}}
+    (line,) = errors_of(small)
+    assert line.startswith("languages.english.corpus.wiki: there is no Wikipedia of the code")
+    assert "did you mean 'en' (English)?" in line
+    del small["languages"]["english"]
+    assert Paths(complete(small)).wiki("be-tarask") == "be_x_oldwiki"
+
+
 def test_a_source_is_of_the_language_before_its_hyphen(small):
     corpus = {"source": "text", "files": ["a.txt"]}
     small["languages"] |= {"sw-web": {"corpus": corpus}, "zh-yue": {"corpus": corpus}}
@@ -986,7 +998,7 @@ def test_warm_up_is_a_share_of_the_steps_everywhere(monkeypatch):
     ],
 )
 def test_names_that_are_one_folder_when_joined_are_refused(small, language, student, refused):
-    changed(small, f"languages/{language}", {"corpus": {"source": "dump"}})
+    changed(small, f"languages/{language}", {"corpus": {"source": "text", "files": ["a"]}})
     changed(small, f"students/{student}", {"extends": "full"})
     if not refused:
         complete(small, "mine.yaml")

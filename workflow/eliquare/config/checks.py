@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from eliquare.config import published
+from eliquare.config import catalogue, published
 from eliquare.config.base import Problem
 from eliquare.config.corpus import Corpus
 from eliquare.config.derive import REDUCED_KEYS, mapping
@@ -150,6 +150,7 @@ def names_that_join(settings: Configuration) -> Iterator[Problem]:
 def problems(settings: Configuration) -> Iterator[Problem]:
     """Yield what does not belong together among entries that are right by themselves."""
     yield from taken_names(settings)
+    yield from unknown_wikipedias(settings)
     for name, teacher in settings.teachers.items():
         positions, longest = teacher.max_position_embeddings, settings.sequences.max_length
         if teacher.source == "pretrain" and longest > positions:
@@ -204,6 +205,15 @@ def row_problems(settings: Configuration) -> Iterator[Problem]:
                 f"{name} is made for {', '.join(made_for)}, none of the experiment's languages"
             )
             yield ("experiment", "systems"), f"{message}; add one, or take it out"
+
+
+def unknown_wikipedias(settings: Configuration) -> Iterator[Problem]:
+    """Yield the languages of which a dump is wanted and no Wikipedia is known."""
+    for code, language in settings.languages.items():
+        corpus = language.corpus
+        if corpus.source == "dump" and not (corpus.file or corpus.wiki or catalogue.is_known(code)):
+            message = f"{catalogue.unknown(code)} (or give the name of the dump's database)"
+            yield ("languages", code, "corpus", "wiki"), message
 
 
 def root(settings: Configuration, name: str) -> str | None:
