@@ -69,7 +69,7 @@ RENAMED = {
     "student_score": "score",
     "teacher_score": "beside_score",
 }
-MEASURES = ("bits_per_character", "topics test", "news test")
+MEASURES = ("bits_per_character", "topics validation", "topics test", "news test")
 DIGITS = 4
 HELD_OUT = {bootstrap.TITLES: "retrieval", bootstrap.TEXT: "held-out"}
 
