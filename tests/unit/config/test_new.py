@@ -119,6 +119,12 @@ def test_a_teacher_in_a_folder_says_how_deep_its_student_is(tmp_path):
     assert complete({"language": "qaa", "teacher": str(folder)}).sequences.max_length == 40
 
 
+def test_a_folder_whose_number_of_layers_is_none_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": "x"}', encoding="utf-8")
+    said = refusal({"language": "cy", "teacher": str(tmp_path)})
+    assert said.startswith(f"--config: teacher: {tmp_path}: no model folder (config.json has no")
+
+
 def test_a_sentence_encoder_in_a_folder_says_how_it_pools(tmp_path):
     prompts = {"query": 'Ask "this" 😀: ', "search document": "Text:\t", "no": "{{ x }}\u2028"}
     shape = {"model_type": "bert", "num_hidden_layers": 4}
