@@ -96,7 +96,7 @@ def test_all_ways_to_write_an_objective_are_one():
     assert Objective.model_validate(ways[1].written_out()).terms() == ways[1].terms()
 
 
-@pytest.mark.parametrize("written", [-1, {"from": 5, "to": -1}])
+@pytest.mark.parametrize("written", [-1, {"from": 5, "to": -1}, {"points": [[0, -1], [1, 2]]}])
 def test_a_negative_weight_is_named(written):
     with pytest.raises(ValidationError, match="expected 0 or more, found -1"):
         objective(kl=written)

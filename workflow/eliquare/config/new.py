@@ -205,7 +205,7 @@ def folder_teacher(folder: Path) -> Teacher:
     positions = config.get("max_position_embeddings") or 512
     if not (isinstance(layers, int) and isinstance(positions, int)):
         raise InputError(
-            f"teacher: {folder}: no model folder (config.json has no number of layers)"
+            f"teacher: {folder}: no model folder (config.json has no numbers of layers, positions)"
         )
     if "roberta" in (config.get("model_type") or ""):
         positions -= 2

@@ -32,10 +32,6 @@ class Weight(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_number_or_ends(cls, value: Any) -> Any:
-        ends = [value.get("from"), value.get("to")] if isinstance(value, dict) else [value]
-        numbers = [each for each in ends if isinstance(each, int | float)]
-        if any(number < 0 for number in numbers):
-            raise ValueError(f"expected 0 or more, found {min(numbers)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"points": [[0.0, float(value)], [1.0, float(value)]]}
         if isinstance(value, dict) and {"from", "to"} <= set(value):
@@ -49,10 +45,12 @@ class Weight(Settings):
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where the points are no schedule."""
-        shares = [point[0] for point in self.points if len(point) == 2 and point[1] >= 0]
+        shares = [point[0] for point in self.points if len(point) == 2]
         rising = [*shares[:1], *shares[-1:]] == [0, 1] and all(a < b for a, b in pairwise(shares))
         if len(shares) < len(self.points) or not rising:
             yield (), "expected shares from 0 to 1 with weights: [[0, 5], [0.5, 2], [1, 0]]"
+        elif (least := min(weight for _, weight in self.points)) < 0:
+            yield (), f"expected 0 or more, found {least:g}"
 
     @classmethod
     def __get_pydantic_json_schema__(
