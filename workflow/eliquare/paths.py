@@ -16,6 +16,7 @@ from eliquare.config.systems import System, TaskDistillation
 from eliquare.config.tasks import Task
 
 DUMPS = Path("resources/dumps")
+DEMO = Path("resources/demo")
 # The name of the vocabulary that nothing was taken from and nothing added to.
 FULL = "full"
 

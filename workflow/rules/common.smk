@@ -11,12 +11,12 @@ from pathlib import Path
 import eliquare
 from eliquare import resources as job_resources
 from eliquare.cli import boundary, version
-from eliquare.config import checks, load, options
+from eliquare.config import inputs, load, options, shared
 from eliquare.config.corpus import DocumentFilter
 from eliquare.config.model import ExtensionRule, SelectionRule
 from eliquare.config.sources import FETCHED
 from eliquare.io import InputError, atomic_write
-from eliquare.paths import DUMPS, FULL, Paths
+from eliquare.paths import DEMO, DUMPS, FULL, Paths
 from snakemake.exceptions import WorkflowError
 
 # Stages run with this Python and this package, also where neither is activated or installed.
@@ -46,9 +46,9 @@ def read_settings():
                 # Of a key that stands twice, Snakemake takes the last without a word.
                 load.read_yaml(file)
         settings = load.complete(config, source)
-        checks.check_files(settings, source)
+        inputs.check_files(settings, source)
         if workflow.is_main_process:
-            checks.check_shared(settings, source, Path("results"))
+            shared.check_shared(settings, source, Path("results"))
     return settings
 
 
@@ -155,7 +155,6 @@ def requeue(wildcards, resources):
 # Corpora
 
 PAGES = "pages-articles.xml.bz2"
-DEMO = "resources/demo"
 
 
 def languages_from(source):

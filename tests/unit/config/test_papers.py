@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from eliquare.config import published
-from eliquare.config.checks import check_files, made_by
+from eliquare.config.inputs import check_files
 from eliquare.config.load import complete, load
 from eliquare.config.model import Configuration
+from eliquare.config.shared import made_by
 from eliquare.io import InputError
 from eliquare.paths import Paths
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from eliquare.config import checks
+from eliquare.config import inputs
 from eliquare.config.derive import base_name
 from eliquare.config.load import complete, dump, load, read_yaml, restore
 from eliquare.io import InputError
@@ -881,14 +881,14 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     small["tasks"]["long"] = {"language": "sl", "kind": "ner", "train": "x" * 300}
     settings = complete(small | {"demo": {}})
     with pytest.raises(InputError) as caught:
-        checks.check_files(settings, "mine.yaml")
+        inputs.check_files(settings, "mine.yaml")
     del small["tasks"]["long"]  # no file can have this name
     corpus = {"source": "text", "files": ["hr.txt"]}
     other = {**small, "languages": {**small["languages"], "hr": {"corpus": corpus}}}
     other["vocabularies"] = {"sentences": {"top_k": 5, "languages": ["hr"]}}
     other["experiment"] = {**small["experiment"], "languages": ["sl", "sw"]}
     with pytest.raises(InputError, match=r"languages\.hr\.corpus\.files: "):
-        checks.check_files(complete(other | {"demo": {}}), "mine.yaml")
+        inputs.check_files(complete(other | {"demo": {}}), "mine.yaml")
     settings = complete(small | {"demo": {}})
     keys = [line.split(": ")[1] for line in str(caught.value).splitlines()[:-1]]
     assert keys == [
@@ -900,10 +900,10 @@ def test_all_missing_files_of_the_experiment_are_named(small, tmp_path, monkeypa
     ]
     for name in ("sl.txt", "sw.csv", "tokens.txt"):
         Path(name).touch()
-    checks.check_files(settings, "mine.yaml")
+    inputs.check_files(settings, "mine.yaml")
     os.utime("tokens.txt", (time.time() + 3600, time.time() + 3600))
     with pytest.raises(InputError, match=r"^mine.yaml: vocabularies.listed.tokens: .* future"):
-        checks.check_files(settings, "mine.yaml")
+        inputs.check_files(settings, "mine.yaml")
 
 
 def test_a_folder_is_no_file_and_a_file_no_folder(small, tmp_path, monkeypatch):
@@ -912,7 +912,7 @@ def test_a_folder_is_no_file_and_a_file_no_folder(small, tmp_path, monkeypatch):
     Path("sw.csv").mkdir()
     small["teachers"]["there"] = {"source": "folder", "model": "sl.txt"}
     with pytest.raises(InputError) as caught:
-        checks.check_files(complete(small), "mine.yaml")
+        inputs.check_files(complete(small), "mine.yaml")
     assert str(caught.value).splitlines()[:2] == [
         "mine.yaml: teachers.there.model: sl.txt is a file; give a folder",
         "mine.yaml: tasks.pairs.train: sw.csv is a folder; give a file",
@@ -932,7 +932,7 @@ def test_a_system_in_place_is_a_folder_without_a_revision(small, tmp_path, monke
     }
     small["experiment"]["systems"] = ["pre", "a", "b", "c", "d"]
     with pytest.raises(InputError) as caught:
-        checks.check_files(complete(small), "mine.yaml")
+        inputs.check_files(complete(small), "mine.yaml")
     assert [line for line in str(caught.value).splitlines() if "systems." in line] == [
         "mine.yaml: systems.b.model: notes.md is a file; give a folder",
         "mine.yaml: systems.c.revision: there is in place, and is read as it is; remove it",
@@ -1050,10 +1050,10 @@ def test_a_dataset_of_the_hub_needs_its_commit(small, tmp_path, monkeypatch):
     corpus = {"source": "dataset", "dataset": "a/b"}
     settings = complete(changed(small, "languages/sw/corpus", corpus))
     with pytest.raises(InputError, match=r"languages.sw.corpus.revision: missing.* a/b") as caught:
-        checks.check_files(settings, "mine.yaml")
+        inputs.check_files(settings, "mine.yaml")
     (tmp_path / "a/b").mkdir(parents=True)
     with pytest.raises(InputError) as now:
-        checks.check_files(settings, "mine.yaml")
+        inputs.check_files(settings, "mine.yaml")
     assert "revision" in str(caught.value)
     assert "revision" not in str(now.value)
 
@@ -1064,7 +1064,7 @@ def test_what_is_said_of_a_dataset_in_place_and_not_read_is_refused(small, tmp_p
     corpus = {"source": "dataset", "dataset": "dev.jsonl", "split": "dev", "revision": "a" * 40}
     settings = complete(changed(small, "languages/sw/corpus", corpus))
     with pytest.raises(InputError) as caught:
-        checks.check_files(settings, "mine.yaml")
+        inputs.check_files(settings, "mine.yaml")
     lines = [line for line in str(caught.value).splitlines() if "languages.sw" in line]
     assert "languages.sw.corpus.revision: dev.jsonl is in place" in lines[0]
     assert "languages.sw.corpus.split: dev.jsonl is in place" in lines[1]

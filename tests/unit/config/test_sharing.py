@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eliquare.config.checks import check_shared, made_by
 from eliquare.config.load import complete, dump, load
+from eliquare.config.shared import check_shared, made_by
 from eliquare.io import InputError
 from eliquare.paths import FULL, Paths
 

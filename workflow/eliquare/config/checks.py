@@ -1,18 +1,13 @@
-"""What one entry of the configuration alone cannot tell: names that must exist, files, results.
+"""What one entry of the configuration alone cannot tell: names that must exist, what goes together.
 
-Checks yield problems, (path of keys, message), so that all of them are reported at once.
+Checks yield problems, (path of keys, message), so that all of them are reported at once. What is on
+disk is the subject of ``inputs.py`` and ``shared.py``.
 """
 
-import os
-import time
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from itertools import product
-from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from eliquare.config import catalogue, published
 from eliquare.config.base import Problem
@@ -21,18 +16,14 @@ from eliquare.config.derive import REDUCED_KEYS, mapping
 from eliquare.config.errors import Path as KeyPath
 from eliquare.config.errors import suggestion
 from eliquare.config.model import (
-    EXECUTION_KEYS,
     HEADS,
     Configuration,
     Student,
-    Teacher,
-    Training,
 )
-from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD, Objective
-from eliquare.config.sources import COLUMN_KINDS, SPLITS, UNTRAINED, Columns, source_of
+from eliquare.config.objective import SENTENCE_TERMS, TERMS_OF_A_HEAD
+from eliquare.config.sources import COLUMN_KINDS, UNTRAINED, Columns, source_of
 from eliquare.config.systems import System
-from eliquare.io import InputError
-from eliquare.paths import FULL, Paths
+from eliquare.paths import FULL
 
 # Folders beside those of the experiments in results/.
 SHARED = {"corpora", "teachers", "students", "systems", "finetuned", "benchmarks", "smoke", "costs"}
@@ -59,16 +50,6 @@ NAMESPACES = (
     (SYSTEMS, "documents"),
     (("vocabularies", "extensions"), FULL),
     (("languages", "mixtures"), ""),
-)
-DEMO_FOLDER = "resources/demo/"
-# How far the clock of another machine may be ahead.
-SECONDS_AHEAD = 60
-# Keys of named entries that are files or folders.
-FILE_KEYS = (
-    ("teachers", "model"),
-    ("vocabularies", "tokens"),
-    ("vocabularies", "always_keep"),
-    ("extensions", "vectors"),
 )
 
 
@@ -384,228 +365,3 @@ def reduction_problems(student: Student, settings: Configuration) -> Iterator[Pr
         message = f"{student.reduced_from} is not trained (its training.max_steps is 0)"
         yield ("reduced_from",), message
     yield from language_problems(student, student.reduced_from or "", settings)
-
-
-# Files
-
-
-def check_files(settings: Configuration, source: str) -> None:
-    """Raise InputError with one line for each file of the experiment that cannot be used."""
-    files = [
-        (".".join(path), Path(file))
-        for path, file in files_of(settings)
-        if not (settings.demo and file.startswith(DEMO_FOLDER))
-    ]
-    lines = [
-        f"{source}: {key}: there is no {'folder' if key.endswith('.model') else 'file'} {file}; "
-        "put it there"
-        for key, file in files
-        if not os.path.exists(file)  # also where the name is too long for any
-    ]
-    latest = time.time() + SECONDS_AHEAD
-    for key, file in files:
-        # A teacher is a folder, all else is a file; what is neither is not told apart here.
-        if key.endswith(".model") and os.path.isfile(file):
-            lines.append(f"{source}: {key}: {file} is a file; give a folder")
-        elif not key.endswith(".model") and os.path.isdir(file):
-            lines.append(f"{source}: {key}: {file} is a folder; give a file")
-    lines += [
-        f"{source}: {key}: the time of {file} is in the future, and Snakemake takes no result that "
-        f"is older than its input; `touch {file}`"
-        for key, file in files
-        if os.path.exists(file) and file.stat().st_mtime > latest
-    ]
-    lines += [
-        f"{source}: languages.{code}.corpus.revision: missing; there is no folder {name}, and of a "
-        "data set on the hub give the commit (40 hexadecimal digits, in the history of its files)"
-        for code, name in unpinned_datasets(settings)
-    ]
-    lines += [
-        f"{source}: languages.{code}.corpus.{key}: {name} is in place, and is read as it is; "
-        f"remove {key}" + (", or give the file of that split" if key == "split" else "")
-        for code, name, key in unread_keys(settings)
-    ]
-    lines += [
-        f"{source}: systems.{name}.revision: {model} is in place, and is read as it is; remove it"
-        for name, model in systems_in_place(settings)
-        if settings.systems[name].revision
-    ]
-    if any(": tasks." in line for line in lines):
-        lines.append(f"{source}: or name in experiment.tasks the tasks whose files are there")
-    if lines:
-        raise InputError("\n".join(lines))
-
-
-def unpinned_datasets(settings: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield (language, data set) of every corpus from the hub without a commit."""
-    for code in corpora_of(settings):
-        corpus = settings.languages[code].corpus
-        if corpus.dataset and not corpus.revision and not os.path.exists(corpus.dataset):
-            yield code, corpus.dataset
-
-
-def unread_keys(settings: Configuration) -> Iterator[tuple[str, str, str]]:
-    """Yield (language, data set, key) of what is said of data sets in place, and is not read."""
-    for code in corpora_of(settings):
-        corpus = settings.languages[code].corpus
-        if not corpus.dataset or not os.path.exists(corpus.dataset):
-            continue
-        if corpus.revision:
-            yield code, corpus.dataset, "revision"
-        if os.path.isfile(corpus.dataset) and corpus.split != Corpus.model_fields["split"].default:
-            yield code, corpus.dataset, "split"
-
-
-def corpora_of(settings: Configuration) -> list[str]:
-    """Return the languages whose text the experiment reads."""
-    trained: list[Student | Teacher] = [*settings.students.values(), *settings.teachers.values()]
-    corpora = {*settings.experiment.languages, *(each.corpus for each in trained if each.corpus)}
-    reduced = [*trained, *settings.systems.values()]
-    rules = [settings.vocabularies.get(each.vocabulary or "") for each in reduced]
-    corpora |= {code for rule in rules if rule for code in rule.languages}
-    return sorted({code for name in corpora for code in settings.members(name)})
-
-
-def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (path of keys, file) of every file that the experiment reads."""
-    for code in corpora_of(settings):
-        corpus, path = settings.languages[code].corpus, ("languages", code, "corpus")
-        if corpus.file is not None:
-            yield (*path, "file"), corpus.file
-        for file in corpus.files:
-            yield (*path, "files"), file
-    for section, key in FILE_KEYS:
-        for name, entry in getattr(settings, section).items():
-            if (file := getattr(entry, key)) is not None and getattr(entry, "source", "") != "hub":
-                yield (section, name, key), file
-    for name, model in systems_in_place(settings):
-        yield ("systems", name, "model"), model
-    for name in settings.experiment.tasks or ():
-        task = settings.tasks[name]
-        for split in () if task.fetched else SPLITS:
-            if (file := getattr(task, split)) is not None:
-                yield ("tasks", name, split), file
-
-
-def systems_in_place(settings: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield (name, model) of the systems that are compared whose model is there.
-
-    One that is not there is left out of the tables, as one that the hub has withdrawn.
-    """
-    for name in settings.experiment.systems:
-        system = settings.systems.get(name)
-        model = system.model if system else None
-        if model and os.path.exists(model):
-            yield name, model
-
-
-# Other experiments
-
-
-def check_shared(settings: Configuration, source: str, results: str | Path) -> None:
-    """Raise InputError where this experiment would make another's results again, otherwise.
-
-    Experiments share results by name, and each records its settings in
-    ``results/<name>/settings.json``. Two that give a name other settings are in each other's way
-    only where results of that name are on disk.
-    """
-    lines = []
-    ours = made_by(settings, results)
-    for file in sorted(Paths(settings, results).results.glob("*/settings.json")):
-        try:
-            other = Configuration.model_validate_json(file.read_text(encoding="utf-8"))
-        except ValidationError:
-            # Written by another version, or not by this project.
-            continue
-        theirs = made_by(other, results) if file.parent.name != settings.name else {}
-        differing: dict[str, Path] = {}
-        for path in ours.keys() & theirs.keys():
-            for name in ours[path]:
-                if ours[path][name] != theirs[path].get(name) and path.exists():
-                    differing.setdefault(name, path)
-        lines += [
-            f"{source}: {name}: the experiment {file.parent.name} has made {made} with other "
-            "settings under this name; choose another name here, work in another clone, or delete "
-            f"{file} to have its results made again"
-            for name, made in differing.items()
-        ]
-    if lines:
-        raise InputError("\n".join(lines))
-
-
-def made_by(settings: Configuration, results: str | Path) -> dict[Path, dict[str, Any]]:
-    """Return for each shared path the names and settings that decide what is there."""
-    found: dict[Path, dict[str, Any]] = defaultdict(dict)
-    paths = Paths(settings, results)
-    for name, entry, places in shared_results(paths):
-        for place in places:
-            found[place][name] = decisive(entry)
-    return dict(found)
-
-
-def shared_results(paths: Paths) -> Iterator[tuple[str, Any, Iterable[Path]]]:
-    """Yield (name, settings, paths of the results that they decide)."""
-    settings, results = paths.settings, paths.results
-    corpora = [*settings.languages, *settings.mixtures]
-    if settings.demo is not None:
-        yield "demo", settings.demo, [Path(DEMO_FOLDER)]
-    for code, language in settings.languages.items():
-        yield f"languages.{code}", language.corpus, [paths.documents(code)]
-    for name, members in settings.mixtures.items():
-        yield f"mixtures.{name}", members, [paths.documents(name)]
-    reduced = (*settings.vocabularies, *settings.extensions)
-    prepared = [
-        paths.prepared(*each) for each in product(corpora, settings.teachers, (FULL, *reduced))
-    ]
-    yield "sequences", settings.sequences, [folder / "sequences" for folder in prepared]
-    held_out = [paths.held_out(code) for code in settings.languages]
-    taught = product(settings.systems, settings.experiment.languages)
-    held_out += filter(None, (paths.unlabelled(*each) for each in taught))
-    yield "sequences.validation_fraction", settings.sequences.validation_fraction, held_out
-    yield "masking", settings.masking, [folder / "masking" for folder in prepared]
-    for section in ("vocabularies", "extensions"):
-        for name, entry in getattr(settings, section).items():
-            for pair in product(corpora, settings.teachers):
-                places = [paths.vocabulary_file(*pair, name), paths.teacher(*pair, name)]
-                yield f"{section}.{name}", entry, places
-    for section in ("teachers", "students", "systems"):
-        for name, entry in getattr(settings, section).items():
-            # A taught student is measured as the student.
-            codes = settings.languages if paths.untaught(name) == name else ()
-            of_system = [paths.benchmark(code, name) for code in codes]
-            of_system += [paths.store / task / name for task in settings.tasks]
-            if section == "teachers":
-                of_system += [paths.teacher(corpus, name) for corpus in corpora]
-                of_system.append(results / section / name / "tokenizer")
-            elif section == "students":
-                of_system += [paths.student(name, corpus) for corpus in corpora]
-            elif entry.model is not None:
-                of_system.append(results / section / name / "model")
-            yield f"{section}.{name}", entry, of_system
-    systems = [*settings.teachers, *settings.students, *settings.systems]
-    benchmarks = [paths.benchmark(*pair) for pair in product(settings.languages, systems)]
-    yield "benchmark", settings.benchmark, benchmarks
-    for name, task in settings.tasks.items():
-        yield f"tasks.{name}", task, [paths.store / name / system for system in systems]
-
-
-# Keys that people read, and that say how else an entry was written.
-READ_ONLY = frozenset(
-    {
-        *("label", "published_as", "extends", "seeds", "licence", "prefix", "optional", "export"),
-        *("mirror", "min_documents"),  # where a dump came from, and what its text is refused by
-    }
-)
-
-
-def decisive(settings: Any) -> Any:
-    """Return the settings that decide a result, alike for all ways to write them."""
-    if isinstance(settings, Objective):
-        return settings.written_out()
-    if not isinstance(settings, BaseModel):
-        return settings
-    left_out = EXECUTION_KEYS if isinstance(settings, Training) else READ_ONLY
-    if isinstance(settings, Student | System):
-        # For which languages it is made decides no model.
-        left_out |= {"languages"}
-    return {key: decisive(value) for key, value in settings if key not in left_out}
