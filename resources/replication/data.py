@@ -5,7 +5,7 @@
 `data.tsv` names each file, its repository, commit, path and SHA-256: all that `config/real.yaml`
 needs, and every task of the recipes in this folder. Their other texts are not public in the form
 that was used; docs/science.md lists them. A file that is there with the right checksum stays.
-Sentences of treebanks become texts too, which `more-text.yaml` reads.
+Sentences of treebanks and of names become texts too, which `more-text.yaml` reads.
 ELIQUARE_RAW is a mirror of raw.githubusercontent.com: an address, or a folder with its paths.
 """
 
@@ -27,6 +27,9 @@ SENTENCES = {
     "text/nl/treebank.txt": ("tasks/nl/upos/train.conllu", "tasks/nl/upos/dev.conllu"),
     "text/hi/treebank.txt": ("tasks/hi/upos/dev.conllu",),
     "text/fr/treebank.txt": ("tasks/fr/upos/train.conllu", "tasks/fr/upos/dev.conllu"),
+    "text/nl/names.txt": ("tasks/nl/wikineural/val.txt", "tasks/nl/wikineural/test.txt"),
+    "text/fr/names.txt": ("tasks/fr/wikineural/val.txt", "tasks/fr/wikineural/test.txt"),
+    "text/hi/names.txt": ("tasks/hi/ner/dev.txt",),
 }
 MIN_WORDS = 4
 # Spaces that stand between tokens, but not in text.

@@ -209,12 +209,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"kl": {"weight": 5.0, "temperature": 2.0}, "cosine": 1.0, "mlm": 2.0},
     ),
     "cruz2024": (
-        "Cruz & Aji 2024, equation 1: KL(student || teacher) and MLM; weights and temperature are "
+        "Cruz & Aji 2025, equation 1: KL(student || teacher) and MLM; weights and temperature are "
         "not stated, 0.5 and 4 are those of main.py, whose KL has the other direction.",
         {"kl": {"weight": 0.5, "direction": "reverse", "temperature": 4.0}, "mlm": 0.5},
     ),
     "cruz2024-code": (
-        "The script behind Cruz & Aji 2024: errors of hidden states and attention scores alone.",
+        "The script behind Cruz & Aji 2025: errors of hidden states and attention scores alone.",
         {"hidden": 1.0, "attention": {"weight": 1.0, "of": "scores"}},
     ),
     "tinybert": (
