@@ -97,6 +97,10 @@ def test_a_sentence_encoder_makes_sentence_encoders(word):
     settings = complete({"language": "cy", "teacher": word})
     teacher = settings.teachers["e5"]
     assert (teacher.pooling, teacher.normalize) == ("mean", True)
+    # As the students that were measured (docs/science.md).
+    (student,) = settings.students.values()
+    assert student.initialization == "distilbert"
+    assert student.training.disable_dropout
     assert teacher.prompts == {"query": "query: ", "passage": "passage: "}
     assert set(settings.students["small-e5"].objective.terms()) == {"sentence_cosine", "cosine"}
     assert settings.experiment.systems == ["e5", "small-e5"]
