@@ -103,11 +103,11 @@ STAGES: dict[str, dict[str, Stage]] = {
         "fetch": Stage("evaluation.fetch:fetch", 3, "fetch and convert the data of a task"),
         "finetune": Stage("evaluation.finetune:finetune", 9, "fine-tune and score"),
         "benchmark": Stage("evaluation.benchmark:benchmark", 3, "measure size and speed"),
-        "intrinsic": Stage("evaluation.intrinsic:evaluate", 6, "score without labels"),
+        "intrinsic": Stage("evaluation.intrinsic:evaluate", 7, "score without labels"),
     },
     "export": {
         "onnx": Stage("export.onnx:export", 3, "a model for ONNX Runtime, int8 or float32"),
-        "static": Stage("export.static:export", 1, "static embeddings, a vector per token"),
+        "static": Stage("export.static:export", 2, "static embeddings, a vector per token"),
         "student": Stage("export.student:export", 3, "all that a recipe's `export` asks for"),
         "recipe": Stage("export.recipe:write", 2, "how to rebuild a reduced model"),
         "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 
 import trainings
 from eliquare.evaluation import data, embed, intrinsic
@@ -99,6 +100,47 @@ def test_labels_that_mean_nothing_are_not_told(encoder):
     ]
     found = topics(loaded_from(encoder), data.Splits(*shuffled, splits.labels))
     assert found["test"]["accuracy"] < 0.7
+
+
+class NumbersByHand:
+    """Embeddings that are written as the texts."""
+
+    sentence = Sentence("mean")
+
+    def embed(self, texts, prompt=""):
+        return np.array([text.split() for text in texts], dtype=np.float32)
+
+
+def test_the_regularization_is_that_of_the_likeliest_validation_labels():
+    generator = np.random.default_rng(2)
+
+    def part(size):
+        labels = generator.integers(0, 3, size)
+        vectors = generator.normal(size=(size, 12)) + 1.5 * np.eye(3, 12)[labels]
+        return [
+            Example((" ".join(f"{number:.3f}" for number in vector),), (f"t{label}",), "made", (1,))
+            for vector, label in zip(vectors, labels, strict=True)
+        ]
+
+    train, validation, test = part(60), part(25), part(40)
+    # A label that training never had is left out of the choice.
+    unseen = validation[0]._replace(labels=("never",))
+    splits = data.Splits(train, [*validation, unseen], test, ["t0", "t1", "t2"])
+
+    def loss(strength):
+        vectors, labels = zip(*((each.texts[0], each.labels[0]) for each in train), strict=True)
+        classifier = embed.logistic_regression(strength).fit(NumbersByHand().embed(vectors), labels)
+        vectors, labels = zip(
+            *((each.texts[0], each.labels[0]) for each in validation), strict=True
+        )
+        found = classifier.predict_proba(NumbersByHand().embed(vectors))
+        return log_loss(labels, found, labels=classifier.classes_)
+
+    found = topics(NumbersByHand(), splits)
+    assert found["inverse_strength"] == min(embed.INVERSE_STRENGTHS, key=loss)
+    assert found["validation"]["accuracy"] < 1
+    nothing = data.Splits(train, [unseen], test, ["t0", "t1", "t2"])
+    assert topics(NumbersByHand(), nothing)["inverse_strength"] == embed.INVERSE_STRENGTHS[0]
 
 
 def test_a_query_finds_its_own_text(encoder, monkeypatch):
