@@ -33,11 +33,12 @@ TEACHERS = {
     "encoders": "e5",
     "encoders-small": "e5",
     "more-text": "e5",
+    "three-texts": "e5",
     "claims": "mlm",
     "claims-small": "mlm",
     "names-small": "e5",
 }
-# What is compared, each system with one beside it: for the papers' claims, and two texts with one.
+# What is compared, each system with one beside it: for the papers' claims, and for texts.
 COMPARED = [
     ("post", "pre"),
     ("no-mlm", "equal"),
@@ -60,9 +61,12 @@ COMPARED = [
     ("more-nl", "six"),
     ("more-hi", "six"),
     ("more-fr", "six"),
+    ("most-nl", "most-nl-start"),
+    ("most-hi", "most-hi-start"),
+    ("most-fr", "most-fr-start"),
 ]
 # Of these one model is compared with the students of every seed.
-ONCE = ("mlm", "reduced", "adapted")
+ONCE = ("mlm", "reduced", "adapted", "most-nl-start", "most-hi-start", "most-fr-start")
 RENAMED = {
     "student": "system",
     "teacher": "beside",
