@@ -149,8 +149,8 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
 def seeds(table: Path) -> list[dict[str, Any]]:
     """Return the differences of COMPARED over seeds of distillation, from `NAME.csv`.
 
-    Teachers have one seed, which is compared with each seed of a student: an interval holds for
-    this teacher.
+    Those of ONCE have one seed, which is compared with each seed of a student: an interval holds
+    for this one.
     """
     with table.open(newline="", encoding="utf-8") as file:
         scored = list(csv.DictReader(file))

@@ -108,7 +108,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     "export": {
         "onnx": Stage("export.onnx:export", 3, "a model for ONNX Runtime, int8 or float32"),
         "static": Stage("export.static:export", 2, "static embeddings, a vector per token"),
-        "student": Stage("export.student:export", 3, "all that a recipe's `export` asks for"),
+        "student": Stage("export.student:export", 4, "all that a recipe's `export` asks for"),
         "recipe": Stage("export.recipe:write", 2, "how to rebuild a reduced model"),
         "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),
         "push": Stage("export.hub:push", 1, "put a released model on the hub"),

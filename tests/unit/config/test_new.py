@@ -97,7 +97,7 @@ def test_a_sentence_encoder_makes_sentence_encoders(word):
     settings = complete({"language": "cy", "teacher": word})
     teacher = settings.teachers["e5"]
     assert (teacher.pooling, teacher.normalize) == ("mean", True)
-    # As the students that were measured (docs/science.md).
+    # As training B of docs/science.md, but for the steps.
     (student,) = settings.students.values()
     assert student.initialization == "distilbert"
     assert student.training.disable_dropout

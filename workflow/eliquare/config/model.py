@@ -69,8 +69,8 @@ class Training(Settings):
     adam_epsilon: float = Field(1.0e-6, gt=0, description="AdamW's epsilon (electronics2023's).")
     max_grad_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
     disable_dropout: bool = False
-    """Train without the dropout of the model's configuration, which fine-tuning keeps. This suits a
-    training that reads its text once at most."""
+    """Train without the dropout of the model's configuration, which fine-tuning keeps. Tried with
+    texts that were read once to seven times (docs/science.md)."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on a GPU that is built for it, else float32."""
     torch_compile: bool = Field(False, description="Compile the student with torch.compile.")

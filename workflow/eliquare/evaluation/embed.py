@@ -1,9 +1,10 @@
 """Score the embeddings of texts as they are, without fine-tuning.
 
 Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
-train, its regularization chosen on validation. Retrieval: each query's nearest document by
-cosine. Similarity: Spearman's correlation of the cosines of pairs with people's judgement, as in
-MTEB too. Embeddings of words, as static ones are, are scored on tags of words as topics are.
+train, its regularization that of the likeliest validation labels. Retrieval: each query's nearest
+document by cosine. Similarity: Spearman's correlation of the cosines of pairs with people's
+judgement, as in MTEB too. Embeddings of words, as static ones are, are scored on tags of words in
+this way, with the regularization of the best score on validation.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
 taken, which ``pooling`` says. Each text has the prompt of what it is: a query, a document, neither.
