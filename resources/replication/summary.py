@@ -34,6 +34,7 @@ TEACHERS = {
     "encoders-small": "e5",
     "more-text": "e5",
     "three-texts": "e5",
+    "untrained": "e5",
     "claims": "mlm",
     "claims-small": "mlm",
     "names-small": "e5",

@@ -125,3 +125,12 @@ def test_the_distance_to_a_teacher_is_one_minus_the_mean_cosine():
     expected = 1 - (1 + 0.5**0.5) / 2
     assert script("distance").distance(student, teacher, ["a", "b"]) == pytest.approx(expected)
     assert student.prompts == teacher.prompts == ["query: "]
+
+
+def test_a_draw_has_as_many_texts_of_each_label():
+    labels = ["a", "b", "c"] * 10 + ["a"] * 5
+    found = script("few").draws(labels, 4, 3)
+    assert [sorted(labels[row] for row in rows) for rows in found] == [[*"aaaabbbbcccc"]] * 3
+    assert all(len({*rows}) == 12 for rows in found)
+    assert found[0] != found[1]
+    assert found == script("few").draws(labels, 4, 3)
