@@ -39,7 +39,7 @@ TEACHERS = {
     "claims-small": "mlm",
     "names-small": "e5",
 }
-# What is compared, each system with one beside it: for the papers' claims, and for texts.
+# What is compared, each system with one beside it: for the papers' claims, and for more text.
 COMPARED = [
     ("post", "pre"),
     ("no-mlm", "equal"),

@@ -135,8 +135,8 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
     """Return how well a logistic regression on frozen embeddings tells the labels of texts.
 
     ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is that under which
-    the validation labels are likeliest: of a hundred texts, macro F1 chooses by a few; ``labels``
-    and ``predicted`` are of the test texts, in their order.
+    the validation labels are likeliest, since macro F1 of a hundred texts is too coarse to choose
+    by; ``labels`` and ``predicted`` are of the test texts, in their order.
     """
     prompt = encoder.sentence.text_prompt
     vectors = [
@@ -160,11 +160,9 @@ def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
 
 def log_likelihood(classifier: Any, vectors: Embeddings, labels: Sequence[str]) -> float:
     """Return the summed log-probability of labels, without those that training never had."""
-    column = {label: number for number, label in enumerate(classifier.classes_)}
-    seen = [(row, column[label]) for row, label in enumerate(labels) if label in column]
-    rows, columns = zip(*seen, strict=True) if seen else ((), ())
-    found = classifier.predict_log_proba(vectors)[list(rows), list(columns)]
-    return float(found.sum())
+    known = np.flatnonzero(np.isin(labels, classifier.classes_))
+    columns = np.searchsorted(classifier.classes_, np.asarray(labels)[known])
+    return float(classifier.predict_log_proba(vectors)[known, columns].sum())
 
 
 def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
