@@ -311,8 +311,8 @@ def embeddings(paths: Paths, language: str, level: float) -> dict[str, Any]:
     """Return the scores of frozen embeddings."""
     test = {"accuracy": level, "macro_f1": level - 0.2}
     labels, predicted = ["a", "b"] * 100, ["a"] + ["a", "b"] * 99 + ["b"]
-    topics = {"inverse_strength": 0.01, "texts": [900, 100, 200], "validation": test, "test": test}
-    topics |= {"labels": labels, "predicted": predicted}
+    topics = {"texts_per_label": 8, "texts": [900, 100, 200], "validation": test, "test": test}
+    topics |= {"labels": labels, "predicted": [predicted, labels] * 5}
     retrieval = {"pairs": 2, "documents": 2, "top_1": 0.5, "mean_reciprocal_rank": 0.75}
     retrieval |= {"ranks": [1, 2]}
     alike = {"pairs": 3, "spearman": level, "scores": [1, 2, 3], "cosines": [0.1, level, 0.8]}

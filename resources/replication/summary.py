@@ -135,7 +135,7 @@ def differences(results_folder: Path, name: str) -> list[dict[str, Any]]:
         for task in (*embedded["topics"], *embedded.get("pairs", ()), *HELD_OUT):
             if kept := bootstrap.reported(report, task):
                 named = HELD_OUT.get(task, task)
-                answers[names["language"], named][names["system"]].append(kept)
+                answers[names["language"], named][names["system"]] += kept
     rows = []
     for (language, task), answered in answers.items():
         teacher = TEACHERS[name]

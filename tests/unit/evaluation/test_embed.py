@@ -1,15 +1,17 @@
 """Frozen embeddings: made in batches as one by one, scored on topics and retrieval."""
 
 import csv
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import trainings
 from eliquare.evaluation import data, embed, intrinsic
-from eliquare.evaluation.embed import retrieval, similarity, tags, topics
+from eliquare.evaluation.embed import probe, retrieval, similarity, topics
 from eliquare.evaluation.readers import Example
 from eliquare.io import InputError, read_json, write_json
 from eliquare.models.loading import load_model, load_tokenizer
@@ -75,15 +77,16 @@ def test_tags_of_words_are_told_without_context():
     # The frequent tag of a word decides; words that are new have that of their neighbours.
     rest = sentences([name, other], [("bo", "B-PER"), ("ku", "O")])
     splits = data.Splits(train, rest, rest, ["O", "B-PER"])
-    found = tags(WordsByHand(), "ner", splits)
+    found = probe(WordsByHand(), "ner", splits)
     assert found["test"]["entity_f1"] == 1
-    assert tags(WordsByHand(), "upos", splits)["validation"]["accuracy"] == 1
+    assert probe(WordsByHand(), "upos", splits)["validation"]["accuracy"] == 1
 
 
 def test_topics_that_are_words_are_told(encoder):
     found = topics(loaded_from(encoder), splits_of(60, 30, 30))
     assert found["test"] == {"accuracy": 1.0, "macro_f1": 1.0}
     assert found["texts"] == [60, 30, 30]
+    assert [len(predicted) for predicted in found["predicted"]] == [30] * embed.DRAWS
 
 
 def test_labels_that_mean_nothing_are_not_told(encoder):
@@ -111,22 +114,52 @@ class NumbersByHand:
         return np.array([text.split() for text in texts], dtype=np.float32)
 
 
-def test_the_regularization_is_that_of_the_likeliest_validation_labels():
+def points(size, generator):
+    """Return texts that are points, of three labels that overlap."""
+    labels = generator.integers(0, 3, size)
+    vectors = generator.normal(size=(size, 12)) + 1.5 * np.eye(3, 12)[labels]
+    return [
+        Example((" ".join(f"{number:.3f}" for number in vector),), (f"t{label}",), "made", (1,))
+        for vector, label in zip(vectors, labels, strict=True)
+    ]
+
+
+def arrays(examples):
+    texts, labels = zip(*((each.texts[0], each.labels[0]) for each in examples), strict=True)
+    return NumbersByHand().embed(texts), np.array(labels)
+
+
+def test_topics_are_the_mean_over_draws_of_few_texts():
     generator = np.random.default_rng(2)
+    train, validation, test = (points(size, generator) for size in (60, 25, 40))
+    # A label with fewer texts than are drawn of the others has them all in each draw.
+    rare = [each._replace(labels=("rare",)) for each in train[:3]]
+    labels = ["rare", "t0", "t1", "t2"]
+    found = topics(NumbersByHand(), data.Splits([*rare, *train[3:]], validation, test, labels))
+    vectors, gold = arrays([*rare, *train[3:]])
+    scores = []
+    drawn = [*embed.draws(gold.tolist())]
+    for rows in drawn:
+        assert Counter(gold[rows]) == {"rare": 3, "t0": 8, "t1": 8, "t2": 8}
+        assert len({*rows}) == len(rows)
+        given = LogisticRegression().fit(vectors[rows], gold[rows]).predict(arrays(test)[0])
+        scores.append(f1_score(arrays(test)[1], given, average="macro", zero_division=0))
+    assert len({tuple(sorted(rows)) for rows in drawn}) == embed.DRAWS
+    assert found["test"]["macro_f1"] == pytest.approx(np.mean(scores))
+    assert 0.3 < np.mean(scores) < 0.95
+    assert found["labels"] == [each.labels[0] for each in test]
 
-    def part(size):
-        labels = generator.integers(0, 3, size)
-        vectors = generator.normal(size=(size, 12)) + 1.5 * np.eye(3, 12)[labels]
-        return [
-            Example((" ".join(f"{number:.3f}" for number in vector),), (f"t{label}",), "made", (1,))
-            for vector, label in zip(vectors, labels, strict=True)
-        ]
 
-    def arrays(examples):
-        texts, labels = zip(*((each.texts[0], each.labels[0]) for each in examples), strict=True)
-        return NumbersByHand().embed(texts), labels
+def test_the_draws_are_those_of_mteb(monkeypatch):
+    # What AbsTaskClassification of mteb 2.26.24 draws with samples_per_label = 2.
+    monkeypatch.setattr(embed, "TEXTS_PER_LABEL", 2)
+    drawn = [sorted(rows) for rows in embed.draws(list("abcabacabcab"))]
+    assert drawn[:3] == [[0, 1, 2, 8, 9, 10], [2, 3, 4, 7, 9, 11], [2, 3, 5, 6, 8, 11]]
 
-    train, validation, test = part(60), part(25), part(40)
+
+def test_a_probe_has_the_regularization_of_the_likeliest_validation_labels():
+    generator = np.random.default_rng(2)
+    train, validation, test = (points(size, generator) for size in (60, 25, 40))
     vectors, labels = arrays(validation)
     fitted = {
         strength: embed.logistic_regression(strength).fit(*arrays(train))
@@ -145,12 +178,13 @@ def test_the_regularization_is_that_of_the_likeliest_validation_labels():
     # A label that training never had is left out of the choice, and is an error.
     unseen = validation[0]._replace(labels=("never",))
     splits = data.Splits(train, [*validation, unseen], test, ["t0", "t1", "t2"])
-    found = topics(NumbersByHand(), splits)
+    found = probe(NumbersByHand(), "classification", splits)
     assert found["inverse_strength"] == likeliest
     right = accuracy_score(labels, fitted[likeliest].predict(vectors))
     assert found["validation"]["accuracy"] == pytest.approx(right * 25 / 26)
     nothing = data.Splits(train, [unseen], test, ["t0", "t1", "t2"])
-    assert topics(NumbersByHand(), nothing)["inverse_strength"] == embed.INVERSE_STRENGTHS[0]
+    found = probe(NumbersByHand(), "classification", nothing)
+    assert found["inverse_strength"] == embed.INVERSE_STRENGTHS[0]
 
 
 def test_a_query_finds_its_own_text(encoder, monkeypatch):
@@ -234,7 +268,10 @@ def test_the_stage_writes_both(encoder, tmp_path):
     assert report["bits_per_character"] is None
     assert report["embeddings"]["said_by_model"] is True
     assert report["embeddings"]["topics"]["words"]["test"]["accuracy"] == 1
-    assert report["embeddings"]["topics"]["words"]["predicted"] == ["ba", "ko", "lu"] * 4
+    assert (
+        report["embeddings"]["topics"]["words"]["predicted"]
+        == [["ba", "ko", "lu"] * 4] * embed.DRAWS
+    )
     assert report["embeddings"]["retrieval"]["pairs"] == 2
 
 

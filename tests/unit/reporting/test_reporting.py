@@ -36,7 +36,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (12, "d9b236093548d37c25145262e8222db013fdb0a542cf9bcf785a2ebfb66eecbf")
+TABLES = (13, "96ef9d3f9b325e9c1b6bb083059915363a029fcbabf21dbff6078e7510766d79")
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,18 @@
 """Score the embeddings of texts as they are, without fine-tuning.
 
-Topics: logistic regression on frozen embeddings, as in MTEB (Muennighoff et al. 2023), trained on
-train, its regularization that of the likeliest validation labels. Retrieval: each query's nearest
-document by cosine. Similarity: Spearman's correlation of the cosines of pairs with people's
-judgement, as in MTEB too. Embeddings of words, as static ones are, are scored on tags of words in
-this way, with the regularization of the best score on validation.
+Topics, as in MTEB (Muennighoff et al. 2023): logistic regression on frozen embeddings of few texts
+of each label. Retrieval: each query's nearest document by cosine. Similarity: Spearman's
+correlation of the cosines of pairs with people's judgement, as in MTEB too. Beside fine-tuned
+models, what embeddings tell is probed by logistic regression on all of train.
 
 A sentence encoder pools as its folder says; of another model the mean of the last hidden states is
 taken, which ``pooling`` says. Each text has the prompt of what it is: a query, a document, neither.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,8 +33,11 @@ from eliquare.models.sentence import Sentence, read_sentence
 
 LONGEST_INPUT = 512
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-# How strong the regularization of the classifier is, the strongest first; chosen on validation, of
-# equals the strongest.
+# Of topics, as MTEB has them: its draws too, where train is in the same order.
+TEXTS_PER_LABEL, DRAWS, SEED = 8, 10, 42
+MOST_ITERATIONS = 2000
+# How strong the regularization of a probe is, the strongest first; chosen on validation, of equals
+# the strongest.
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 MEAN_OF_STATES = Sentence("mean", normalize=False)
 
@@ -132,80 +136,114 @@ class Encoder:
 
 
 def topics(encoder: Embeds, splits: data.Splits) -> dict[str, Any]:
-    """Return how well a logistic regression on frozen embeddings tells the labels of texts.
+    """Return how well logistic regressions on frozen embeddings tell the labels of texts.
 
-    ``validation`` and ``test`` hold accuracy and macro F1; ``inverse_strength`` is that under which
-    the validation labels are likeliest, since macro F1 of a hundred texts is too coarse to choose
-    by; ``labels`` and ``predicted`` are of the test texts, in their order.
+    Each learns from one draw of few texts of each label, as in MTEB with the regularization that
+    scikit-learn has by default. ``validation`` and ``test`` hold accuracy and macro F1, the means
+    over the draws; ``labels`` are of the test texts, ``predicted[draws][texts]`` what was said;
+    ``texts`` counts those of train that were drawn, and those of the other splits.
     """
     prompt = encoder.sentence.text_prompt
-    vectors = [
-        encoder.embed(["\n".join(each.texts) for each in part], prompt) for part in splits[:3]
-    ]
+    texts = [["\n".join(each.texts) for each in part] for part in splits[:3]]
     labels = [[each.labels[0] for each in part] for part in splits[:3]]
+    drawn = [*draws(labels[0])]
+    used = sorted({*chain(*drawn)})
+    learnt = dict(zip(used, encoder.embed([texts[0][row] for row in used], prompt), strict=True))
     fitted = [
-        logistic_regression(strength).fit(vectors[0], labels[0]) for strength in INVERSE_STRENGTHS
+        LogisticRegression(max_iter=MOST_ITERATIONS).fit(
+            [learnt[row] for row in rows], [labels[0][row] for row in rows]
+        )
+        for rows in drawn
     ]
-    chosen = int(np.argmax([log_likelihood(each, vectors[1], labels[1]) for each in fitted]))
-    predicted = fitted[chosen].predict(vectors[2]).tolist()
+    vectors = [encoder.embed(part, prompt) for part in texts[1:]]
+    validation, test = ([each.predict(part).tolist() for each in fitted] for part in vectors)
     return {
-        "inverse_strength": INVERSE_STRENGTHS[chosen],
-        "texts": [len(part) for part in splits[:3]],
-        "validation": score("classification", labels[1], fitted[chosen].predict(vectors[1])),
-        "test": score("classification", labels[2], predicted),
+        "texts_per_label": TEXTS_PER_LABEL,
+        "texts": [len(used), len(texts[1]), len(texts[2])],
+        "validation": mean_score(labels[1], validation),
+        "test": mean_score(labels[2], test),
         "labels": labels[2],
-        "predicted": predicted,
+        "predicted": test,
     }
 
 
-def log_likelihood(classifier: Any, vectors: Embeddings, labels: Sequence[str]) -> float:
+def draws(labels: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the rows of TEXTS_PER_LABEL texts of each label, or of all that it has, DRAWS times."""
+    order = list(range(len(labels)))
+    for _ in range(DRAWS):
+        # The order of the last draw is shuffled again, each time alike.
+        np.random.RandomState(SEED).shuffle(order)
+        of_label: dict[str, list[int]] = defaultdict(list)
+        for row in order:
+            of_label[labels[row]].append(row)
+        yield [row for rows in of_label.values() for row in rows[:TEXTS_PER_LABEL]]
+
+
+def mean_score(gold: list[str], predicted: list[list[str]]) -> dict[str, float]:
+    """Return the mean over draws of each metric of classification."""
+    scores = [score("classification", gold, each) for each in predicted]
+    return {metric: statistics.fmean(each[metric] for each in scores) for metric in scores[0]}
+
+
+def probe(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
+    """Return how well one logistic regression on all of train tells labels, of texts or of words.
+
+    Words have no context: what one means alone is all that is seen. ``validation`` and ``test``
+    hold the metrics of the kind of task; ``inverse_strength`` is that under which the validation
+    labels are likeliest, since macro F1 of a hundred texts is too coarse to choose by.
+    """
+    whole = kind == "classification"
+    parts = [
+        [each._replace(texts=("\n".join(each.texts),)) if whole else each for each in part]
+        for part in splits[:3]
+    ]
+    texts = sorted({text for part in parts for each in part for text in each.texts})
+    row = {text: number for number, text in enumerate(texts)}
+    vectors = encoder.embed(texts, encoder.sentence.text_prompt)
+
+    def counted(part: Sequence[readers.Example]) -> tuple[Embeddings, list[str], list[int]]:
+        # Each text with a label once, as often as it stands there.
+        pairs = Counter(pair for each in part for pair in zip(each.texts, each.labels, strict=True))
+        rows = [row[text] for text, _ in pairs]
+        return vectors[rows], [label for _, label in pairs], [*pairs.values()]
+
+    inputs, labels, counts = counted(parts[0])
+    weights = {"logisticregression__sample_weight": counts}
+    fitted = [
+        logistic_regression(strength).fit(inputs, labels, **weights)
+        for strength in INVERSE_STRENGTHS
+    ]
+    likely = [log_likelihood(each, *counted(parts[1])) for each in fitted]
+    chosen = int(np.argmax(likely))
+    said = dict(zip(texts, fitted[chosen].predict(vectors).tolist(), strict=True))
+
+    def scores(part: Sequence[readers.Example]) -> dict[str, float]:
+        gold: list[Any] = [list(each.labels) for each in part]
+        predicted: list[Any] = [[said[text] for text in each.texts] for each in part]
+        if whole:
+            gold, predicted = [*chain(*gold)], [*chain(*predicted)]
+        return score(kind, gold, predicted)
+
+    return {
+        "inverse_strength": INVERSE_STRENGTHS[chosen],
+        "validation": scores(parts[1]),
+        "test": scores(parts[2]),
+    }
+
+
+def log_likelihood(
+    classifier: Any, vectors: Embeddings, labels: Sequence[str], counts: Sequence[int]
+) -> float:
     """Return the summed log-probability of labels, without those that training never had."""
     known = np.flatnonzero(np.isin(labels, classifier.classes_))
     columns = np.searchsorted(classifier.classes_, np.asarray(labels)[known])
-    return float(classifier.predict_log_proba(vectors)[known, columns].sum())
-
-
-def tags(encoder: Embeds, kind: str, splits: data.Splits) -> dict[str, Any]:
-    """Return how well a logistic regression on embeddings of single words tells their tags.
-
-    Without context: what a word means alone is all that it sees. ``validation`` and ``test`` hold
-    the metrics of the kind of task, of whole sentences.
-    """
-    metric = data.MAIN_METRIC[kind]
-    words = sorted({word for part in splits[:3] for each in part for word in each.texts})
-    row = {word: number for number, word in enumerate(words)}
-    vectors = encoder.embed(words, encoder.sentence.text_prompt)
-    # Each word with a tag once, as often as it stands there.
-    counted = Counter(
-        pair for each in splits.train for pair in zip(each.texts, each.labels, strict=True)
-    )
-    train = vectors[[row[word] for word, _ in counted]]
-    labels = [label for _, label in counted]
-
-    def scores(classifier: Any, part: Sequence[readers.Example]) -> dict[str, float]:
-        given = classifier.predict(vectors)
-        predicted = [[given[row[word]] for word in each.texts] for each in part]
-        return score(kind, [list(each.labels) for each in part], predicted)
-
-    weights = {"logisticregression__sample_weight": [*counted.values()]}
-    fitted = [
-        logistic_regression(strength).fit(train, labels, **weights)
-        for strength in INVERSE_STRENGTHS
-    ]
-    validations = [scores(each, splits.validation) for each in fitted]
-    chosen = int(np.argmax([each[metric] for each in validations]))
-    return {
-        "inverse_strength": INVERSE_STRENGTHS[chosen],
-        "validation": validations[chosen],
-        "test": scores(fitted[chosen], splits.test),
-    }
+    found = classifier.predict_log_proba(vectors)[known, columns]
+    return float(found @ np.asarray(counts)[known])
 
 
 def logistic_regression(strength: float) -> Any:
     """Return a logistic regression on scaled inputs, with this inverse of regularization."""
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(C=strength, max_iter=2000, random_state=0)
-    )
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MOST_ITERATIONS))
 
 
 def similarity(encoder: Embeds, examples: Sequence[readers.Example]) -> dict[str, Any]:

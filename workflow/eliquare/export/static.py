@@ -199,12 +199,6 @@ def measure(folder: Path, tasks: Sequence[Task], how: Benchmark) -> dict[str, An
         if task.kind == "pair" or unavailable_task(task):
             continue
         splits = data.load(task, task.finetuning.max_train_samples)
-        found = (
-            embed.topics(encoder, splits)
-            if task.kind == "classification"
-            else embed.tags(encoder, task.kind, splits)
-        )
-        scores[task.name] = {"metric": data.MAIN_METRIC[task.kind]} | {
-            key: found[key] for key in ("inverse_strength", "validation", "test")
-        }
+        found = embed.probe(encoder, task.kind, splits)
+        scores[task.name] = {"metric": data.MAIN_METRIC[task.kind]} | found
     return {"latency_ms": timed, "tasks": scores}

@@ -173,28 +173,30 @@ def fine_tuned(experiment: Experiment, task: str, system: str) -> Runs | None:
 def untuned(experiment: Experiment, language: str, task: str, system: str) -> Runs | None:
     """Return what a system answers without fine-tuning; None if it does not answer that."""
     reports = experiment.intrinsic(system, language).values()
-    return [found for report in reports if (found := reported(report, task))] or None
+    return [found for report in reports for found in reported(report, task)] or None
 
 
-def reported(report: dict[str, Any], task: str) -> Answers | None:
-    """Return the answers in a report of `evaluation intrinsic`, if it has them.
+def reported(report: dict[str, Any], task: str) -> Runs:
+    """Return the answers in a report of `evaluation intrinsic`, none if it has no such task.
 
-    The task is one that embeddings are scored on, or of the held-out documents: TITLES or TEXT.
+    The task is one that embeddings are scored on, a run for each draw of texts that topics are
+    learnt from, or one of the held-out documents: TITLES or TEXT.
     """
     embedded = report.get("embeddings", {})
     tasks = embedded.get("topics", {}) | embedded.get("pairs", {})
     found = tasks.get(task) or (embedded.get("retrieval") if task == TITLES else None) or {}
     if "predicted" in found:
-        return answers("classification", found["labels"], found["predicted"])
+        gold = found["labels"]
+        return [answers("classification", gold, predicted) for predicted in found["predicted"]]
     if "ranks" in found:
-        return answers("pair", [1] * len(found["ranks"]), found["ranks"])
+        return [answers("pair", [1] * len(found["ranks"]), found["ranks"])]
     if "cosines" in found:
-        return Answers(moments(found["scores"], found["cosines"]), pearson, found["scores"])
+        return [Answers(moments(found["scores"], found["cosines"]), pearson, found["scores"])]
     if task == TEXT and report.get("texts"):
         lengths = [text["characters"] for text in report["texts"]]
         rows = [(text["bits"], text["characters"]) for text in report["texts"]]
-        return Answers(np.array(rows, np.float64), share, lengths)
-    return None
+        return [Answers(np.array(rows, np.float64), share, lengths)]
+    return []
 
 
 def answers(kind: str, gold: list[Any], predicted: list[Any]) -> Answers:
