@@ -311,7 +311,7 @@ def embeddings(paths: Paths, language: str, level: float) -> dict[str, Any]:
     """Return the scores of frozen embeddings."""
     test = {"accuracy": level, "macro_f1": level - 0.2}
     labels, predicted = ["a", "b"] * 100, ["a"] + ["a", "b"] * 99 + ["b"]
-    topics = {"texts_per_label": 8, "texts": [900, 100, 200], "validation": test, "test": test}
+    topics = {"texts_per_label": 8, "texts": [150, 100, 200], "validation": test, "test": test}
     topics |= {"labels": labels, "predicted": [predicted, labels] * 5}
     retrieval = {"pairs": 2, "documents": 2, "top_1": 0.5, "mean_reciprocal_rank": 0.75}
     retrieval |= {"ranks": [1, 2]}

@@ -5,7 +5,7 @@
 `data.tsv` names each file, its repository, commit, path and SHA-256: all that `config/real.yaml`
 needs, and every task of the recipes in this folder. Their other texts are not public in the form
 that was used; docs/science.md lists them. A file that is there with the right checksum stays.
-Sentences of treebanks and of names become texts too, for `more-text.yaml` and `three-texts.yaml`.
+Sentences of treebanks and of names become texts too, for `sentences.yaml`.
 ELIQUARE_RAW is a mirror of raw.githubusercontent.com: an address, or a folder with its paths.
 """
 

@@ -5,10 +5,10 @@
 For each recipe that was run, `NAME.csv` has a row for each language, system and seed of
 distillation, and `NAME-finetuned.csv` for each seed of fine-tuning. `NAME-differences.csv` compares
 systems with their teacher, and those of COMPARED with each other, by the paired bootstrap of the
-report: over test items, in the mean over seeds (of the run of `claims` only the differences to the
-teacher were kept). `NAME-seeds.csv`, made from `NAME.csv`, has those of COMPARED over seeds of
-distillation: the mean difference of students with the same seed, and the 95% interval of Student's
-t. What a run has not made is not there.
+report: over test items, in the mean over seeds and draws (of the run of `claims` only the
+differences to the teacher were kept). `NAME-seeds.csv`, made from `NAME.csv`, has those of COMPARED
+over seeds of distillation: the mean difference of students with the same seed, and the 95% interval
+of Student's t. What a run has not made is not there.
 """
 
 import csv
@@ -31,10 +31,8 @@ RESULT = re.compile(r"(?P<language>[\w-]+)/(?P<system>[^/@]+)(?:@(?P<seed>\d+))?
 TEACHERS = {
     "real": "e5",
     "encoders": "e5",
-    "encoders-small": "e5",
-    "more-text": "e5",
-    "three-texts": "e5",
-    "untrained": "e5",
+    "sentences": "e5",
+    "documents": "e5",
     "claims": "mlm",
     "claims-small": "mlm",
     "names-small": "e5",
@@ -59,15 +57,17 @@ COMPARED = [
     ("both", "pre"),
     ("no-dropout", "pre"),
     ("small-steps", "no-dropout"),
+    ("six", "start"),
     ("more-nl", "six"),
     ("more-hi", "six"),
     ("more-fr", "six"),
+    ("most-sw", "most-sw-start"),
     ("most-nl", "most-nl-start"),
     ("most-hi", "most-hi-start"),
     ("most-fr", "most-fr-start"),
 ]
 # Of these one model is compared with the students of every seed.
-ONCE = ("mlm", "reduced", "adapted", "most-nl-start", "most-hi-start", "most-fr-start")
+ONCE = ("mlm", "reduced", "adapted", *(beside for _, beside in COMPARED if "start" in beside))
 RENAMED = {
     "student": "system",
     "teacher": "beside",

@@ -125,12 +125,3 @@ def test_the_distance_to_a_teacher_is_one_minus_the_mean_cosine():
     expected = 1 - (1 + 0.5**0.5) / 2
     assert script("distance").distance(student, teacher, ["a", "b"]) == pytest.approx(expected)
     assert student.prompts == teacher.prompts == ["query: "]
-
-
-def test_a_draw_has_as_many_texts_of_each_label():
-    module = script("few")
-    labels = ["a", "b", "c"] * 10 + ["a"] * 5
-    rows = module.draw(labels, 1)
-    assert sorted(labels[row] for row in rows) == [*"a" * 8, *"b" * 8, *"c" * 8]
-    assert len({*rows}) == 24
-    assert rows == module.draw(labels, 1) != module.draw(labels, 2)

@@ -107,7 +107,7 @@ STAGES: dict[str, dict[str, Stage]] = {
     },
     "export": {
         "onnx": Stage("export.onnx:export", 3, "a model for ONNX Runtime, int8 or float32"),
-        "static": Stage("export.static:export", 3, "static embeddings, a vector per token"),
+        "static": Stage("export.static:export", 2, "static embeddings, a vector per token"),
         "student": Stage("export.student:export", 5, "all that a recipe's `export` asks for"),
         "recipe": Stage("export.recipe:write", 2, "how to rebuild a reduced model"),
         "rebuild": Stage("export.recipe:rebuild", 1, "a reduced model from its recipe"),

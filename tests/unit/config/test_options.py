@@ -191,8 +191,9 @@ def test_texts_with_labels_are_scored_without_finetuning_too(small):
     news = {"language": "sw", "kind": "classification", "train": "a.tsv"}
     small["tasks"]["news"] = news | {"finetuning": {"max_train_samples": 50}}
     (task,) = map(json.loads, parsed(options.intrinsic(complete(small), "sw"))["--tasks"])
+    # A setting of fine-tuning would change the draws.
     assert news.items() <= task.items()
-    assert task["max_train_samples"] == 50
+    assert "max_train_samples" not in task
 
 
 def test_several_gpus_are_several_processes():

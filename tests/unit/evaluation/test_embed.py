@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -82,10 +83,17 @@ def test_tags_of_words_are_told_without_context():
     assert probe(WordsByHand(), "upos", splits)["validation"]["accuracy"] == 1
 
 
-def test_topics_that_are_words_are_told(encoder):
-    found = topics(loaded_from(encoder), splits_of(60, 30, 30))
-    assert found["test"] == {"accuracy": 1.0, "macro_f1": 1.0}
-    assert found["texts"] == [60, 30, 30]
+def test_topics_that_are_words_are_told(encoder, monkeypatch):
+    loaded, asked = loaded_from(encoder), []
+    monkeypatch.setattr(loaded, "embed", lambda *texts: asked.append(texts[0]) or embed_all(*texts))
+    embed_all = embed.Encoder.embed.__get__(loaded)
+    splits = splits_of(600, 30, 30)
+    found = topics(loaded, splits)
+    assert found["test"] == found["validation"] == {"accuracy": 1.0, "macro_f1": 1.0}
+    # Of train, texts that were drawn alone are embedded.
+    drawn = {*chain(*embed.draws([each.labels[0] for each in splits.train]))}
+    assert 24 < len(drawn) < 240
+    assert found["texts"] == [*map(len, asked)] == [len(drawn), 30, 30]
     assert [len(predicted) for predicted in found["predicted"]] == [30] * embed.DRAWS
 
 
@@ -134,19 +142,26 @@ def test_topics_are_the_mean_over_draws_of_few_texts():
     train, validation, test = (points(size, generator) for size in (60, 25, 40))
     # A label with fewer texts than are drawn of the others has them all in each draw.
     rare = [each._replace(labels=("rare",)) for each in train[:3]]
-    labels = ["rare", "t0", "t1", "t2"]
-    found = topics(NumbersByHand(), data.Splits([*rare, *train[3:]], validation, test, labels))
-    vectors, gold = arrays([*rare, *train[3:]])
-    scores = []
+    train = [*rare, *train[3:]]
+    # One that train never had is an error.
+    validation.append(validation[0]._replace(labels=("never",)))
+    found = topics(NumbersByHand(), data.Splits(train, validation, test, []))
+    vectors, gold = arrays(train)
+    scores = {"validation": [], "test": []}
     drawn = [*embed.draws(gold.tolist())]
     for rows in drawn:
         assert Counter(gold[rows]) == {"rare": 3, "t0": 8, "t1": 8, "t2": 8}
         assert len({*rows}) == len(rows)
-        given = LogisticRegression().fit(vectors[rows], gold[rows]).predict(arrays(test)[0])
-        scores.append(f1_score(arrays(test)[1], given, average="macro", zero_division=0))
+        classifier = LogisticRegression().fit(vectors[rows], gold[rows])
+        for split, part in (("validation", validation), ("test", test)):
+            asked, right = arrays(part)
+            given = classifier.predict(asked)
+            macro_f1 = f1_score(right, given, average="macro", zero_division=0)
+            scores[split].append((accuracy_score(right, given), macro_f1))
     assert len({tuple(sorted(rows)) for rows in drawn}) == embed.DRAWS
-    assert found["test"]["macro_f1"] == pytest.approx(np.mean(scores))
-    assert 0.3 < np.mean(scores) < 0.95
+    for split, of_draws in scores.items():
+        assert [*found[split].values()] == pytest.approx(np.mean(of_draws, 0))
+        assert 0.3 < np.mean(of_draws) < 0.95
     assert found["labels"] == [each.labels[0] for each in test]
 
 

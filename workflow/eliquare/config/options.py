@@ -154,14 +154,9 @@ def export(settings: Configuration, student: str, language: str) -> list[str]:
 def intrinsic(settings: Configuration, language: str) -> list[str]:
     """Return the tasks in a language that need no fine-tuning; of a smoke run, a few pairs."""
     paths = Paths(settings)
-    pairs = [task_data(settings, name) for name in paths.untrained([language])]
-    topics = [
-        task_data(settings, name) | {"max_train_samples": most}
-        if (most := settings.tasks[name].finetuning.max_train_samples)
-        else task_data(settings, name)
-        for name in paths.topics([language])
-    ]
-    return words({"tasks": pairs + topics, "max_pairs": 40 if settings.smoke else None})
+    names = paths.untrained([language]) + paths.topics([language])
+    tasks = [task_data(settings, name) for name in names]
+    return words({"tasks": tasks, "max_pairs": 40 if settings.smoke else None})
 
 
 def task_data(settings: Configuration, name: str) -> dict[str, Any]:

@@ -74,9 +74,6 @@ class Task(TaskData):
     """A file of pairs of texts, or of texts with labels."""
 
     name: str = Field(description="Name of the task.")
-    max_train_samples: int | None = Field(
-        None, ge=1, description="classification: texts of train at most, drawn for good."
-    )
 
 
 class IntrinsicOptions(cli.Options):
@@ -130,11 +127,7 @@ def evaluate(options: IntrinsicOptions) -> None:
     pairs = {
         task.name: test_pairs(task, options.max_pairs) for task in there if task.kind in UNTRAINED
     }
-    labelled = {
-        task.name: data.load(task, task.max_train_samples)
-        for task in there
-        if task.kind not in UNTRAINED
-    }
+    labelled = {task.name: data.load(task) for task in there if task.kind not in UNTRAINED}
     minimal = [task.name for task in options.tasks if task.kind == "minimal_pairs"]
     of_embeddings = [task.name for task in options.tasks if task.kind in EMBEDDED]
     queries = embed.read_titles(options.retrieval) if options.retrieval else []

@@ -22,6 +22,7 @@ from eliquare.reporting.results import Experiment
 RESAMPLES = 2000
 SEED = 0
 PERCENTILES = (2.5, 97.5)
+DIGITS = 12
 # What is asked of held-out documents, under names that no task can have.
 TITLES, TEXT = "held-out titles", "held-out text"
 # Draws of items that are held at a time: 64 MB.
@@ -36,7 +37,7 @@ class Answers(NamedTuple):
     ``gold`` tells whether two systems answered the same items.
     """
 
-    counts: Array
+    counts: Array | NDArray[np.bool_]
     score: Callable[[Array], Array]
     gold: Any
 
@@ -114,11 +115,12 @@ def compared(
             yield names | {"remark": "not the same test items"}
         else:
             differences = np.concatenate([each[student] - each[teacher] for each in drawn])
-            low, high = map(float, np.percentile(differences, PERCENTILES))
+            # Models that answer alike differ by 0, however a mean over runs is rounded.
+            low, high = np.percentile(differences, PERCENTILES).round(DIGITS).tolist()
             yield names | {
                 "student_score": scores[student],
                 "teacher_score": scores[teacher],
-                "difference": scores[student] - scores[teacher],
+                "difference": round(scores[student] - scores[teacher], DIGITS),
                 "low": low,
                 "high": high,
                 "items": items,
@@ -230,11 +232,14 @@ def entity_counts(gold: list[list[str]], predicted: list[list[str]]) -> Array:
     return np.array(rows, np.float64)
 
 
-def label_counts(gold: list[str], predicted: list[str]) -> Array:
-    """Return for each text and label whether it is right, predicted and true, in that order."""
+def label_counts(gold: list[str], predicted: list[str]) -> NDArray[np.bool_]:
+    """Return for each text and label whether it is right, predicted and true, in that order.
+
+    A byte each: of many labels, draws and seeds there are many.
+    """
     labels = sorted({*gold, *predicted})
     true, given = (np.array(each)[:, None] == np.array(labels)[None] for each in (gold, predicted))
-    return np.concatenate([true & given, given, true], axis=1).astype(np.float64)
+    return np.concatenate([true & given, given, true], axis=1)
 
 
 def moments(gold: Sequence[float], given: Sequence[float]) -> Array:
