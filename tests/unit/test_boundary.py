@@ -100,6 +100,31 @@ def test_a_fault_is_one_line_and_an_exit_code(name, capsys):
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("models fetch --model m --prompts {}", "prompts: this is of a sentence encoder"),
+        ("models fetch --model m --no-normalize", "normalize: this is of a sentence encoder"),
+        ("models fetch --model m --any-model --pooling mean", "pooling: any model is taken"),
+        ("export onnx --model m --no-int8 --margin 0.1", "margin: int8 is not tried"),
+        (
+            "evaluation finetune --model m --system s --language sw --seeds 1 --unlabelled u"
+            " --tasks {}",
+            "unlabelled: nothing is taught on it",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_refused(command, message, tmp_path, capsys):
+    task = {"name": "t", "kind": "upos", "language": "sw", "train": "t.conllu"}
+    value = json.dumps({"query": "q: "} if "prompts" in command else task)
+    words = [value if word == "{}" else word for word in command.split()]
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*words, "--output", str(tmp_path / "made")])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_name_that_is_no_utf_8_is_one_line(capsys):
     word = os.fsdecode(b"caf\xe9.txt")
     with pytest.raises(SystemExit) as ended:

@@ -208,8 +208,8 @@ def test_results_are_made_again_where_what_teaches_changed(taught, models, tasks
     caplog.set_level("INFO")
     asked = tasks["text"] | {"keep_logits": True}
     # What is stored serves an experiment that does not teach, and one that teaches the same.
-    for task in (tasks["text"], asked):
-        run(folder, models, "teacher", task, unlabelled=text)
+    for task, options in ((tasks["text"], {}), (asked, {"unlabelled": text})):
+        run(folder, models, "teacher", task, **options)
         assert "teacher: 0 of 1" in caplog.messages[-1]
     student = {"teacher": "teacher", "weight": 1.0, "sentences": 8}
     options = {"task_distillation": student, "unlabelled": text}

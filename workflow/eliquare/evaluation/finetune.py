@@ -100,9 +100,14 @@ class FinetuneOptions(cli.Options):
     output: Path = Field(description="JSON file with the scores to write.")
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a problem where the sentences of a teacher are wanted, and not given."""
-        if self.task_distillation and self.task_distillation.sentences and not self.unlabelled:
+        """Yield a problem where a teacher's sentences are wanted and not given, or not wanted."""
+        taught = self.task_distillation
+        wanted = taught.sentences if taught else any(task.keep_logits for task in self.tasks)
+        if taught and wanted and not self.unlabelled:
             yield ("unlabelled",), "missing; task_distillation takes `sentences` from this file"
+        if self.unlabelled and not wanted:
+            needs = "`sentences` in task_distillation, or a task with keep_logits"
+            yield ("unlabelled",), f"nothing is taught on it; give {needs}, or leave it out"
 
     def text_for(self, task: Task) -> Path | None:
         """Return the unlabelled text that a task is taught on; none for pairs of texts."""

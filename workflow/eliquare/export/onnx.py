@@ -37,6 +37,7 @@ from transformers import (
 )
 
 from eliquare import cli
+from eliquare.config.base import Problem
 from eliquare.config.model import Benchmark
 from eliquare.corpus.documents import sample_texts
 from eliquare.evaluation import benchmark, data
@@ -98,6 +99,11 @@ class OnnxOptions(cli.Options, Benchmark):
         0.01, ge=0, lt=1, description="int8 is kept if its score is lower by no more than this."
     )
     output: Path = Field(description="Folder to make.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a margin that nothing is kept by."""
+        if "margin" in self.model_fields_set and not self.int8:
+            yield ("margin",), "int8 is not tried; leave one of the two out"
 
 
 class Judge(NamedTuple):

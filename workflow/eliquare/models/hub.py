@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import Field
 
 from eliquare.cli import Options
+from eliquare.config.base import Problem
 from eliquare.config.model import Pooling
 from eliquare.io import Failure, InputError, atomic_dir, or_unavailable, provenance, write_json
 
@@ -46,6 +47,15 @@ class FetchOptions(Options):
         False, description="Of a model that is not there, write why, and succeed."
     )
     output: Path = Field(description="Folder to make.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is said of a sentence encoder where none is made."""
+        if self.pooling and self.any_model:
+            yield ("pooling",), "any model is taken as it is; leave one of the two out"
+        if not self.pooling and not self.normalize:
+            yield ("normalize",), "this is of a sentence encoder; give its pooling too"
+        if not self.pooling and self.prompts:
+            yield ("prompts",), "this is of a sentence encoder; give its pooling too"
 
 
 def fetch(options: FetchOptions) -> None:
