@@ -36,7 +36,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (13, "96ef9d3f9b325e9c1b6bb083059915363a029fcbabf21dbff6078e7510766d79")
+TABLES = (13, "252143b8c1c8985f35da7d4f3c09a2b0ef530b79015e9721f5568841f033da5e")
 
 
 @pytest.fixture(scope="module")
