@@ -419,6 +419,15 @@ def test_a_task_is_loaded_with_its_labels(tmp_path):
         TaskData(kind="pair", language="qaa", train=str(train))
 
 
+def test_too_few_drawn_examples_name_the_key(tmp_path):
+    texts = write(tmp_path, "a.csv", "text,label\n" + "a,x\nb,y\n" * 50)
+    names = write(tmp_path, "a.txt", ("Ana B-PER\n\n" + "to O\n\n" * 40))
+    for kind, train in (("classification", texts), ("ner", names)):
+        task = TaskData(kind=kind, language="qaa", train=str(train), test=str(train))
+        with pytest.raises(InputError, match=r"a\.\w+: of the 1 .* raise .* max_train_samples"):
+            data.load(task, max_train_samples=1)
+
+
 # Counted with awk and sort, not with these readers: sentences are runs of lines, words are lines
 # whose first column is a number.
 WORDS = {

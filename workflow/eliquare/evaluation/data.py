@@ -56,7 +56,13 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
     check_labels(task.kind, splits)
     if max_train_samples is None or len(splits.train) <= max_train_samples:
         return splits
-    return splits._replace(train=sample(task.kind, splits.train, max_train_samples))
+    train = sample(task.kind, splits.train, max_train_samples)
+    if len(found := label_inventory(task.kind, train)) < 2:
+        raise InputError(
+            f"{train[0].file}: of the {len(train)} examples that were drawn all have the label "
+            f"{found[0]!r}; expected at least two labels: raise the task's max_train_samples"
+        )
+    return splits._replace(train=train)
 
 
 def sample(kind: str, train: Sequence[Example], size: int) -> list[Example]:
