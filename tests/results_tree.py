@@ -302,6 +302,7 @@ def scores(values: Configuration, system: str, task: str, draw: random.Random) -
         "sizes": {"train": 900, "validation": 100, "test": EXAMPLES},
         "unknown_share": {"train": 0.0, "validation": 0.0, "test": 0.001},
         "long_share": {"train": 0.3, "validation": 0.2, "test": 0.1 + 0.2 * (system == "mbert")},
+        "seen_share": {"validation": 0.0, "test": 0.018 * (task == "sw-news")},
         "unseen_labels": {"train": {}, "validation": {}, "test": UNSEEN.get(task, {})},
         "seeds": seeds,
     }

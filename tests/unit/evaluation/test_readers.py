@@ -312,6 +312,17 @@ def test_one_file_is_split_80_10_10_and_always_alike(tmp_path):
     assert [len(part) for part in with_test[:3]] == [90, 10, 3]
 
 
+def test_equal_texts_are_on_one_side_of_a_cut(tmp_path):
+    rows = table_of(tmp_path, ["yes", "no"] * 50) * 2
+    train, validation, test, _ = data.split("classification", rows)
+    assert [len(part) for part in (train, validation, test)] == [160, 20, 20]
+    texts = [{row.texts for row in part} for part in (train, validation, test)]
+    assert len(set().union(*texts)) == sum(map(len, texts))
+    given = data.split("classification", rows[:100], rows[:4], rows[98:102])
+    assert data.seen_shares(given) == {"validation": 1.0, "test": 1.0}
+    assert data.seen_shares(given._replace(train=rows[:99])) == {"validation": 1.0, "test": 0.75}
+
+
 def test_a_rare_label_stays_in_train_where_the_split_is_ours(tmp_path):
     rows = table_of(tmp_path, [f"rare{n}" for n in range(40)] + ["common"] * 60)
     parts = data.split("classification", rows)
@@ -410,7 +421,8 @@ def test_reading_imports_nothing_heavy():
 
 
 def test_a_task_is_loaded_with_its_labels(tmp_path):
-    train = write(tmp_path, "a.csv", "text,label\n" + "a,x\nb,y\n" * 50)
+    rows = "".join(f"a{n},x\nb{n},y\n" for n in range(50))
+    train = write(tmp_path, "a.csv", f"text,label\n{rows}")
     task = TaskData(kind="classification", language="qaa", train=str(train))
     loaded = data.load(task, max_train_samples=30)
     assert loaded.labels == ["x", "y"]
@@ -420,8 +432,9 @@ def test_a_task_is_loaded_with_its_labels(tmp_path):
 
 
 def test_too_few_drawn_examples_name_the_key(tmp_path):
-    texts = write(tmp_path, "a.csv", "text,label\n" + "a,x\nb,y\n" * 50)
-    names = write(tmp_path, "a.txt", ("Ana B-PER\n\n" + "to O\n\n" * 40))
+    rows = "".join(f"a{n},x\nb{n},y\n" for n in range(50))
+    texts = write(tmp_path, "a.csv", f"text,label\n{rows}")
+    names = write(tmp_path, "a.txt", "Ana B-PER\n\n" + "".join(f"{n} O\n\n" for n in range(40)))
     for kind, train in (("classification", texts), ("ner", names)):
         task = TaskData(kind=kind, language="qaa", train=str(train), test=str(train))
         with pytest.raises(InputError, match=r"a\.\w+: of the 1 .* raise .* max_train_samples"):

@@ -429,7 +429,7 @@ def test_everything_that_is_thin_is_in_one_place(tmp_path):
         "training never had these test labels",
         "only 40 test examples.",
         "Scores: Fine-tuned with 1 seed; the spread is unknown.",
-        "Speed: Slovene: speeds are from several machines: A processor, 2 threads and Another",
+        "Speed: Slovene: speeds are not measured alike: A processor, 2 threads, float32, sequences",
         "Speed: Student, reduced before, Slovene: other work disturbed the latency at batch size 1",
     ):
         assert expected in lines

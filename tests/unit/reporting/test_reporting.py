@@ -36,7 +36,7 @@ from eliquare.reporting.results import Score
 from real_data import DATA
 
 # Change it together with the version of the stage `tables` in eliquare.cli.
-TABLES = (13, "252143b8c1c8985f35da7d4f3c09a2b0ef530b79015e9721f5568841f033da5e")
+TABLES = (14, "3fce175bd6d40b5c505809a5fad30331240c8418cea6e081e8bf31dc8bfcb7ce")
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +184,9 @@ def test_the_wilcoxon_test_gives_the_published_p():
 def test_the_wilcoxon_test_says_why_it_gives_no_p():
     assert tables.signed_rank([0.1] * 4, [0.2] * 4)[0] is None
     assert tables.signed_rank([0.1] * 5, [0.1] * 5)[0] is None
+    # Equal pairs say nothing, nor do those that differ by a rounding.
+    p, why = tables.signed_rank([0.1] * 6, [0.2] * 4 + [0.1, 0.1 + 1e-12])
+    assert (p, why) == (None, "not given: 4 pairs differ, at least 5 are needed")
 
 
 def test_deviations_over_distillation_and_fine_tuning_seeds_are_apart():
@@ -267,6 +270,7 @@ def test_what_the_scores_of_a_task_lack_is_noted(experiment):
     assert notes == [
         "Slovene: Part of speech: training never had these test labels, which count as errors: "
         "INTJ (2), SYM (1).",
+        "Swahili: News: 1.8% of the test texts are in train too.",
         "Swahili: News: 30.0% of the test texts are truncated to 128 tokens (mBERT, the largest "
         "share).",
     ]
@@ -278,13 +282,14 @@ def test_a_small_share_of_truncated_texts_is_not_noted(tmp_path):
     for path in tmp_path.glob("small/scores/sw/*.json"):
         scores = json.loads(path.read_text())
         scores["tasks"]["sw-news"]["long_share"]["test"] = 0.01
+        scores["tasks"]["sw-news"]["seen_share"]["test"] = 0.0
         path.write_text(json.dumps(scores))
     assert not list(tables.task_notes(read(tmp_path, settings), "sw-news"))
 
 
 def test_names_are_scored_by_conlleval_and_strictly(tree, experiment):
     rows = tables.all_metrics(experiment).rows
-    metrics = {row[2].text for row in rows if row[0].text == "Entities"}
+    metrics = {row[2].text for row in rows if row[0].text.endswith(": Entities")}
     assert {"entity F1, conlleval", "entity F1, strict IOB2"} < metrics
     # A paper's number stands beside the one that run_ner.py prints.
     published_rows = rows_of(tree[0] / "tables/published.csv")
@@ -903,6 +908,65 @@ def test_a_disturbed_measurement_gives_no_speedup(experiment):
     assert "times as fast" not in sections.headline(experiment)
     records = tables.speed(experiment, experiment.benchmarks).records
     assert {row["speedup_over_teacher"] for row in records} == {None}
+
+
+def test_measurements_under_other_conditions_give_no_speedup(experiment):
+    for (system, _), benchmark in experiment.benchmarks.items():
+        if system == "mbert":
+            benchmark["device"] = "Another"
+    assert "times as fast" not in sections.headline(experiment)
+    warned = overview.warnings(experiment)["Speed"]
+    assert any("are not measured alike: A processor, 2 threads" in line for line in warned)
+
+
+def test_a_student_for_each_language_leaves_none_for_all(tmp_path):
+    """No teacher is recommended in their place: each language has its own best."""
+    students = {"full": {"languages": ["sl"]}, "pre": {"languages": ["sw"]}}
+    few = {"systems": ["mbert", "full", "pre"], "papers": []}
+    settings = results_tree.make(tmp_path, {"students": students, "experiment": few})
+    experiment = read(tmp_path, settings)
+    assert sections.headline(experiment) == "3 systems; no student has a score on every task."
+    asked = [answer.question for answer in overview.answers(experiment, 0)]
+    assert "Which model should I take?" not in asked
+
+
+def test_a_higher_student_of_a_teacher_that_is_not_compared_is_named(tmp_path):
+    other = {"extends": "full", "label": "Student of another", "teacher": "xlmr"}
+    changes = {
+        "teachers": {"xlmr": {"source": "folder", "model": "."}},
+        "students": {"other": other},
+        "experiment": {"systems": ["mbert", "pre", "scratch", "other"], "papers": []},
+    }
+    settings = results_tree.make(tmp_path, changes)
+    for name in ("other", "scratch"):
+        change_scores(tmp_path, name, "validation", 0.5)
+    (first, *_) = overview.answers(read(tmp_path, settings), 0)
+    assert first.details[-2:] == [
+        "Higher, but not distilled: Student, not distilled.",
+        "Higher, but its teacher is not compared: Student of another.",
+    ]
+
+
+def test_seeds_are_named_where_there_are_some(tmp_path):
+    experiment = without_tasks(tmp_path)
+    trust = overview.answers(experiment, 0)[-1]
+    assert trust.details[0] == "Seeds of distillation: 1."
+    written = card.card(experiment, "pre", "sl")
+    assert "fine-tuning seed" not in written
+    assert "on the tasks above" not in written
+    few = {"systems": ["mbert", "scratch"], "tasks": [], "papers": []}
+    settings = results_tree.make(tmp_path / "few", {"experiment": few})
+    (*_, trust) = overview.answers(read(tmp_path / "few", settings), 0)
+    assert not any("seed" in words for words in trust.details)
+
+
+def test_distillations_of_several_seeds_are_told_apart(tmp_path):
+    """Also where the student that is compared is reduced from them."""
+    changes = {"students": {"full": {"seeds": [1, 2]}}, "experiment": {"papers": []}}
+    changes["experiment"]["systems"] = ["mbert", "post"]
+    experiment = read(tmp_path, results_tree.make(tmp_path, changes))
+    found = [experiment.member_label(curve.student) for curve in experiment.curves]
+    assert len({*found}) == len({curve.student for curve in experiment.curves}) == 2
 
 
 def test_an_untrained_student_is_never_the_headline(tmp_path):

@@ -172,8 +172,8 @@ def similarity(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     Both are ``[texts, width]``, of any width; the texts are those of a micro-batch (Tung & Mori
     2019, on embeddings of texts).
     """
-    cosines = [F.normalize(_exact(each), dim=-1) for each in (student, teacher)]
-    of_student, of_teacher = (each @ each.mT for each in cosines)
+    directions = [F.normalize(_exact(each), dim=-1) for each in (student, teacher)]
+    of_student, of_teacher = (_products(each, each) for each in directions)
     return (of_student - of_teacher).square().sum()
 
 
@@ -187,7 +187,7 @@ def attention(
     """
     maps = []  # [batch, heads, length, length] of the student and of the teacher
     for inputs in (student, teacher):
-        scores = _exact(inputs.query) @ _exact(inputs.key).mT * inputs.scaling
+        scores = _products(inputs.query, inputs.key) * inputs.scaling
         if of == "probabilities":
             scores = scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
         maps.append(scores)
@@ -219,12 +219,18 @@ def relations(
 def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     """Return the log relations ``[batch, heads, length, length]`` of an attention input."""
     batch, _, length, _ = vectors.shape
-    split = _exact(vectors).transpose(1, 2).reshape(batch, length, heads, -1).transpose(1, 2)
+    split = vectors.transpose(1, 2).reshape(batch, length, heads, -1).transpose(1, 2)
     scaling: float = split.shape[-1] ** -0.5
-    scores = split @ split.mT * scaling
+    scores = _products(split, split) * scaling
     # A finite number, as the gradient of minus infinity times zero is not a number.
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~mask[:, None, None], lowest).log_softmax(-1)
+
+
+def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return the dot products of all rows, in float32 at least; autocast would make them bf16."""
+    with torch.autocast(left.device.type, enabled=False):
+        return _exact(left) @ _exact(right).mT
 
 
 def _exact(values: torch.Tensor) -> torch.Tensor:

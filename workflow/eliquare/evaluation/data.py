@@ -1,9 +1,10 @@
 """The data of a task: its three splits, as given or cut from train, and its labels."""
 
+import itertools
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from eliquare.config.tasks import TaskData
 from eliquare.corpus.documents import UNIT
 from eliquare.evaluation import readers
 from eliquare.evaluation.readers import UPOS_TAGS, Example
-from eliquare.io import InputError, existing
+from eliquare.io import InputError, existing, why_unavailable
 
 WORD_KINDS = ("upos", "ner")
 # The metric by which the best epoch of a task is chosen, and systems are compared.
@@ -65,6 +66,11 @@ def load(task: TaskData, max_train_samples: int | None = None) -> Splits:
     return splits._replace(train=train)
 
 
+def unavailable_task(task: TaskData) -> str:
+    """Return why the data of a task could not be fetched; empty for those in place."""
+    return why_unavailable(Path(task.test or task.train or "").parent)
+
+
 def sample(kind: str, train: Sequence[Example], size: int) -> list[Example]:
     """Draw so many examples with a fixed seed, in their order.
 
@@ -105,9 +111,9 @@ def split(
     """Return the splits that are given, with each missing one, a tenth, cut from train.
 
     The cut is random with a fixed seed, whatever the seed of the training: all runs of a task are
-    scored on the same test split. Every part keeps the file's order. A drawn example with a label
-    that would be left without any in train stays in train. Raises InputError if train is too
-    small.
+    scored on the same test split. Every part keeps the file's order. Examples of one text are drawn
+    together; those of a label that would be left without any in train stay in train. Raises
+    InputError if train is too small.
     """
     missing = [name for name, given in (("test", test), ("validation", validation)) if not given]
     size = round(HELD_OUT_SHARE * len(train))
@@ -116,27 +122,59 @@ def split(
             f"{train[0].file}: {len(train)} examples are too few to cut off a {missing[0]} split; "
             f"add examples, or name a file in the task's {missing[0]}"
         )
-    order = list(range(len(train)))
-    random.Random(SPLIT_SEED).shuffle(order)
-    drawn = {name: order[size * n : size * (n + 1)] for n, name in enumerate(missing)}
-    rest = order[size * len(missing) :]
-    known = frozenset(label_inventory(kind, [train[n] for n in rest]))
-    for name, numbers in drawn.items():
-        back = [n for n in numbers if not known.issuperset(train[n].labels)]
-        rest += back
-        drawn[name] = sorted(set(numbers) - set(back))
-    stays = [train[n] for n in sorted(rest)]
-    if empty := [name for name, numbers in drawn.items() if not numbers]:
+    of_text: dict[tuple[str, ...], list[int]] = {}
+    for number, example in enumerate(train):
+        of_text.setdefault(example.texts, []).append(number)
+    groups = list(of_text.values())
+    random.Random(SPLIT_SEED).shuffle(groups)
+    left = iter(groups)
+    drawn = {name: take(left, size) for name in missing}
+    stays = list(left)
+    known = frozenset(label_inventory(kind, examples_of(train, stays)))
+
+    def is_known(group: list[int]) -> bool:
+        return all(known.issuperset(train[number].labels) for number in group)
+
+    for name, some in drawn.items():
+        stays += itertools.filterfalse(is_known, some)
+        drawn[name] = list(filter(is_known, some))
+    if empty := [name for name, some in drawn.items() if not some]:
         raise InputError(
             f"{train[0].file}: no example is left for the {empty[0]} split, since each drawn one "
             f"has a label of its own; add examples, or name a file in the task's {empty[0]}"
         )
+    kept = examples_of(train, stays)
     return Splits(
-        stays,
-        validation or [train[n] for n in drawn["validation"]],
-        test or [train[n] for n in drawn["test"]],
-        label_inventory(kind, stays),
+        kept,
+        validation or examples_of(train, drawn["validation"]),
+        test or examples_of(train, drawn["test"]),
+        label_inventory(kind, kept),
     )
+
+
+def take(groups: Iterator[list[int]], size: int) -> list[list[int]]:
+    """Take the next groups until they have so many members."""
+    taken = []
+    for group in groups:
+        taken.append(group)
+        size -= len(group)
+        if size <= 0:
+            break
+    return taken
+
+
+def examples_of(train: Sequence[Example], groups: Iterable[list[int]]) -> list[Example]:
+    """Return the examples with the numbers of some groups, in their order."""
+    return [train[number] for number in sorted(itertools.chain(*groups))]
+
+
+def seen_shares(splits: Splits) -> dict[str, float]:
+    """Return the share of the validation and test examples whose text is in train too."""
+    seen = {example.texts for example in splits.train}
+    return {
+        name: sum(example.texts in seen for example in part) / len(part)
+        for name, part in (("validation", splits.validation), ("test", splits.test))
+    }
 
 
 def label_inventory(kind: str, train: Iterable[Example]) -> list[str]:

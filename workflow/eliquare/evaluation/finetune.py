@@ -58,7 +58,7 @@ MODEL_FILES = (
 # Keys of a seed's metrics.json that are the same for all seeds of a task.
 TASK_KEYS = (
     "kind", "metric", "labels", "max_length", "sizes", "unknown_share", "long_share",
-    "unseen_labels",
+    "seen_share", "unseen_labels",
 )
 # fmt: on
 SEED_KEYS = ("test", "validation", "best_epoch", "learning_rate", "steps", "warmup_steps")
@@ -166,7 +166,7 @@ def finetune(options: FinetuneOptions) -> None:
         task = tasks.setdefault(run.task.name, of_all_seeds | {"seeds": {}})
         task["seeds"][str(run.seed)] = {key: metrics[key] for key in SEED_KEYS}
     for asked in options.tasks:
-        if reason := unavailable_task(asked):
+        if reason := data.unavailable_task(asked):
             tasks[asked.name] = {"unavailable": reason, "seeds": {}}
     save_scores(options, tasks)
 
@@ -181,17 +181,12 @@ def save_scores(
         write_json(partial, scores | reason | {"tasks": tasks})
 
 
-def unavailable_task(task: TaskData) -> str:
-    """Return why the data of a task could not be fetched; empty for those in place."""
-    return why_unavailable(Path(task.test or task.train or "").parent)
-
-
 def plan(options: FinetuneOptions, folder: Path) -> list[Run]:
     """Return the results that are asked for, in the order of tasks and seeds."""
     model = model_checksum(folder)
     runs = []
     for task in options.tasks:
-        if unavailable_task(task):
+        if data.unavailable_task(task):
             continue
         paths = {"train": task.train, "validation": task.validation, "test": task.test}
         given = {name: existing_file(path, "task file") for name, path in paths.items() if path}

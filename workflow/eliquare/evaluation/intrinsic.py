@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -73,6 +73,9 @@ logger = logging.getLogger(__name__)
 class Task(TaskData):
     """A file of pairs of texts, or of texts with labels."""
 
+    kind: Literal["minimal_pairs", "retrieval", "similarity", "classification"] = Field(
+        description="Kind of task."
+    )
     name: str = Field(description="Name of the task.")
 
 
@@ -119,10 +122,7 @@ def evaluate(options: IntrinsicOptions) -> None:
         with atomic_write(options.output) as partial:
             write_json(partial, {**names, "unavailable": reason})
         return
-    reasons = {
-        task.name: why_unavailable(Path(task.test or task.train or "").parent)
-        for task in options.tasks
-    }
+    reasons = {task.name: data.unavailable_task(task) for task in options.tasks}
     there = [task for task in options.tasks if not reasons[task.name]]
     pairs = {
         task.name: test_pairs(task, options.max_pairs) for task in there if task.kind in UNTRAINED

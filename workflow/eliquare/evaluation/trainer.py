@@ -21,7 +21,7 @@ from torch.utils.data import Sampler, SequentialSampler
 
 from eliquare.config.tasks import Finetuning, TaskKind
 from eliquare.corpus.masking import IGNORE_INDEX
-from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits
+from eliquare.evaluation.data import MAIN_METRIC, WORD_KINDS, Splits, seen_shares
 from eliquare.evaluation.encoding import Encoded, encode
 from eliquare.evaluation.readers import Example
 from eliquare.evaluation.task_distillation import Lesson, logits_of
@@ -32,11 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """A task encoded for a system; ``finetuning.max_length`` is what the model takes at most."""
+    """A task encoded for a system.
+
+    ``finetuning.max_length`` is what the model takes at most; ``seen_share`` is the share of the
+    validation and test examples whose text is in train too.
+    """
 
     kind: TaskKind
     finetuning: Finetuning
     encoded: dict[str, Encoded]
+    seen_share: dict[str, float]
     unlabelled: Encoded | None = None
 
     @property
@@ -101,7 +106,7 @@ class System:
         }
         without_labels = encoded.pop("unlabelled", None)
         finetuning = finetuning.model_copy(update={"max_length": max_length})
-        return Prepared(kind, finetuning, encoded, without_labels)
+        return Prepared(kind, finetuning, encoded, seen_shares(splits), without_labels)
 
     def train(self, task: Prepared, seed: int, lesson: Lesson | None = None) -> Result:
         """Fine-tune with one seed, and score what is best on validation once on the test split.
@@ -121,7 +126,7 @@ class System:
         self, task: Prepared, seed: int, learning_rate: float, lesson: Lesson | None = None
     ) -> "TaskTrainer":
         """Return the trainer of a fresh model after its training."""
-        kind, finetuning, encoded, _ = task
+        kind, finetuning, encoded = task[:3]
         train = encoded["train"]
         features = lesson.features if lesson else train.features
         steps_per_epoch = math.ceil(len(features) / finetuning.per_device_train_batch_size)
@@ -160,7 +165,7 @@ class System:
 
     def result(self, task: Prepared, trainer: "TaskTrainer", learning_rate: float) -> Result:
         """Score the best epoch of a training on the test split."""
-        kind, finetuning, encoded, _ = task
+        kind, finetuning, encoded = task[:3]
         train, test = encoded["train"], encoded["test"]
         model = cast(transformers.PreTrainedModel, trainer.model)
         model.load_state_dict(trainer.best_weights)
@@ -183,6 +188,7 @@ class System:
             "labels": train.labels,
             "unknown_share": {name: part.unknown_share for name, part in encoded.items()},
             "long_share": {name: part.long_share for name, part in encoded.items()},
+            "seen_share": task.seen_share,
             "unseen_labels": {name: part.unseen_labels for name, part in encoded.items()},
         }
         predictions = [
@@ -213,7 +219,7 @@ class TaskTrainer(transformers.Trainer):
         if task.kind in WORD_KINDS:
             collator = transformers.DataCollatorForTokenClassification
         self.task, self.lesson = task, lesson
-        self.kind, self.finetuning, self.encoded, _ = task
+        self.kind, self.finetuning, self.encoded = task[:3]
         super().__init__(
             model=model,
             args=arguments,

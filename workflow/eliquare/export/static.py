@@ -29,7 +29,7 @@ from eliquare.config.model import Benchmark
 from eliquare.corpus.counts import read_counts
 from eliquare.corpus.tokenization import SpecialTokens
 from eliquare.evaluation import benchmark, data, embed
-from eliquare.evaluation.finetune import Task, unavailable_task
+from eliquare.evaluation.finetune import Task
 from eliquare.io import InputError, atomic_dir, checksum, provenance, write_json
 from eliquare.models.loading import load_fast_tokenizer, load_model, quiet
 from eliquare.models.sentence import MODULES, NORMALIZE_FOLDER, PACKAGE, Sentence
@@ -196,7 +196,7 @@ def measure(folder: Path, tasks: Sequence[Task], how: Benchmark) -> dict[str, An
         )
     scores = {}
     for task in tasks:
-        if task.kind == "pair" or unavailable_task(task):
+        if task.kind == "pair" or data.unavailable_task(task):
             continue
         splits = data.load(task, task.finetuning.max_train_samples)
         found = embed.probe(encoder, task.kind, splits)

@@ -19,7 +19,8 @@ from pydantic import Field
 from eliquare import cli
 from eliquare.config.export import StaticShape
 from eliquare.config.model import Benchmark
-from eliquare.evaluation.finetune import Task, unavailable_task
+from eliquare.evaluation.data import unavailable_task
+from eliquare.evaluation.finetune import Task
 from eliquare.export.onnx import OnnxOptions, write_onnx
 from eliquare.export.static import StaticOptions, measure, write_static
 from eliquare.io import (

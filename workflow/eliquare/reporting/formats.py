@@ -104,7 +104,7 @@ def tabulate(
         "text": str,
         "system": experiment.label,
         "language": experiment.language,
-        "task": experiment.task_label,
+        "task": experiment.task_title,
         "metric": metric_label,
     }
 

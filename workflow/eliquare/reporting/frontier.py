@@ -13,7 +13,7 @@ from typing import Any
 
 from eliquare.io import read_json
 from eliquare.reporting.formats import Cell, Table, tabulate
-from eliquare.reporting.results import Experiment, metric_label
+from eliquare.reporting.results import Experiment, in_words, metric_label
 from eliquare.reporting.sections import count_tasks
 
 # The place of a picture's axes, in its own units.
@@ -220,12 +220,8 @@ def pictures(experiment: Experiment) -> list[dict[str, Any]]:
 def condition(experiment: Experiment, language: str) -> str:
     """Return how the latencies of a language were measured, if alike for all systems."""
     said = {
-        "the encoder, batch size {batch}, {sequence_length} tokens, {device}, {threads} "
-        "{word}, {precision}".format(
-            batch=min(row["batch_size"] for row in each["measurements"]),
-            word="thread" if each["threads"] == 1 else "threads",
-            **{key: each[key] for key in ("sequence_length", "device", "threads", "precision")},
-        )
+        f"the encoder, batch size {min(row['batch_size'] for row in each['measurements'])}, "
+        f"{in_words(each)}"
         for each in experiment.benchmarks_of(experiment.systems, [language]).values()
     }
     return said.pop() if len(said) == 1 else "the encoder; see the table of speeds"

@@ -116,9 +116,12 @@ def rules_that_ran(experiment: Experiment) -> dict[str, str]:
     ran |= {by_source[corpus.source]: "" for corpus in corpora}
     if any(settings.teachers[name].source in ("hub", "folder") for name in roots(experiment)):
         ran["fetch_teacher"] = ""
-    if any(experiment.settings.systems[name].model for name in settings.systems):
+    if any(settings.systems[name].model for name in experiment.systems if name in settings.systems):
         ran["fetch_system"] = ""
+    compared = [settings.tasks[name] for name in settings.experiment.tasks or ()]
     for task in paths.fetched_tasks().values():
+        if task.fetched not in [each.fetched for each in compared]:
+            continue
         ran["fetch_optional_task" if task.optional else "fetch_task"] = ""
     recorded = jobs(experiment)
     for rule, rows in recorded.groupby("rule") if len(recorded) else ():

@@ -132,7 +132,7 @@ def result(experiment: Experiment, task: str, metric: str, value: float) -> Eval
         dataset_name=sources.named(source).strip() if source else task,
         dataset_config=entry.hub.configuration if entry.hub else None,
         dataset_revision=entry.hub.revision if entry.hub else None,
-        dataset_split="test",
+        dataset_split=entry.hub.test if entry.hub else "test",
         metric_type=HUB_METRICS.get(metric, metric),
         metric_name=METRICS.get(metric, metric),
         metric_value=round(value, 4),

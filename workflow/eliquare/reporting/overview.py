@@ -13,10 +13,13 @@ from eliquare.reporting.results import (
     STEADY,
     Benchmarks,
     Experiment,
+    conditions,
+    in_words,
     metric_label,
     within_spread,
 )
 from eliquare.reporting.sections import (
+    HOUR,
     best_student,
     count_tasks,
     encoder_speedup,
@@ -38,7 +41,6 @@ SHARE_OF_HEADLESS = 0.95
 DISTILLING = ("distill", "distill_extended")
 # A model with the same first answer to so many masked words has collapsed.
 FEWEST_MASKED = 5
-HOUR = 3600
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,12 @@ def choice(experiment: Experiment, best: str) -> Iterator[str]:
     if alike:
         yield f"No clear difference, given the spread of seeds: {', '.join(alike)}."
     means = validation_means(experiment)
-    if above := [name for name in experiment.students if means.get(name, -9e9) > means[best]]:
-        yield f"Higher, but not distilled: {', '.join(map(experiment.label, above))}."
+    above = [name for name in experiment.students if means.get(name, -9e9) > means[best]]
+    untrained = [name for name in above if not experiment.paths.is_distilled(name)]
+    alone = [name for name in above if name not in untrained]
+    for reason, names in (("not distilled", untrained), ("its teacher is not compared", alone)):
+        if names:
+            yield f"Higher, but {reason}: {', '.join(map(experiment.label, names))}."
 
 
 def loss(experiment: Experiment, best: str, teacher: str) -> Answer:
@@ -219,16 +225,21 @@ def trust(experiment: Experiment, warnings: int) -> Answer:
     """Return how many seeds the numbers come from, and how many warnings there are."""
     fine = len(experiment.settings.experiment.seeds)
     trained = [name for name in experiment.students if experiment.paths.is_distilled(name)]
-    seeds = sorted({len(experiment.members[name]) for name in trained}) or [1]
-    distilled = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else seeds[0]
-    details = [f"{fine} seed{'s' * (fine > 1)} of fine-tuning, {distilled} of distillation."]
+    seeds = sorted({len(experiment.members[name]) for name in trained})
+    said = [f"{fine} seed{'s' * (fine > 1)} of fine-tuning"] if experiment.tasks else []
+    if seeds:
+        distilled = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else seeds[0]
+        said.append(
+            f"{distilled} of distillation" if said else f"Seeds of distillation: {distilled}"
+        )
+    details = [f"{', '.join(said)}."] if said else []
     if experiment.tasks:
         details.append("Chosen on validation, scored on test.")
     checks = [each for each in experiment.vocabularies if each.get("verification")]
     if checks or experiment.paths.reductions():
         details.append("Each reduced model was verified to give the outputs of its full one.")
-    said = f"{warnings} warning{'s' * (warnings != 1)}, below" if warnings else "Nothing went wrong"
-    return Answer("Can I trust it?", said, details)
+    warned = f"{warnings} warning{'s' * (warnings != 1)}, below"
+    return Answer("Can I trust it?", warned if warnings else "Nothing went wrong", details)
 
 
 # Warnings
@@ -399,10 +410,10 @@ def of_speed(experiment: Experiment) -> Iterator[Remark]:
     """Yield measurements that other work disturbed, or that were not made on one machine."""
     for language in experiment.languages:
         found = experiment.benchmarks_of(experiment.systems, [language])
-        machines = {f"{each['device']}, {each['threads']} threads" for each in found.values()}
-        if len(machines) > 1:
-            words = " and ".join(sorted(machines))
-            yield experiment.language(language), f"speeds are from several machines: {words}."
+        measured = {in_words(each) for each in found.values()}
+        if len(measured) > 1:
+            words = "; ".join(sorted(measured))
+            yield experiment.language(language), f"speeds are not measured alike: {words}."
         for (system, _), benchmark in found.items():
             for words in disturbed(benchmark["measurements"]):
                 yield f"{experiment.label(system)}, {experiment.language(language)}", words
@@ -431,10 +442,9 @@ def unequal(experiment: Experiment, language: str, found: Benchmarks) -> Iterato
     """Yield encoders of one size whose latencies differ: so much may be chance in all of them."""
     alike: dict[tuple[Any, ...], dict[str, float]] = {}
     for (system, _), each in found.items():
-        conditions = each["device"], each["threads"], each["precision"], each["sequence_length"]
         for row in each["measurements"]:
             if row["part"] == "encoder":
-                key = row["batch_size"], each["parameters"]["encoder"], *conditions
+                key = row["batch_size"], each["parameters"]["encoder"], *conditions(each).values()
                 alike.setdefault(key, {})[system] = row["latency_ms"]["median"]
     for (batch_size, *_), latencies in alike.items():
         fast, slow = (pick(latencies, key=latencies.__getitem__) for pick in (min, max))

@@ -8,7 +8,7 @@ seed. All numbers of the tables, figures and sentences come from this module.
 import functools
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -205,7 +205,8 @@ class Experiment:
 
     def member_label(self, member: str) -> str:
         """Return the label of one distilled model, with its seed where there are several."""
-        if len(self.members.get(base_name(member), [])) < 2:
+        recipe = base_name(member)
+        if sum(base_name(name) == recipe for name in self.settings.students) < 2:
             return self.label(member)
         return f"{self.label(member)}, seed {self.settings.students[member].training.seed}"
 
@@ -407,9 +408,13 @@ class Experiment:
     def speedup(self, system: str, language: str, row: dict[str, Any]) -> float | None:
         """Return the teacher's latency over the system's, for one of its measurements.
 
-        None without a teacher, and where other work disturbed one of the two measurements.
+        None without a teacher, where the two were not measured under the same conditions, and
+        where other work disturbed one of them.
         """
-        teacher = self.benchmark(self.teacher(system), language) or {"measurements": []}
+        own = self.benchmark(system, language)
+        teacher = self.benchmark(self.teacher(system), language)
+        if not own or not teacher or conditions(own) != conditions(teacher):
+            return None
         for other in teacher["measurements"]:
             if (other["batch_size"], other["part"]) == (row["batch_size"], row["part"]):
                 latencies = other["latency_ms"], row["latency_ms"]
@@ -460,6 +465,18 @@ class Experiment:
             | self._read(self.paths.vocabulary_report(corpus, teacher, vocabulary))
             for corpus, teacher, vocabulary in self.paths.vocabularies()
         ]
+
+
+def conditions(benchmark: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the machine and the input of a benchmark: only alike ones can be compared."""
+    return {key: benchmark[key] for key in ("device", "threads", "precision", "sequence_length")}
+
+
+def in_words(measured: Mapping[str, Any]) -> str:
+    """Return the conditions of a benchmark in words."""
+    threads = "1 thread" if measured["threads"] == 1 else f"{measured['threads']} threads"
+    length = f"sequences of {measured['sequence_length']} tokens"
+    return f"{measured['device']}, {threads}, {measured['precision']}, {length}"
 
 
 def unavailable(label: str, reason: str) -> str:

@@ -29,20 +29,21 @@ def best_student(experiment: Experiment) -> tuple[str, str]:
     """Return the best student and its teacher.
 
     The best student has the highest mean of the main metrics on the validation splits over all
-    tasks, among the distilled ones whose teacher is compared too; where there is none, the best
-    system alone is named, and the teacher is empty. Without any task, the best student needs the
-    fewest bits per character of held-out text.
+    tasks, among the distilled ones whose teacher is compared too; nothing is named where each of
+    them lacks a score. Where there is no such student, the best system alone is named, and the
+    teacher is empty. Without any task, the best needs the fewest bits per character of held-out
+    text.
     """
     means = validation_means(experiment)
-    candidates = [
+    students = [
         student
         for student in experiment.students
         if experiment.paths.is_distilled(student)
         and experiment.teacher(student) in experiment.systems
-        and student in means
     ]
-    best = max(candidates or means, key=lambda name: means[name], default="")
-    return best, experiment.teacher(best) if candidates else ""
+    scored = means.keys() & students if students else means
+    best = max(sorted(scored), key=lambda name: means[name], default="")
+    return best, experiment.teacher(best) if students else ""
 
 
 def validation_means(experiment: Experiment) -> dict[str, float]:

@@ -20,7 +20,9 @@ from eliquare.reporting.results import (
     Experiment,
     OutputOptions,
     Score,
+    conditions,
     flat,
+    in_words,
     metric_label,
     paired_differences,
     unavailable,
@@ -30,7 +32,6 @@ from eliquare.reporting.results import (
 FEWEST_PAIRS = 5
 # A larger share of truncated texts is reported.
 TRUNCATED_SHARE = 0.01
-CONDITION = ("device", "threads", "precision", "sequence_length")
 
 
 def write_tables(options: OutputOptions) -> None:
@@ -109,7 +110,7 @@ def scores(experiment: Experiment, tasks: list[str]) -> Table:
 
 
 def task_notes(experiment: Experiment, task: str) -> Iterator[str]:
-    """Yield what the scores of a task lack: labels that train never had, texts truncated."""
+    """Yield what limits the scores of a task: unseen labels, seen texts, texts truncated."""
     found = {s: facts for s in experiment.systems if (facts := experiment.evaluated(s, task))}
     title = experiment.task_title(task)
     for split, unseen in next(iter(found.values()), {}).get("unseen_labels", {}).items():
@@ -117,6 +118,9 @@ def task_notes(experiment: Experiment, task: str) -> Iterator[str]:
             words = ", ".join(f"{label} ({n:,})" for label, n in unseen.items())
             lack = f"training never had these {split} labels, which count as errors"
             yield f"{title}: {lack}: {words}."
+    seen = next(iter(found.values()), {}).get("seen_share", {}).get("test")
+    if seen:
+        yield f"{title}: {seen:.1%} of the test texts are in train too."
     if experiment.settings.tasks[task].kind in WORD_KINDS:
         return
     longest = max(found, key=lambda system: found[system]["long_share"]["test"], default=None)
@@ -178,8 +182,7 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
             speedup = experiment.speedup(system, language, row)
             names = {"language": language, "system": system, "batch_size": size}
             records.append(
-                {**names, **flat(row), "speedup_over_teacher": speedup}
-                | {key: benchmark[key] for key in CONDITION}
+                {**names, **flat(row), "speedup_over_teacher": speedup} | conditions(benchmark)
             )
             rows.setdefault((system, language, size), names).update(
                 {
@@ -189,11 +192,7 @@ def speed(experiment: Experiment, benchmarks: Benchmarks) -> Table:
                     f"memory {part}": row["peak_memory_mb"],
                 }
             )
-    notes = {
-        f"Measured on {each['device']}, {each['threads']} thread{'s' * (each['threads'] > 1)}, "
-        f"{each['precision']}, sequences of {each['sequence_length']} tokens."
-        for each in benchmarks.values()
-    }
+    notes = {f"Measured on {in_words(each)}." for each in benchmarks.values()}
     notes |= {f"Peak memory: {each['peak_memory_method']}." for each in benchmarks.values()}
     table = tabulate(experiment, "speed", list(rows.values()), notes=sorted(notes))
     return replace(table, records=records)
@@ -250,14 +249,12 @@ def signed_rank(teacher: list[float], student: list[float]) -> tuple[float | Non
     Left-tailed on teacher minus student, one pair per task, as electronics2023 has it: on its
     Table 4 this gives its p = 0.017 for Eliquare-mBERT.
     """
-    pairs = len(teacher)
-    if pairs < FEWEST_PAIRS:
-        return None, f"not given: {pairs} pairs, at least {FEWEST_PAIRS} are needed"
-    if teacher == student:
-        return None, "not given: no pair differs"
     # Rounded, or differences that are equal in print would rank apart in the last binary digit.
     differences = [round(a - b, 10) for a, b in zip(teacher, student, strict=True)]
-    return float(wilcoxon(differences, alternative="less").pvalue), ""
+    differing = [each for each in differences if each]
+    if len(differing) < FEWEST_PAIRS:
+        return None, f"not given: {len(differing)} pairs differ, at least {FEWEST_PAIRS} are needed"
+    return float(wilcoxon(differing, alternative="less").pvalue), ""
 
 
 def significance(experiment: Experiment) -> Table:
