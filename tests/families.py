@@ -269,7 +269,8 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
         shape["tie_word_embeddings"] = False
     if name == "eurobert":
         shape |= {"mask_token_id": tokenizer.mask_token_id, "tie_word_embeddings": False}
-        shape["num_key_value_heads"] = 1  # fewer than its heads, as in the one of 610 M parameters
+        # Fewer than its heads, as in the one of 610 M parameters, and more than one.
+        shape |= {"num_attention_heads": 4, "num_key_value_heads": 2}
     if name == "deberta":
         # As in mDeBERTa-v3-base, but for the sizes.
         shape |= {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm"}
@@ -284,10 +285,9 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, layers: int) ->
     return kinds[name](
         hidden_size=16,
         num_hidden_layers=layers,
-        num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=131,
-        **shape,
+        **{"num_attention_heads": 2} | shape,
     )
 
 

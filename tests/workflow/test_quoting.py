@@ -24,10 +24,9 @@ WRITTEN = (HOSTILE, f"{HOSTILE} 2", f"{HOSTILE} 3", f"{HOSTILE} folder", ADDRESS
 # Bash: write down the words of each command instead of running it.
 RECORD = """
 python() { printf '%s\\0' "$@" $'\\n' >> words; }
-torchrun() { python "$@"; }
 scontrol() { :; }
 """
-COMMAND = re.compile(r"^Shell command: ((?:OMP_NUM_THREADS=\d+ )?(?:python|torchrun) .*)$", re.M)
+COMMAND = re.compile(r"^Shell command: ((?:OMP_NUM_THREADS=\d+ )?python .*)$", re.M)
 
 
 def configuration() -> dict[str, Any]:

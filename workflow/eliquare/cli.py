@@ -90,7 +90,7 @@ STAGES: dict[str, dict[str, Stage]] = {
         "pretrain": Stage("models.pretrain:pretrain", 4, "pre-train or adapt a teacher"),
     },
     "distillation": {
-        "distill": Stage("distillation.train:distill", 7, "distil teachers into a student"),
+        "distill": Stage("distillation.train:distill", 8, "distil teachers into a student"),
     },
     "extension": {
         "extend": Stage("extension.extend:extend", 3, "add tokens for a language"),

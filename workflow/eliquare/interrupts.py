@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_BY_SIGNAL = 128
+SECONDS_TO_SAVE = 120
 
 
 @contextlib.contextmanager
@@ -31,6 +32,16 @@ def handled(handle: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def outlive(_: int) -> None:
+    """Keep a worker that reads data alive after a signal, so that its training can save first.
+
+    All processes of a job have the signal, and a training whose worker dies ends with it. What
+    still runs after SECONDS_TO_SAVE ends.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: signal.alarm(SECONDS_TO_SAVE))
 
 
 @contextlib.contextmanager

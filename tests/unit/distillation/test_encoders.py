@@ -20,7 +20,7 @@ from eliquare.distillation.objective import Distillation, Teacher, mean_similari
 from eliquare.io import InputError
 from eliquare.models.loading import load_masked_lm, load_model, load_tokenizer
 from eliquare.models.sentence import Sentence, read_sentence, write_sentence
-from eliquare.training.data import Prompts, load_data, tokens_of
+from eliquare.training.data import PromptInserter, load_data, tokens_of
 from eliquare.vocabulary.reduce import ReduceOptions, reduce
 from eliquare.vocabulary.select import SelectOptions, select
 
@@ -58,6 +58,13 @@ def test_a_student_of_an_encoder_is_an_encoder(world, encoder, tmp_path, preset)
         load_masked_lm(student)
     history = [line for line in trainings.history_of(student) if "eval_loss" in line]
     assert history[-1]["eval_loss"] < history[0]["eval_loss"]
+
+
+def test_a_student_may_start_from_another_encoder(world, encoder, tmp_path):
+    other = write_encoder(world.tokenizer, tmp_path / "other")
+    objective = {"preset": "sentence"}
+    student = distilled(world, encoder, tmp_path / "out", objective=objective, start_from=other)
+    assert read_sentence(student) == read_sentence(other)
 
 
 def test_with_mlm_the_student_gets_a_head_of_its_own(world, encoder, tmp_path):
@@ -238,7 +245,7 @@ def test_a_prompt_and_a_text_read_as_both_together(family):
 
 def test_a_long_text_is_cut_before_its_last_token():
     ids = torch.tensor([1, 4, 5, 6, 2]).numpy()
-    cut, labels = Prompts([[7, 8]], longest=5).put(0, (ids, ids))
+    cut, labels = PromptInserter([[7, 8]], longest=5).put(0, (ids, ids))
     assert cut.tolist() == [1, 7, 8, 4, 2]
     assert labels.tolist() == [1, -100, -100, 4, 2]
 

@@ -87,3 +87,25 @@ def test_relations_against_loops(heads):
     torch.testing.assert_close(
         torch.autograd.grad(total, leaf), torch.autograd.grad(expected, leaf)
     )
+
+
+@pytest.mark.parametrize("term", ["similarity", "attention", "relations"])
+def test_autocast_does_not_round_products(term):
+    """A student near its teacher: in bf16 the difference would be that of the rounding."""
+    torch.manual_seed(1)
+    batch, heads, length, width = 2, 2, 5, 8
+    states = torch.randn(3, batch, heads, length, width)
+    near = states + 1e-3 * torch.randn_like(states)
+    mask = torch.ones(batch, length, dtype=torch.bool)
+
+    def loss():
+        if term == "similarity":
+            texts = [each[0].flatten(1) for each in (near, states)]
+            return losses.similarity(*texts)
+        inputs = [AttentionInputs(*each, width**-0.5) for each in (near, states)]
+        of = "scores" if term == "attention" else heads
+        return getattr(losses, term)(*inputs, mask, of)
+
+    exact = loss()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(loss(), exact)

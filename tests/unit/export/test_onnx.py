@@ -30,7 +30,7 @@ def export(model, output, **options):
 
 def outputs(folder, session, head, texts):
     """Return what the model itself and its export give for texts, at real tokens."""
-    model, _ = onnx.load_with_head(folder, head)
+    model, _ = onnx.load_exported(folder, head)
     batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         own = model(**batch)[0].numpy()
@@ -122,7 +122,7 @@ def test_answers_are_those_of_pipeline(models, tmp_path, tagged):
     task = Task(name="ner", kind="ner", language="qaa", train=str(tagged))
     _, session = export(folder, tmp_path / "onnx", task=task, int8=False)
     _, logits = outputs(folder, session, None, [sentence])
-    names = onnx.load_with_head(folder)[0].config.id2label
+    names = onnx.load_exported(folder)[0].config.id2label
     assert [names[i] for i in logits.argmax(-1)[1:-1] if names[i] != "O"] == [
         label for label in labels if label != "O"
     ]

@@ -1,10 +1,15 @@
 """The order of the data and its masks: fixed by the seed, however a step is split."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
+import torch
 
 from eliquare.corpus.masking import Masking
 from eliquare.corpus.sequences import open_sequences
+from eliquare.interrupts import outlive
 from eliquare.io import InputError
 from eliquare.training.data import (
     MaskedCollator,
@@ -23,6 +28,18 @@ def dataset(world, **changes):
         Masking.load(world.masking, world.tokenizer, seed=1),
         **settings,
     )
+
+
+def test_workers_outlive_a_signal():
+    """All processes of a job have it, and the training still reads what its last step needs."""
+    loader = torch.utils.data.DataLoader(
+        range(64), batch_size=1, num_workers=2, worker_init_fn=outlive
+    )
+    numbers = iter(loader)
+    read = [int(next(numbers)), int(next(numbers))]  # one of each worker
+    for worker in numbers._workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    assert read + [int(number) for number in numbers] == list(range(64))
 
 
 def test_an_epoch_holds_each_sequence_at_most_once_and_like_lengths_together(world):

@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import trainings
 from eliquare import cli
+from eliquare.config.model import Training
+from eliquare.config.options import launcher
 from trainings import history_of, in_processes, last_step
 
 # The default, and one whose terms reach neither the last layer nor the head.
@@ -50,6 +52,29 @@ def test_four_processes_are_as_one_with_four_micro_batches(world, still, tmp_pat
     assert_alike(single, several.output)
 
 
+def launched(options):
+    """Run two processes as a rule does that trains on two GPUs."""
+    command = launcher(Training(max_steps=1, gpus=2))
+    return subprocess.run(
+        [sys.executable, *command[1:], "distillation", "distill", *trainings.words(options)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_exit_codes_of_processes_are_those_of_their_launcher(world, still, tmp_path):
+    """75 puts a job back into its queue, 2 says that nothing will help but other input."""
+    settings = {"student": still, "max_steps": 3, "num_evals": 1, "per_device_train_batch_size": 2}
+    stopped = launched(world.options(tmp_path / "out", max_minutes=1e-9, **settings))
+    assert stopped.returncode == cli.EXIT_INTERRUPTED, stopped.stderr[-2000:]
+    refused = launched(world.options(tmp_path / "out", sequences=tmp_path / "none", **settings))
+    assert refused.returncode == cli.EXIT_INPUT, refused.stderr[-2000:]
+    assert "Traceback" not in stopped.stderr + refused.stderr
+
+
 def test_torchrun_and_a_resume(world, still, tmp_path):
     """Stopped after a step by a deadline that is over at once, then resumed by torchrun."""
     settings = {"student": still, "max_steps": 3, "num_evals": 1, "per_device_train_batch_size": 2}
@@ -59,16 +84,7 @@ def test_torchrun_and_a_resume(world, still, tmp_path):
     stopped = in_processes(world.options(output, max_minutes=1e-9, **settings), 2)
     assert stopped == [cli.EXIT_INTERRUPTED] * 2
     assert last_step(output) == 1
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    words = trainings.words(world.options(output, **settings))
-    done = subprocess.run(
-        [sys.executable, *command, "-m", "eliquare", "distillation", "distill", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = launched(world.options(output, **settings))
     assert done.returncode == 0, done.stderr[-2000:]
     assert_alike(single, output)
     assert done.stderr.count("resuming from") == 1, "one process speaks for all"

@@ -300,6 +300,30 @@ def test_models_that_do_not_fit_are_refused(world, tmp_path):
         world.distill(tmp_path / "out", student=tmp_path / "other")
 
 
+def with_rows(world, folder, change):
+    """Return a copy of the teacher with more rows than it has tokens, or fewer."""
+    shutil.copytree(world.teacher, folder)
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    model.resize_token_embeddings(model.config.vocab_size + change)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_teachers_with_other_rows_are_refused(world, tmp_path):
+    padded, cut = (with_rows(world, tmp_path / str(n), n) for n in (8, -8))
+    with pytest.raises(InputError, match=r"8: [\d,]+ rows for its tokens"):
+        world.distill(tmp_path / "out", teachers=[world.teacher, padded])
+    with pytest.raises(InputError, match="tokens in the tokenizer, and only"):
+        world.distill(tmp_path / "out", teachers=[cut], student=cut)
+
+
+def test_more_processes_than_gpus_are_refused(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="gpus: 2 asked for, and this machine has 1"):
+        world.distill(tmp_path / "out")
+
+
 def test_epochs_become_steps(world, tmp_path):
     options = world.options(
         tmp_path / "out", max_steps=None, num_train_epochs=2.5, gradient_accumulation_steps=2

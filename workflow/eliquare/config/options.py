@@ -98,7 +98,8 @@ def launcher(training: Training) -> list[str]:
     if training.gpus == 1:
         return ["python", "-m", "eliquare"]
     processes = ["--nproc-per-node", str(training.gpus)]
-    return ["torchrun", "--standalone", *processes, "-m", "eliquare"]
+    launch = ["python", "-m", "eliquare.training.launch", "--standalone"]
+    return [*launch, *processes, "-m", "eliquare"]
 
 
 def task_source(task: Task) -> list[str]:

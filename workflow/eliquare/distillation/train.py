@@ -30,7 +30,7 @@ from eliquare.distillation.objective import (
     warn_of_sameness,
 )
 from eliquare.io import InputError
-from eliquare.models.loading import load_masked_lm, load_tokenizer, load_with_head
+from eliquare.models.loading import load_config, load_masked_lm, load_tokenizer, load_with_head
 from eliquare.models.sentence import Sentence, read_sentence
 from eliquare.models.student import new_student
 from eliquare.training.data import load_data, sample_of_text
@@ -79,7 +79,7 @@ def distill(options: DistillOptions) -> None:
     # Models and data: one tokenizer for all
     sentence = read_sentence(options.start)
     teachers = load_teachers(options, sentence)
-    start = load_masked_lm(options.start_from) if options.start_from else teachers[0].model
+    start = load_one(options.start, sentence)[0] if options.start_from else teachers[0].model
     tokenizer = load_tokenizer(options.start)
     sample = functools.partial(sample_of_text, options, tokenizer)
     student = new_student(start, options, options.seed, sample)
@@ -107,7 +107,8 @@ def load_teachers(options: DistillOptions, sentence: Sentence | None) -> list[Te
     """Load the teachers with their weights; an encoder that says how to pool needs no head.
 
     Raises:
-        InputError: a teacher has another vocabulary than the student, or the weights do not fit.
+        InputError: a teacher has other tokens than the student, or other rows for them, or the
+            weights do not fit.
     """
     weights = options.teacher_weights or [1.0] * len(options.teachers)
     if len(weights) != len(options.teachers):
@@ -123,10 +124,22 @@ def load_teachers(options: DistillOptions, sentence: Sentence | None) -> list[Te
                 "teachers have one vocabulary"
             )
     teachers = []
+    rows = load_config(options.start).vocab_size
     for folder, weight in zip(options.teachers, weights, strict=True):
-        model, new = load_with_head(folder) if sentence else (load_masked_lm(folder), False)
+        model, new = load_one(folder, sentence)
+        if model.config.vocab_size != rows:
+            raise InputError(
+                f"{folder}: {model.config.vocab_size:,} rows for its tokens, and {options.start} "
+                f"has {rows:,}; a student and all its teachers have the same, those for nothing "
+                "included"
+            )
         teachers.append(Teacher(model, weight, predicts=not new))
     return teachers
+
+
+def load_one(folder: Path, sentence: Sentence | None) -> tuple[PreTrainedModel, bool]:
+    """Return a model, and whether its head is new; only a sentence encoder may lack one."""
+    return load_with_head(folder) if sentence else (load_masked_lm(folder), False)
 
 
 def freeze(student: PreTrainedModel, parts: list[Literal["embeddings", "positions"]]) -> None:

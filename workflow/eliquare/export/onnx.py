@@ -173,7 +173,7 @@ def write_onnx(options: OnnxOptions, folder: Path) -> dict[str, Any]:
         raise InputError("onnx, onnxruntime: not installed; run `pip install 'eliquare[export]'`")
     if options.text is None and options.task is None:
         raise InputError("--text: give text of the language to calibrate and compare on")
-    model, head = load_with_head(options.model, options.head)
+    model, head = load_exported(options.model, options.head)
     tokenizer = load_fast_tokenizer(options.model)
     splits = data.load(options.task) if options.task else None
     if splits and [*(model.config.id2label or {}).values()] != splits.labels:
@@ -262,7 +262,7 @@ def decision(report: Mapping[str, Any]) -> str:
 # The model and its graph
 
 
-def load_with_head(folder: Path, wanted: Head | None = None) -> tuple[PreTrainedModel, Head]:
+def load_exported(folder: Path, wanted: Head | None = None) -> tuple[PreTrainedModel, Head]:
     """Load a model in float32 with its head.
 
     Raises:

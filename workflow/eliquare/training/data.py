@@ -24,6 +24,7 @@ from eliquare.io import InputError
 from eliquare.models.loading import max_sequence_length
 from eliquare.training.options import TrainingOptions
 from eliquare.training.outputs import Batch
+from eliquare.vocabulary.tokenizer import require_rows
 
 STEPS_PER_POOL = 64
 # Texts on which a narrower student is fitted to its teacher, as it starts.
@@ -42,7 +43,7 @@ class Collator(Protocol):
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptInserter:
     """Puts a prompt into each sequence, after its first token: one of several, in turn.
 
     Attributes:
@@ -148,7 +149,7 @@ class MaskedDataset(torch.utils.data.Dataset[Any]):
         step_size: int,
         seed: int,
         data_fraction: float = 1.0,
-        prompts: Prompts | None = None,
+        prompts: PromptInserter | None = None,
     ):
         self.sequences = sequences.select_columns("input_ids").with_format("numpy")
         columns = sequences.with_format("numpy")
@@ -199,7 +200,7 @@ class ValidationDataset(torch.utils.data.Dataset[Any]):
 
     COLUMNS: tuple[str, ...] = ("input_ids", "labels")
 
-    def __init__(self, validation: datasets.Dataset, prompts: Prompts | None = None):
+    def __init__(self, validation: datasets.Dataset, prompts: PromptInserter | None = None):
         lengths = np.asarray(validation.with_format("numpy")["length"][:])
         self.rows = np.argsort(-lengths.astype(np.int64), kind="stable")
         self.longest = int(lengths.max(initial=0))
@@ -301,6 +302,7 @@ def load_data(
             sequence that is longer than the model takes; a prompt leaves no room for text.
     """
     require_same(options.sequences, len(tokenizer), tokenizer.name_or_path)
+    require_rows(tokenizer.name_or_path, len(tokenizer), model.config.vocab_size)
     before = tokens_of(prompts, tokenizer, max_sequence_length(model)) if any(prompts) else None
     train = MaskedDataset(
         open_sequences(options.sequences / "train.arrow", ("length", "input_ids")),
@@ -320,7 +322,9 @@ def load_data(
     return TrainingData(train, validation, MaskedCollator(tokenizer.pad_token_id))
 
 
-def tokens_of(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longest: int) -> Prompts:
+def tokens_of(
+    prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longest: int
+) -> PromptInserter:
     """Return the tokens of prompts; raise InputError for those that leave no room for text."""
     ids = [_before_text(prompt, tokenizer) for prompt in prompts]
     if long := [
@@ -331,7 +335,7 @@ def tokens_of(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, longes
         raise InputError(
             f"prompts: {', '.join(long)}, and the model takes {longest:,}; give shorter ones"
         )
-    return Prompts(ids, longest)
+    return PromptInserter(ids, longest)
 
 
 def _before_text(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -115,6 +115,9 @@ def begin(options: TrainingOptions) -> None:
         for warning in options.warnings():
             logger.warning("warning: %s", warning)
     torch.set_num_threads(options.threads)
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if 0 < gpus < here:
+        raise InputError(f"gpus: {here} asked for, and this machine has {gpus}; ask for as many")
     if processes() == 1:
         # With several GPUs in sight the Trainer falls back on DataParallel, another batch size.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")

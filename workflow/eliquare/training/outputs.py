@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from eliquare.io import InputError
@@ -170,7 +170,10 @@ def _record_and_attend(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     if _recording:
         own = query.shape[-1] ** -0.5 if scaling is None else scaling
-        _recording[-1].append(AttentionInputs(query, key, value, own))
+        # As many keys and values as queries, also where several heads share one.
+        shared = getattr(module, "num_key_value_groups", 1)
+        keys, values = repeat_kv(key, shared), repeat_kv(value, shared)
+        _recording[-1].append(AttentionInputs(query, keys, values, own))
     attended: tuple[torch.Tensor, torch.Tensor | None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **settings
     )

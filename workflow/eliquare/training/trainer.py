@@ -33,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 
 from eliquare.config.objective import Weight
+from eliquare.interrupts import outlive
 from eliquare.io import Failure, Interrupted, atomic_dir, read_json, write_json
 from eliquare.models.sentence import Sentence, write_sentence
 from eliquare.training import checkpoint
@@ -142,6 +143,7 @@ class MaskedTrainer(transformers.Trainer):
             batch_sampler=batches,
             collate_fn=self.data.collate,
             num_workers=2 if gpu else 0,
+            worker_init_fn=outlive,
             pin_memory=gpu,
             # A generator of its own: reading data must not move the training's random numbers.
             generator=torch.Generator(),
