@@ -195,6 +195,18 @@ def test_a_mirror_folder_without_latest_gives_its_newest_date(folder, tmp_path):
     assert output.read_bytes() == CONTENT
 
 
+def test_the_latest_dump_is_the_newest_that_is_finished(folder, tmp_path):
+    shutil.rmtree(folder / "ukwiki" / "latest")
+    begun = folder / "ukwiki" / "20991201"
+    begun.mkdir()
+    (begun / "ukwiki-20991201-sha1sums.txt").write_text(f"{'0' * 40}  ukwiki-20991201-other.gz\n")
+    output = tmp_path / "dumps" / NAME
+    fetch(folder, output, date="latest")
+    assert output.read_bytes() == CONTENT
+    with pytest.raises(InputError, match="--date 20991201"):
+        fetch(folder, tmp_path / "dumps/other", date="20991201")
+
+
 @pytest.mark.parametrize("web", [True, False], ids=["http", "folder"])
 @pytest.mark.parametrize("date", ["latest", DATE])
 def test_a_code_that_is_no_wikipedia(server, folder, tmp_path, web, date):

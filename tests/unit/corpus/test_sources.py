@@ -1,15 +1,19 @@
 """Texts, datasets and mixtures as documents."""
 
 import bz2
+import errno
 import gzip
 import json
 import subprocess
 import sys
 
+import httpx2
 import pytest
 import zstandard
+from huggingface_hub.errors import HfHubHTTPError
 
 from eliquare import cli
+from eliquare import faults as faults_in_words
 from eliquare.corpus import documents, sources
 from eliquare.corpus.sources import (
     DatasetOptions,
@@ -19,7 +23,7 @@ from eliquare.corpus.sources import (
     read_dataset,
     read_text,
 )
-from eliquare.io import InputError
+from eliquare.io import Failure, InputError
 
 LINES = ["Habari ya asubuhi.", "", "Jina langu ni Amani, ninatoka Arusha.", "Habari ya asubuhi."]
 
@@ -180,6 +184,26 @@ def test_no_more_of_a_dataset_is_read_than_asked_for(local, out, monkeypatch):
     found = dataset(local, out, min_characters=5, min_documents=2, max_documents=10)
     assert len(found) == 10
     assert len(read) <= 10 + documents.CHUNK
+
+
+def test_a_fault_of_the_moment_is_none_of_the_users(local, out, monkeypatch):
+    """As a hub that does not answer, or a disk that is full: exit 1, and not advice on options."""
+    request = httpx2.Request("GET", "https://hub.example")
+    faults = [
+        HfHubHTTPError("503", response=httpx2.Response(503, request=request)),
+        OSError(errno.ENOSPC, "full"),
+        ConnectionResetError("gone"),
+    ]
+    for fault in faults:
+
+        def rows(fault=fault, **where):
+            raise fault
+            yield
+
+        monkeypatch.setattr("datasets.load_dataset", rows)
+        with pytest.raises((type(fault), Failure)) as raised:
+            dataset(local, out)
+        assert isinstance(faults_in_words.plain(raised.value), Failure)
 
 
 ENGLISH = "This sentence is written in the English language, which everybody here can read well."

@@ -164,6 +164,11 @@ def test_what_is_dropped_is_counted():
     )
 
 
+def test_what_a_template_holds_is_not_counted_against_it():
+    text = "{{Infobox|pop=5<ref>a</ref><ref>b</ref>}} Text {{c}}"
+    assert wikitext.simplify(text, SITE, "", False)[1] == {"references": 2, "templates": 2}
+
+
 @pytest.mark.parametrize(
     "part",
     [

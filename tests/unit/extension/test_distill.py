@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from eliquare.config.model import StudentShape
 from eliquare.config.objective import Objective
+from eliquare.corpus import masking
 from eliquare.corpus.masking import IGNORE_INDEX, Masking
 from eliquare.corpus.sequences import open_sequences
 from eliquare.distillation.train import DistillOptions
@@ -157,6 +158,19 @@ def test_pooling_is_a_mean_over_each_span():
     assert means.tolist() == [[1.0, 2.0], [4.0, 5.0], [6.0, 7.0]]
 
 
+def mask_of_one_side(world):
+    """Return a masking folder of ``corpus mask`` of the same sequences."""
+    folder = world.masking.with_name("one-side")
+    if not folder.exists():
+        inputs = {
+            "sequences": world.sequences,
+            "counts": world.sequences.with_name("counts"),
+            "tokenizer": world.extended,
+        }
+        masking.mask(masking.MaskOptions(**inputs, output=folder))
+    return folder
+
+
 def options(world, output, **more):
     values = {
         "teachers": [world.teacher],
@@ -197,6 +211,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(world, tmp_path):
         (lambda world: {"teachers": [world.teacher] * 2}, "one teacher"),
         (lambda world: {"start_from": world.teacher}, "expected the same tokenizer"),
         (lambda world: {"objective": Objective(hidden=1)}, "hidden"),
+        (lambda world: {"masking": mask_of_one_side(world)}, "has no column 'same'"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message, world, tmp_path):

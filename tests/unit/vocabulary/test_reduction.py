@@ -1,6 +1,7 @@
 """Exactness of the reduced tokenizer and model, in every family and script."""
 
 import random
+import shutil
 
 import pytest
 import torch
@@ -70,6 +71,19 @@ def test_reduction_is_exact(teacher, tmp_path, seed, language):
         for a, b in zip(before.hidden_states, after.hidden_states, strict=True):
             assert torch.equal(a, b)
         torch.testing.assert_close(after.logits, before.logits[..., kept], rtol=1e-5, atol=1e-5)
+
+
+def test_the_card_names_the_model_that_was_fetched(teacher, tmp_path):
+    """And not the folder that it was fetched to, which the workflow calls "model"."""
+    folder, tokenizer, _ = teacher
+    fetched = tmp_path / "model"
+    shutil.copytree(folder, fetched)
+    write_json(fetched / "provenance.json", {"settings": {"model": "someone/their-model"}})
+    kept = ids_for(folder, tokenizer, sentences("qaa")[:9], random.Random(1))
+    reduced(fetched, kept, tmp_path / "new")
+    card = (tmp_path / "new/README.md").read_text(encoding="utf-8")
+    assert "base_model: someone/their-model" in card
+    assert "# someone/their-model, reduced to" in card
 
 
 def test_a_reduced_folder_loads_alone_and_fills_masks_in_the_same_order(teacher, tmp_path):

@@ -238,6 +238,8 @@ def test_vocabulary_files(tmp_path, caplog):
     path = tmp_path / "vocabulary.csv"
     selection.write_vocabulary(path, dict.fromkeys(range(5), "character"), tokens)
     assert selection.read_vocabulary(path, tokens) == dict.fromkeys(range(5), "character")
+    selection.write_vocabulary(path, {1: "character", 2: "special"}, ["", "\r", '"'])
+    assert selection.read_vocabulary(path, ["", "\r", '"']) == {1: "character", 2: "special"}
     path.write_text('NA\n"\n\nNA\r\n')
     assert selection.read_vocabulary(path, tokens) == {1: "listed", 4: "listed"}
     path.write_text("id,token,reason\n4,NA,special\n4,NA,special\n")

@@ -4,7 +4,16 @@ import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
 
 import worlds
 from eliquare.io import InputError, read_json, write_json
@@ -159,6 +168,29 @@ def test_changed_segmentation(models, planted):
     change_json(planted / "tokenizer.json", lambda t: t["normalizer"].update(lowercase=True))
     with pytest.raises(InputError, match="segments "):
         check(models, planted)
+
+
+def test_a_dropped_token_beyond_the_longest_input_counts(tmp_path):
+    """It changes the tokens before it, so the sentence is not segmented into kept tokens alone."""
+    pieces = ["<unk>", "<pad>", "</s>", "▁", "ab", "cd", "a", "bcd", "x"]
+    folder = tmp_path / "old"
+    backend = Tokenizer(Unigram([(piece, -1.0 - n / 100) for n, piece in enumerate(pieces)], 0))
+    backend.pre_tokenizer = Metaspace()
+    roles = {"unk_token": "<unk>", "pad_token": "<pad>", "sep_token": "</s>"}
+    tokens = PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
+    config = XLMRobertaConfig(
+        vocab_size=len(pieces), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=140, pad_token_id=1,
+    )  # fmt: skip
+    XLMRobertaForMaskedLM(config).save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    kept = [pieces.index(piece) for piece in pieces if piece != "cd"]
+    text = tmp_path / "text.txt"
+    text.write_text("x ab\n" + "x " * 64 + "abcd\n", encoding="utf-8")
+    reduce_model(folder, dict.fromkeys(kept, "listed"), tmp_path / "new", text)
+    counted = read_json(tmp_path / "new/verification.json")["texts"]["corpus"]
+    assert counted["sentences_read"] == 2
+    assert counted["sentences_segmented_identically"] == 1
 
 
 def test_changed_encoder(models, planted):

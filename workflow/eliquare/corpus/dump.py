@@ -6,6 +6,7 @@ written beside the output and stays until ``--move-latest``.
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -105,21 +106,30 @@ def chosen_dump(options: DownloadOptions, mirror: "Mirror") -> Dump:
 
 
 def listed_dump(mirror: "Mirror", wiki: str, date: str) -> Dump:
-    """Return the dump of a date, or the latest one, from the host's list of checksums."""
-    listing = mirror.text(path_of(wiki, date, "sha1sums.txt"))
+    """Return the dump of a date, or the latest one, from the host's list of checksums.
+
+    The newest may not be finished yet: then the one before it is the latest.
+    """
     # The list of ``latest`` names the files of its date.
     name = rf"{re.escape(wiki)}-(\d{{8}})-{re.escape(PAGES)}"
-    if row := re.search(rf"^(\w{{40}})\s+\*?{name}\s*$", listing, re.MULTILINE):
-        url = f"{mirror.root}/{path_of(wiki, row[2], PAGES)}"
-        return Dump(wiki=wiki, date=row[2], url=url, sha1=row[1].lower())
+    for tried in dates_to_try(mirror, wiki, date):
+        listing = mirror.text(path_of(wiki, tried, "sha1sums.txt"))
+        if row := re.search(rf"^(\w{{40}})\s+\*?{name}\s*$", listing, re.MULTILINE):
+            url = f"{mirror.root}/{path_of(wiki, row[2], PAGES)}"
+            return Dump(wiki=wiki, date=row[2], url=url, sha1=row[1].lower())
     dates = mirror.dates(wiki)
-    if date == "latest" and dates:
-        return listed_dump(mirror, wiki, dates[-1])
     raise InputError(
         f"--wiki {wiki} --date {date}: {mirror.root} lists no {PAGES} of them (no such wiki, or a "
         f"dump that is not finished yet?); dates there: {', '.join(dates) or 'none'}; the wiki of "
         "https://uk.wikipedia.org, say, is ukwiki"
     )
+
+
+def dates_to_try(mirror: "Mirror", wiki: str, date: str) -> Iterator[str]:
+    """Yield a date; of the latest dump those of the mirror too, the newest first."""
+    yield date
+    if date == "latest":
+        yield from reversed(mirror.dates(wiki))
 
 
 class Mirror(Host):

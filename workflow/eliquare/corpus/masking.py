@@ -145,7 +145,7 @@ class Masking:
     def from_counts(cls, options: MaskOptions, tokenizer: CorpusTokenizer) -> "Masking":
         """Return the masking of sequences with these counts; InputError if they do not fit."""
         require_same(options.sequences, len(tokenizer.tokens), options.tokenizer)
-        occurrences = read_counts(options.counts).occurrences
+        occurrences = read_counts(options.counts, tokenizer.tokens).occurrences
         weights = token_weights(occurrences, options.smoothing, tokenizer.special_ids)
         shares = {name: getattr(options, name) for name in SHARES}
         return cls.of(weights, tokenizer, options.tokenizer, shares, options.masking_seed)

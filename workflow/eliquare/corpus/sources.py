@@ -22,7 +22,17 @@ from eliquare.corpus.documents import (
     read_lines,
     utf8_lines,
 )
-from eliquare.io import InputError, atomic_dir, existing, progress, read_as, read_json, work_folder
+from eliquare.faults import plain
+from eliquare.io import (
+    Failure,
+    InputError,
+    atomic_dir,
+    existing,
+    progress,
+    read_as,
+    read_json,
+    work_folder,
+)
 
 ID_FIRST = b'{"id": "'
 # The reason of documents that a mixture does not take.
@@ -131,6 +141,7 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
     """Yield the rows of the dataset as the library does; InputError where it cannot."""
     from datasets import load_dataset
     from datasets.utils.logging import disable_progress_bar
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
     disable_progress_bar()
     name, file = options.dataset, Path(options.dataset).absolute()
@@ -166,6 +177,9 @@ def stream(options: DatasetOptions) -> Iterator[dict[str, Any]]:
         ) from None
     except (ValueError, OSError) as error:
         # datasets and the hub's client raise these for what they cannot find, reach or read.
+        not_there = isinstance(error, EntryNotFoundError | RepositoryNotFoundError)
+        if not not_there and isinstance(plain(error), Failure):
+            raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
             f"--dataset {name}: {reason} (check --dataset, --configuration, --split, --revision)"

@@ -35,7 +35,8 @@ CLEAN_SECONDS = 60  # of one rule of ``clean`` on one page; usual is a thousandt
 # the begin of a heading of level 1 to 6. Pages have none of them (U+F0000 is in no font).
 GUARDS = 0xF0000
 ITEM = chr(GUARDS + 0x100)
-HOLE = chr(GUARDS + 0x110)
+# What stands for an element that was dropped, and for a template as long as these are counted.
+HOLE, TEMPLATE_HOLE = chr(GUARDS + 0x110), chr(GUARDS + 0x111)
 HEADING = tuple(chr(GUARDS + 0x100 + level) for level in range(1, 7))
 PRIVATE = re.compile(f"[{chr(GUARDS)}-{chr(GUARDS + 0x1FF)}]")
 TO_GUARDS = {code: GUARDS + code for code in b"!#&'()*+,-:;<=>[]_{|}~"}
@@ -213,7 +214,8 @@ def simplify(text: str, site: Site, title: str, expand: bool) -> tuple[str, Coun
     text = LOW_QUOTE.sub(guarded(",,"), text)
     if not expand and ("{{" in text or "}}" in text):
         text = drop_templates(PAGE_NAME.sub(lambda _: title, text))
-        dropped[TEMPLATE] = text.count(HOLE) - sum(dropped.values())
+        dropped[TEMPLATE] = text.count(TEMPLATE_HOLE)
+        text = text.replace(TEMPLATE_HOLE, HOLE)
     if HOLE in text:
         text = EMPTIED.sub(HOLE, EMPTIED.sub(HOLE, text))  # the inner and the outer ones
         text = GAP.sub(" ", text).replace(HOLE, "")
@@ -317,16 +319,16 @@ def table_ends(text: str) -> dict[int, tuple[int, int]]:
 
 
 def drop_templates(text: str) -> str:
-    """Return the text with a HOLE for each template; one never closed loses its name alone."""
+    """Return the text with a TEMPLATE_HOLE for each; one never closed loses its name alone."""
     for _ in range(3):  # of templates in templates most are found so
-        text, number = INNERMOST.subn(HOLE, PARAMETER.sub(HOLE, text))
+        text, number = INNERMOST.subn(TEMPLATE_HOLE, PARAMETER.sub(TEMPLATE_HOLE, text))
         if not number:
             break
     if "{{" not in text and "}}" not in text:
         return text
     closed, stray = braces(text)
     templates = [span for span in apart(closed) if not FUNCTION.match(text, span[0])]
-    return without(text, apart(templates + stray), HOLE)
+    return without(text, apart(templates + stray), TEMPLATE_HOLE)
 
 
 def without(text: str, spans: list[tuple[int, int]], new: str) -> str:

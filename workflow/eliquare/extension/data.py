@@ -12,7 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from eliquare.corpus.masking import IGNORE_INDEX, Masking
 from eliquare.corpus.sequences import open_sequences
 from eliquare.corpus.tokenization import require_same
-from eliquare.extension.alignment import Ints, MaskAligner, MaskedSequence, aligned_columns
+from eliquare.extension.alignment import (
+    AlignedSequence,
+    Ints,
+    MaskAligner,
+    MaskedSequence,
+    aligned_columns,
+)
 from eliquare.io import InputError, read_json
 from eliquare.models.loading import max_sequence_length
 from eliquare.training.data import (
@@ -51,13 +57,17 @@ def load_data(
             "make the sequences with this teacher's tokenizer"
         )
     train = AlignedDataset(
-        open_sequences(options.sequences / "train.arrow"),
+        open_sequences(
+            options.sequences / "train.arrow", ("length", "document", *AlignedSequence._fields)
+        ),
         aligner,
         options.step_size,
         options.seed,
         options.data_fraction,
     )
-    validation = AlignedValidation(open_sequences(options.masking / "validation.arrow"))
+    validation = AlignedValidation(
+        open_sequences(options.masking / "validation.arrow", ("length", *AlignedValidation.COLUMNS))
+    )
     check_lengths(student, train, validation)
     if report["max_length"] > max_sequence_length(teacher):
         raise InputError(

@@ -28,7 +28,7 @@ from eliquare.extension.learn import (
     segment,
 )
 from eliquare.io import Failure, InputError, atomic_dir, progress, provenance, write_json
-from eliquare.models.hub import local_folder
+from eliquare.models.hub import local_folder, name_of
 from eliquare.models.loading import load_fast_tokenizer, load_model, quiet
 from eliquare.vocabulary import tokenizer as tokenizer_json
 from eliquare.vocabulary.tokenizer import Description, backend_of
@@ -127,7 +127,7 @@ def extend(options: ExtendOptions) -> None:
                     old_names = " ".join(old_tokens(old_backend, old, name))
                     writer.writerow([token_id, name, learned.uses[name], old_names])
         write_json(partial / "provenance.json", provenance(rule, inputs))
-        card = CARD.format(name=folder.resolve().name, new=num_new, **text)
+        card = CARD.format(name=name_of(options.model, folder), new=num_new, **text)
         (partial / "README.md").write_text(card, encoding="utf-8")
     sizes = num_new, text["fertility_before"], text["fertility_after"]
     logger.info("%s: %d new tokens, %.3f tokens per word became %.3f", options.output, *sizes)

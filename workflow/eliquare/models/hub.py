@@ -20,7 +20,15 @@ from pydantic import Field
 from eliquare.cli import Options
 from eliquare.config.base import Problem
 from eliquare.config.model import Pooling
-from eliquare.io import Failure, InputError, atomic_dir, or_unavailable, provenance, write_json
+from eliquare.io import (
+    Failure,
+    InputError,
+    atomic_dir,
+    or_unavailable,
+    provenance,
+    read_json,
+    write_json,
+)
 
 TERMS = ("README.md", "LICENSE*")
 FILES = (*TERMS, "*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
@@ -182,6 +190,20 @@ def refuse_links_outside(folder: Path) -> None:
     ]
     if lines:
         raise InputError("\n".join(lines))
+
+
+def name_of(model: str | Path, folder: Path) -> str:
+    """Return the name of a model for people: its id on the hub, or that of its folder.
+
+    Args:
+        model: What was asked for, an id or a folder.
+        folder: Where it is; what fetched it there has recorded its id.
+    """
+    if not Path(model).exists():
+        return str(model)
+    record = folder / "provenance.json"
+    settings = read_json(record).get("settings", {}) if record.exists() else {}
+    return str(settings.get("model") or folder.resolve().name)
 
 
 @contextlib.contextmanager

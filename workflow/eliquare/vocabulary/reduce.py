@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from eliquare.cli import Options
 from eliquare.io import InputError, atomic_dir, checksum, provenance, read_json, write_json
-from eliquare.models.hub import local_folder
+from eliquare.models.hub import local_folder, name_of
 from eliquare.models.loading import (
     empty_model,
     has_mlm_head,
@@ -111,7 +111,7 @@ def reduce(options: ReduceOptions) -> None:
         text = "%s: %d tokens join the selected ones (%s)"
         logger.info(text, options.vocabulary, len(added), describe_reasons(added))
     kept = list(completed)
-    settings = {"tokens": len(kept), "of": len(tokens), "model": options.model}
+    settings = {"tokens": len(kept), "of": len(tokens), "model": name_of(options.model, folder)}
     settings["vocabulary"] = checksum(options.vocabulary)
     del tokenizer, description
     with atomic_dir(output) as partial:
@@ -126,7 +126,7 @@ def reduce(options: ReduceOptions) -> None:
             logger.info("%s: %s", output, describe_findings(findings))
         write_json(partial / "provenance.json", provenance(settings, {"model": folder}))
         before, after = (parameter_count(load_config(model), head) for model in (folder, partial))
-        card = {"name": folder.resolve().name, "tokens": len(kept), "total": len(tokens)}
+        card = {"name": settings["model"], "tokens": len(kept), "total": len(tokens)}
         card["tag"] = "pipeline_tag: fill-mask\n" if head else ""
         card["without_head"] = "" if head else ", those of a head for a task left out"
         text = CARD.format(**card, before=before, after=after)

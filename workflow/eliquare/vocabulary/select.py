@@ -256,8 +256,12 @@ def script_ids(description: tokenizer_json.Description, scripts: Sequence[str]) 
 def write_vocabulary(path: str | Path, selected: Mapping[int, str], tokens: Sequence[str]) -> None:
     """Write the reasons of the selected ids; ``tokens`` are the teacher's by id."""
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        # The writer of Python 3.11 quotes no carriage return of its own.
+        returns = any("\r" in tokens[index] for index in selected)
+        csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+        writer = csv.writer(
+            file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+        )
         writer.writerows((index, tokens[index], selected[index]) for index in sorted(selected))
 
 

@@ -304,10 +304,8 @@ def take_sample(
     for text in chain.from_iterable(split_sentences(text, "und") for text in texts):
         sentence = text.strip()
         read += 1
-        old, new = (
-            tokenizer(sentence, truncation=True, max_length=max_length)["input_ids"]
-            for tokenizer in (pair.old, pair.new)
-        )
+        # Not truncated: a token that is gone changes those before it too.
+        old, new = (each(sentence, verbose=False)["input_ids"] for each in (pair.old, pair.new))
         if unknown not in old and new_unknown in new:
             newly_unknown += 1
             if name == CORPUS:
@@ -315,10 +313,18 @@ def take_sample(
         if any(index not in new_ids for index in old) or (not unigram and unknown in old):
             continue
         if new != [new_ids[index] for index in old]:
-            old_tokens, new_tokens = (each.tokenize(sentence) for each in (pair.old, pair.new))
+            both = [each.tokenize(sentence) for each in (pair.old, pair.new)]
+            pairs = enumerate(zip_longest(*both))
+            first = next(place for place, (one, other) in pairs if one != other)
+            old_tokens, new_tokens = (tokens[first:][:12] for tokens in both)
             raise InputError(
-                f"{reduced}: segments {sentence[:60]!r} into {new_tokens[:12]}, "
-                f"the old tokenizer into {old_tokens[:12]}"
+                f"{reduced}: segments {sentence[:60]!r} otherwise than the old tokenizer, from "
+                f"token {first + 1} on into {new_tokens}, not {old_tokens}"
+            )
+        if len(old) > max_length:
+            old, new = (
+                each(sentence, truncation=True, max_length=max_length)["input_ids"]
+                for each in (pair.old, pair.new)
             )
         if mask_ids[0] is not None:
             places = [place for place, index in enumerate(old) if index not in specials]
