@@ -1,6 +1,7 @@
 """The configuration of a language code: printed, read back, and what is said of bad words."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,17 @@ def test_the_comments_say_what_was_found():
         "260 pairs, scored without training",
     ):
         assert part in text
+
+
+def test_the_cost_is_that_of_the_steps_that_are_made():
+    """No more than `max_steps` and no fewer than `min_steps`, however large the Wikipedia."""
+    most, fewest = (
+        re.search(r"([\d.]+) of them for the student", new.text(code))[1] for code in ("en", "ti")
+    )
+    bounds = [steps * 64 * 256 / 330_000 / 3600 for steps in (100_000, 3000)]
+    assert [float(most), float(fewest)] == [round(bounds[0], 1), max(round(bounds[1], 1), 0.1)]
+    assert "That is little text" in new.text("ti")
+    assert "That is little text" not in new.text("en")
 
 
 def test_a_language_that_no_teacher_knows_is_told_to_adapt_one():

@@ -153,7 +153,7 @@ def test_the_first_run_shares_all_but_its_students_with_the_experiment():
 
 
 def test_the_first_run_differs_from_the_paper_in_its_budget_alone():
-    first = load("config/config.yaml").students["small"]
+    first = load("config/config.yaml").students["half"]
     paper = load("config/experiments/electronics2023.yaml").students["eliquare-mbert"]
     budget = {"training", "languages", "label"}
     assert first.model_dump(exclude=budget) == paper.model_dump(exclude=budget)

@@ -91,6 +91,7 @@ def test_every_key_is_described():
             assert value.get("description") or name == "Weight", key
 
 
-def test_the_example_on_the_page_works():
-    example = reference.page().split("```yaml\n")[1].partition("```")[0]
+def test_the_small_configuration_of_the_pages_works():
+    page = reference.PAGE.with_name("your-language.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].partition("```")[0]
     assert list(complete(yaml.safe_load(example)).students) == ["small"]

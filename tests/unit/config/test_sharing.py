@@ -34,6 +34,15 @@ def make(results: Path, raw: dict, *made: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def test_the_first_run_and_a_language_alone_make_other_students():
+    """What has no name of its own, as `benchmark`, they cannot have both in one clone."""
+    first = made_by(load(ROOT / "config/config.yaml"), "results")
+    alone = made_by(complete({"language": "sw"}), "results")
+    shared = {name for path in first.keys() & alone.keys() for name in first[path]}
+    assert "languages.sw" in shared
+    assert not [name for name in shared if name.startswith("students.")]
+
+
 def changed(raw: dict, path: str, value) -> dict:
     other = copy.deepcopy(raw) | {"name": "another"}
     *parents, last = path.split("/")

@@ -371,7 +371,8 @@ class Experiment(Settings):
     seeds: Once[Seed] = Field([1, 2, 3], min_length=1, description="Seeds of fine-tuning.")
     baseline: Line | None = Field(None, description="The system that others are compared with.")
     release: Once[Line] = Field([])
-    """Students to put into `results/<name>/models/` with a model card; all compared if empty."""
+    """Students to put into `results/<name>/models/` with a model card; all distilled ones
+    that are compared, if empty."""
     papers: list[PublishedTable] = Field([], description="Published tables beside ours.")
 
 

@@ -21,6 +21,8 @@ from eliquare.io import InputError
 TEMPLATES = Path(__file__).with_name("templates")
 # What stands in the template, and what the cost is reckoned from.
 EPOCHS, SEEDS, MAX_TRAIN_SAMPLES, FINETUNING_EPOCHS = 10, 3, 20_000, 10
+MIN_STEPS, MAX_STEPS, SEQUENCES_PER_STEP, MAX_LENGTH = 3000, 100_000, 64, 256
+FEW_ARTICLES = 10_000  # less text than a student should be made of
 # Guesses, within a factor of three: tokens of mBERT per article; kilobytes of its dump, its text
 # and its sequences; gigabytes of all models.
 TOKENS_PER_ARTICLE, KILOBYTES_PER_ARTICLE, MODELS_GIGABYTES = 300, 6, 6
@@ -133,11 +135,15 @@ def text(code: str, teacher: str | None = None, date: str = "latest") -> str:
         date=date,
         teacher=chosen,
         length=chosen.length,
+        max_length=MAX_LENGTH,
         knowing=knowing(language),
         tasks=task_lines(code, entries),
         taken=next((f"{code}-{task}" for task in entries), None),
-        cost=cost(language, entries),
+        cost=cost(language, entries, chosen),
+        is_little=language.articles is not None and language.articles < FEW_ARTICLES,
         epochs=EPOCHS,
+        steps=(MIN_STEPS, MAX_STEPS),
+        sequences=SEQUENCES_PER_STEP,
         max_train_samples=MAX_TRAIN_SAMPLES,
     )
 
@@ -269,14 +275,18 @@ def task_lines(code: str, entries: Mapping[str, Entry]) -> list[str]:
     return lines
 
 
-def cost(language: Language, entries: Mapping[str, Entry]) -> dict[str, str] | None:
+def cost(
+    language: Language, entries: Mapping[str, Entry], teacher: Teacher
+) -> dict[str, str] | None:
     """Return what a run costs, in words; None where the size of the text is not known."""
     if language.articles is None:
         return None
-    tokens = EPOCHS * TOKENS_PER_ARTICLE * language.articles
+    of_step = SEQUENCES_PER_STEP * min(MAX_LENGTH, teacher.length)
+    steps = EPOCHS * TOKENS_PER_ARTICLE * language.articles / of_step
+    tokens = min(max(steps, MIN_STEPS), MAX_STEPS) * of_step
     training = tokens / TOKENS_PER_SECOND / 3600
     sentences = sum(min(each.train or 0, MAX_TRAIN_SAMPLES) for each in entries.values())
-    systems = 3
+    systems = 3 if teacher.name == "mbert" else 2
     tuned = FINETUNING_EPOCHS * sentences * SEEDS * systems / SENTENCES_PER_SECOND / 3600
     gigabytes = MODELS_GIGABYTES + KILOBYTES_PER_ARTICLE * language.articles / 1e6
     return {

@@ -50,6 +50,8 @@ SIDES = ("train", "validation")
 # unknown tokens, or lacks a script of so many of its letters.
 MAX_FERTILITY, MAX_UNKNOWN, SCRIPT_SHARE = 4.0, 0.01, 0.05
 ADVICE = "give the teacher new tokens, adapt it, then distil (docs/your-language.md, Teachers)"
+# New tokens are joined from old ones.
+OF_SCRIPTS = "take a teacher that has it, or pre-train one (docs/your-language.md, Teachers)"
 
 # Tokenizes documents, given as sentences, with their numbers; returns their tokens, and the columns
 # of a sequences file.
@@ -221,7 +223,8 @@ def knowledge(
         reasons.append(f"{fertility:.1f} tokens per word (more than {MAX_FERTILITY:g})")
     if unknown > MAX_UNKNOWN:
         reasons.append(f"{unknown:.1%} unknown tokens (more than {MAX_UNKNOWN:.0%})")
-    warnings = [f"this tokenizer does not know the language: {', '.join(reasons)}; {ADVICE}"]
+    advice = OF_SCRIPTS if scripts else ADVICE
+    warnings = [f"this tokenizer does not know the language: {', '.join(reasons)}; {advice}"]
     return {
         "fertility": fertility,
         "missing_scripts": scripts,

@@ -160,7 +160,8 @@ def learn(options: ExtendOptions, words: Words, base: Description, replaced: int
     if not learned.tokens:
         raise InputError(
             f"{options.documents}: no new token occurs {options.min_frequency} times and shortens "
-            "the text; give more text, or lower --min-frequency or --min-gain"
+            "the text, of those that can be joined from old ones; give more text, lower "
+            "--min-frequency or --min-gain, or take a model that has the characters of the text"
         )
     if wanted is not None and len(learned.tokens) < wanted:
         text = "%d tokens fewer than asked for; lower --min-frequency, or give more text"
