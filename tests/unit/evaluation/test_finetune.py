@@ -238,15 +238,18 @@ def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, model, pairs):
     assert sorted(file.name for file in result(tmp_path, "topic", 3).iterdir()) == STORED
 
 
+NINE_ONES = "".join(f"a{n},1\n" for n in range(9))
+
+
 @pytest.mark.parametrize(
     ("kind", "train", "test", "says"),
     [
         ("classification", "text,gold\na,1\n", "text,label\na,1\n", "no column 'label'"),
         ("classification", "text,label\na,1\nb,\n", "text,label\na,1\n", "train.csv, line 3"),
-        ("classification", "text,label\n" + "a,1\n" * 9, "text,label\na,2\n", "label '1'"),
+        ("classification", f"text,label\n{NINE_ONES}", "text,label\na,2\n", "label '1'"),
         (
             "classification",
-            "text,label\n" + "a,1\nb,0\n" * 9,
+            f"text,label\n{NINE_ONES}b,0\n",
             "text,label\na,2\n",
             "of 0, 1, found",
         ),

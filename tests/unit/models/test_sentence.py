@@ -1,5 +1,7 @@
 """What makes a sentence encoder: written, read and loaded by sentence-transformers alike."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,18 @@ def embeddings(folder, texts):
     with torch.no_grad():
         states = load_model(folder, torch.float32)(**batch).last_hidden_state
     return sentence.pool(states, batch["attention_mask"]).numpy()
+
+
+def test_what_a_folder_says_beside_its_pooling_stays(encoder, tmp_path):
+    said = Sentence("mean", prompts={"query": "ti: "}, prompt="query", max_length=16)
+    folder = tmp_path / "theirs"
+    shutil.copytree(encoder, folder)
+    write_sentence(folder, said, 32)
+    options = {"pooling": "mean", "prompts": {"query": "lu: "}}
+    assert read_sentence(fetched(folder, tmp_path / "a", **options)) == said._replace(
+        prompts={"query": "lu: "}
+    )
+    assert read_sentence(fetched(folder, tmp_path / "b", pooling="mean")).prompt is None
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -140,8 +140,9 @@ def split(
         drawn[name] = list(filter(is_known, some))
     if empty := [name for name, some in drawn.items() if not some]:
         raise InputError(
-            f"{train[0].file}: no example is left for the {empty[0]} split, since each drawn one "
-            f"has a label of its own; add examples, or name a file in the task's {empty[0]}"
+            f"{train[0].file}: no example is left for the {empty[0]} split, since too few texts "
+            "differ, or each drawn one has a label of its own; add examples, or name a file in the "
+            f"task's {empty[0]}"
         )
     kept = examples_of(train, stays)
     return Splits(

@@ -7,15 +7,15 @@ configurations none is taken unasked, but the one that the card calls the defaul
 
 import ast
 import contextlib
-import fnmatch
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
+from fsspec.utils import glob_translate
 
 from eliquare.config.sources import UNLABELLED, Hub, splits_of
 from eliquare.config.tasks import TaskKind
@@ -185,7 +185,10 @@ def data_files(
     """
     data = [name for name in listing.names if DATA.search(name) and name not in NO_DATA]
     if config and (patterns := patterns_of(config.get("data_files"), split)) is not None:
-        found = [name for name in data if any(fnmatch.fnmatch(name, p) for p in patterns)]
+        # As the hub reads them: below the configuration's folder, "*" within a folder.
+        base = PurePosixPath(config.get("data_dir") or ".")
+        wanted = [re.compile(glob_translate(str(base / pattern))) for pattern in patterns]
+        found = [name for name in data if any(each.match(name) for each in wanted)]
     else:
         folder = (config or {}).get("data_dir") or (source.configuration if not config else None)
         if folder is None and any(name.startswith("default/") for name in data):

@@ -86,6 +86,8 @@ def fetch_available(options: FetchOptions) -> None:
     from eliquare.models.sentence import (
         Sentence,
         copy_sentence_files,
+        read_length,
+        read_prompts,
         require_pooling,
         write_sentence,
     )
@@ -120,7 +122,15 @@ def fetch_available(options: FetchOptions) -> None:
                 has_first = bool(SpecialTokens.of(backend).prefix)
                 require_pooling(source, options.pooling, has_first)
                 model = load_model(source, "float32").base_model
-                sentence = Sentence(options.pooling, options.normalize, options.prompts)
+                # What the folder says besides stays, also where its pooling is not known here.
+                prompt = read_prompts(source).default_prompt_name
+                sentence = Sentence(
+                    options.pooling,
+                    options.normalize,
+                    options.prompts,
+                    prompt if prompt in options.prompts else None,
+                    read_length(source),
+                )
                 write_sentence(partial, sentence, model.config.hidden_size)
             else:
                 model = load_masked_lm(source)

@@ -153,14 +153,15 @@ def read_sentence(folder: str | Path) -> Sentence | None:
         )
     pooling = read_pooling(folder / kinds.get("Pooling", POOLING_FOLDER) / "config.json")
     prompts = read_prompts(folder)
-    length = read_as(folder / LENGTH, Length) if (folder / LENGTH).exists() else Length()
-    return Sentence(
-        pooling,
-        "Normalize" in kinds,
-        prompts.texts(),
-        prompts.default_prompt_name,
-        length.max_seq_length,
-    )
+    named = prompts.default_prompt_name
+    return Sentence(pooling, "Normalize" in kinds, prompts.texts(), named, read_length(folder))
+
+
+def read_length(folder: Path) -> int | None:
+    """Return the longest input that a folder names; None where it names none."""
+    said = read_as(folder / LENGTH, Length) if (folder / LENGTH).exists() else Length()
+    longest: int | None = said.max_seq_length
+    return longest
 
 
 def read_prompts(folder: Path) -> Prompts:
