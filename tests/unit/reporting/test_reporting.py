@@ -18,6 +18,7 @@ import results_tree
 from eliquare import cli
 from eliquare.config import published
 from eliquare.config.load import dump
+from eliquare.config.sources import Hub
 from eliquare.io import InputError, checksum
 from eliquare.reporting import (
     card,
@@ -1040,6 +1041,24 @@ def make_unavailable(root, system="", task=""):
 def row_of(table, system):
     index = [record["system"] for record in table.records].index(system)
     return [cell.text for cell in table.rows[index]]
+
+
+def test_a_report_where_no_system_is_there(tmp_path):
+    few = {"systems": ["sloberta"], "languages": ["sl"], "papers": [], "baseline": None}
+    values = results_tree.settings({"experiment": few | {"release": [], "tasks": []}})
+    settings = results_tree.empty(tmp_path, values)
+    assert "SloBERTa: not available: not run." in make_all(tmp_path, settings)
+
+
+@pytest.mark.parametrize("test", ["validation", None, "test"])
+def test_the_split_of_a_hub_data_set_is_the_one_that_was_scored(tmp_path, test):
+    """A split that is cut from train has no name on the hub."""
+    experiment = read(tmp_path, results_tree.make(tmp_path))
+    hub = Hub(dataset="a/b", validation=None, test=test)
+    task = experiment.settings.tasks["sw-news"].model_copy(update={"hub": hub})
+    experiment.settings.tasks["sw-news"] = task
+    (found,) = metadata.evaluated(experiment, "pre", "sw-news")
+    assert (found.dataset_type, found.dataset_split) == ("a/b", test)
 
 
 def test_a_system_that_is_unavailable_is_a_row_that_says_why(tmp_path):
