@@ -58,7 +58,7 @@ def exported(student: Path, text: Path, folder: Path) -> dict[str, onnx.Session]
     """Return the sessions of a student in float32 and in int8."""
     texts = list(sample_texts(text, CALIBRATION_TEXTS))
     batches = list(onnx.batches_of(load_fast_tokenizer(student), texts, 128))
-    model, head = onnx.load_with_head(student, "feature-extraction")
+    model, head = onnx.load_exported(student, "feature-extraction")
     onnx.write_graph(model, head, NAMES, batches[0], folder / onnx.FLOAT)
     session = onnx.Session(folder / onnx.FLOAT)
     _, int8 = next(iter(onnx.quantized(session, folder, batches)))
