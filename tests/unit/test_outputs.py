@@ -102,6 +102,14 @@ def test_a_stage_replaces_what_it_made_and_an_empty_folder(here):
     assert (here / "a/text.txt").exists()
 
 
+def test_a_lock_in_a_folder_is_nothing_that_could_be_lost(here):
+    (here / "out").mkdir()
+    (here / "out/.cy.lock").write_text("corpus text\n")
+    assert not outputs.is_there(here / "out")
+    (here / "out/kept.txt").touch()
+    assert outputs.is_there(here / "out")
+
+
 def test_another_stage_and_an_input_are_refused(here, capsys):
     assert read_text("documents") == 0
     before = content(here)

@@ -86,11 +86,11 @@ def problem_of(stage: str, path: Path, inputs: Sequence[Path]) -> str:
 def is_there(path: Path) -> bool:
     """Return whether something stands at a path that could be lost.
 
-    A file, a device or a pipe, or one in a folder.
+    A file, a device or a pipe, or one in a folder, but for locks that others left there.
     """
     if not path.is_dir():
         return os.path.lexists(path)
-    return any(not file.is_dir() for file in path.rglob("*"))
+    return any(not (file.is_dir() or file.match(".*.lock")) for file in path.rglob("*"))
 
 
 def made_by(path: Path) -> str:

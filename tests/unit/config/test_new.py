@@ -74,6 +74,39 @@ def test_a_language_that_no_teacher_knows_is_told_to_adapt_one():
     assert "adapt one first" not in new.text("cy")
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["Snowflake/snowflake-arctic-embed-m-v2.0", "lab/" + "a-long-name" * 7, "lab/Ünï_ço.de"],
+)
+def test_the_name_of_any_teacher_makes_a_configuration(model):
+    settings = complete({"language": "zh-min-nan", "teacher": f"{model}@{'0' * 40}"})
+    assert [entry.model for entry in settings.teachers.values()] == [model]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"language": "cy", "teacher": ""}, "teacher: nothing is given; leave it out"),
+        ({"language": "cy", "date": " "}, "date: nothing is given; leave it out"),
+        ({"language": "br", "languages": {"cy": {"corpus": {"source": "dump"}}}}, "give one of"),
+    ],
+)
+def test_what_is_said_halfway_is_refused(words, said):
+    assert said in refusal(words)
+
+
+def test_a_smoke_run_may_be_refused_by_a_word():
+    assert not complete({"language": "cy", "smoke": "false"}).smoke
+
+
+def test_more_text_may_stand_beside_the_code():
+    more = {"source": "text", "files": ["a.txt"]}
+    words = {"language": "cy", "languages": {"cy-web": {"corpus": more}, "br": {"corpus": more}}}
+    assert "languages has br" in refusal(words)
+    settings = complete(words | {"experiment": {"languages": ["cy"]}})
+    assert {*settings.languages} == {"cy", "cy-web", "br"}
+
+
 @pytest.mark.parametrize("value", ["no", False])
 def test_norwegian_is_no_falsehood(value):
     assert list(complete({"language": value}).languages) == ["no"]
@@ -196,8 +229,8 @@ def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     assert "no model folder" in refusal({"language": "cy", "teacher": str(tmp_path)})
 
 
-def test_a_teacher_without_a_language_is_an_unknown_key():
-    assert "teacher: unknown key" in refusal({"teacher": "xlmr"})
+def test_a_teacher_without_a_language_wants_one():
+    assert "teacher: this is of a language alone" in refusal({"teacher": "xlmr"})
 
 
 def test_another_host_of_dumps_comes_from_the_environment(monkeypatch):

@@ -415,6 +415,33 @@ MISTAKES = {
     ),
     # what can only be a mistake
     "two splits of a file": ("tasks/names/test", "sl.txt", "tasks.names.test", "is train too"),
+    "one file in two words": ("tasks/names/test", "./a/../sl.txt", "tasks.names.test", "is train"),
+    "an address for a file": (
+        "tasks/names/train",
+        "https://x.org/train.tsv",
+        "tasks.names.train",
+        "write it as url: {train: …}",
+    ),
+    "a page for a file": (
+        "tasks/names",
+        {"language": "sl", "kind": "ner"}
+        | {"url": {"train": "https://github.com/a/b/blob/main/t.txt"}},
+        "tasks.names.url.train",
+        "give the address of the file",
+    ),
+    "two columns of a data set": (
+        "tasks/names",
+        {"language": "sl", "kind": "classification"}
+        | {"hub": {"dataset": "a/b", "columns": {"text": "x", "label": "x"}}},
+        "tasks.names.hub.columns.label",
+        "this is the column of text too",
+    ),
+    "an address for a model": (
+        "systems/only",
+        {"model": "https://huggingface.co/a/b"},
+        "systems.only.model",
+        "no address",
+    ),
     "two splits of a data set": (
         "tasks/names",
         {"language": "sl", "kind": "ner", "hub": {"dataset": "a/b", "test": "train"}},
@@ -929,11 +956,13 @@ def test_a_system_in_place_is_a_folder_without_a_revision(small, tmp_path, monke
         "c": {"model": "there", "revision": "a" * 40},
         "d": {"model": "owner/there"},
         "e": {"model": "results/not/compared"},
+        "f": {"model": "/nowhere/model"},
     }
-    small["experiment"]["systems"] = ["pre", "a", "b", "c", "d"]
+    small["experiment"]["systems"] = ["pre", "a", "b", "c", "d", "f"]
     with pytest.raises(InputError) as caught:
         inputs.check_files(complete(small), "mine.yaml")
     assert [line for line in str(caught.value).splitlines() if "systems." in line] == [
+        "mine.yaml: systems.f.model: there is no folder /nowhere/model; put it there",
         "mine.yaml: systems.b.model: notes.md is a file; give a folder",
         "mine.yaml: systems.c.revision: there is in place, and is read as it is; remove it",
     ]
@@ -1068,6 +1097,14 @@ def test_what_is_said_of_a_dataset_in_place_and_not_read_is_refused(small, tmp_p
     lines = [line for line in str(caught.value).splitlines() if "languages.sw" in line]
     assert "languages.sw.corpus.revision: dev.jsonl is in place" in lines[0]
     assert "languages.sw.corpus.split: dev.jsonl is in place" in lines[1]
+
+
+def test_a_wrong_name_hides_no_other_mistake(small):
+    small["languages"]["xx"] = {"corpus": {"source": "dump"}}
+    small["name"] = "With capitals"
+    lines = errors_of(small)
+    assert any(line.startswith("name: ") for line in lines)
+    assert any(line.startswith("languages.xx.corpus.wiki: ") for line in lines)
 
 
 def test_what_means_nothing_where_nothing_is_trained_is_refused(small):

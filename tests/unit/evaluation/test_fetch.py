@@ -503,6 +503,12 @@ configs:
     )
 
 
+def test_a_split_that_is_not_there_says_how_to_cut_one(hosts, output):
+    put_hub(hosts, {"train.parquet": parquet(names(), FEATURES)})
+    with pytest.raises(InputError, match=r"`validation: null` in hub cuts a tenth of train"):
+        run(output, "ner", hub={"dataset": "lab/names"})
+
+
 def test_a_data_set_without_label_names_takes_those_of_the_task(hosts, output):
     put_hub(hosts, {"train.parquet": parquet(names())})
     hub = {"dataset": "lab/names", "validation": None, "test": None}

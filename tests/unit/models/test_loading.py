@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +120,15 @@ def test_without_a_revision_the_newest_commit_is_taken_and_recorded(hub, tmp_pat
     settings = read_json(tmp_path / "out/provenance.json")["settings"]
     assert settings == {"model": "lab/small", "revision": newest}
     assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_a_file_is_no_model_and_a_folder_has_no_revision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").touch()
+    with pytest.raises(InputError, match=r"text\.txt: is a file; give the folder of a model"):
+        local_folder("text.txt")
+    with pytest.raises(ValueError, match="this is of a hub's model"):
+        FetchOptions(model=str(tmp_path), revision="main", output=tmp_path / "out")
 
 
 @pytest.mark.parametrize(

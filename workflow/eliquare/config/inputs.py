@@ -121,12 +121,13 @@ def files_of(settings: Configuration) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def systems_in_place(settings: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield (name, model) of the systems that are compared whose model is there.
+    """Yield (name, model) of the systems that are compared whose model is there, or must be.
 
-    One that is not there is left out of the tables, as one that the hub has withdrawn.
+    One that is not there is left out of the tables, as one that the hub has withdrawn; but a path
+    from the root, or from this folder, is no id and never was.
     """
     for name in settings.experiment.systems:
         system = settings.systems.get(name)
         model = system.model if system else None
-        if model and os.path.exists(model):
+        if model and (os.path.exists(model) or model.startswith(("/", "."))):
             yield name, model

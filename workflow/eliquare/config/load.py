@@ -43,11 +43,15 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     written = with_bases(raw, source)
     if "language" in written:
         words = {key: written.pop(key, None) for key in ("language", "teacher", "date")}
+        one_language(words["language"], written, source)
         written = derive.merged(catalogue.spelled_out(of_language(words, source)), written)
-    if written.get("smoke") == "true":
+    if written.get("smoke") in ("true", "false"):
         # Snakemake reads `--config smoke=true` as text.
-        written["smoke"] = True
+        written["smoke"] = written["smoke"] == "true"
     students, bases, problems = derive.extended_students(derive.mapping(written.get("students")))
+    for key in {"teacher", "date"} & written.keys():
+        problems.append(((key,), "this is of a language alone; give language=CODE beside it"))
+        del written[key]
     if students:
         written["students"] = students
     if "tasks" in written:
@@ -78,6 +82,17 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     return derive.completed(settings)
 
 
+def one_language(code: Any, written: Mapping[str, Any], source: str) -> None:
+    """Raise InputError where a language is given beside others that nothing says of."""
+    given = derive.mapping(written.get("languages"))
+    others = [each for each in given if each.partition("-")[0] != str(code).partition("-")[0]]
+    if others and not derive.mapping(written.get("experiment")).get("languages"):
+        raise InputError(
+            f"{source}: language: {code}, and languages has {', '.join(others)}; give one of the "
+            "two, or say in experiment.languages which are compared"
+        )
+
+
 def of_language(words: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the configuration of a language; raise InputError with the source before it."""
     try:
@@ -97,7 +112,8 @@ def without_entries(written: Mapping[str, Any], problems: list[Problem]) -> dict
         systems = [name for each in checks.SYSTEMS for name in derive.mapping(rest.get(each))]
         rest["experiment"] = {"systems": list(dict.fromkeys(systems))}
         problems = list(checks.unknown_names(rest))
-    return rest
+    # A wrong name keeps nothing else from being checked.
+    return {"name": "unnamed"} | rest
 
 
 def dump(configuration: Configuration) -> dict[str, Any]:

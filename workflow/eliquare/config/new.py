@@ -29,6 +29,7 @@ TOKENS_PER_ARTICLE, KILOBYTES_PER_ARTICLE, MODELS_GIGABYTES = 300, 6, 6
 # One H100: tokens of a distillation per second (docs/benchmarks.md), sentences of a fine-tuning (a
 # guess).
 TOKENS_PER_SECOND, SENTENCES_PER_SECOND = 330_000, 800
+LONGEST_NAME = 40  # of a teacher, which is a part of other names
 MANY = "its more than 1,800 languages are not listed here; see jhu-clsp/mmBERT-base on the hub"
 
 
@@ -90,7 +91,10 @@ def configuration(language: Any, teacher: Any = None, date: Any = None) -> dict[
     if language is None or not str(language).strip():
         raise InputError("language: expected the code of a Wikipedia, as language=cy; found none")
     code = "no" if language is False else str(language)
-    written = text(code, teacher and str(teacher), str(date or "latest"))
+    for key, value in (("teacher", teacher), ("date", date)):
+        if value is not None and not str(value).strip():
+            raise InputError(f"{key}: nothing is given; leave it out for the default")
+    written = text(code, None if teacher is None else str(teacher), str(date or "latest"))
     values: dict[str, Any] = yaml.safe_load(written)
     return values
 
@@ -239,7 +243,8 @@ def folder_teacher(folder: Path) -> Teacher:
 
 def name_of(model: str) -> str:
     """Return a name for the model in the configuration, which none of the template's has."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", model.rpartition("/")[2].lower()).lstrip("._-")
+    name = re.sub(r"[^a-z0-9_-]+", "-", model.rpartition("/")[2].lower()).strip("_-")
+    name = name[:LONGEST_NAME].rstrip("_-")
     return name if name not in ("", "small", "distilmbert", "documents", *TEACHERS) else "teacher"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -43,6 +44,7 @@ DatasetId = Annotated[str, matching(HUB_ID, "an id on the hub, as unimelb-nlp/wi
 Sha256 = Annotated[str, matching(r"^[0-9a-f]{64}$", "a SHA-256 of 64 hexadecimal digits")]
 
 # An address in a repository: what people call it.
+PAGE = re.compile(r"https://(github\.com|huggingface\.co)/.*/blob/")
 REPOSITORY = re.compile(
     r"https://(?:raw\.githubusercontent\.com|github\.com|huggingface\.co/datasets)/[^/]+/([^/]+)/"
 )
@@ -146,6 +148,8 @@ class Address(Settings):
             for address in as_list(getattr(self, key)):
                 if not re.match(r"https?://[^/]+/.", address):
                     yield (key,), f"expected an address, https://..., found {address!r}"
+                elif PAGE.match(address):
+                    yield (key,), f"{address} is a page about a file; give the address of the file"
         for key in self.sha256:
             single = isinstance(getattr(self, key), str)
             if not single or bool(self.archive) != (key == "archive"):
@@ -160,7 +164,7 @@ def same_split(entry: BaseModel, kind: str) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for split in splits_of(kind):
         for file in as_list(getattr(entry, split, None)):
-            if (other := seen.setdefault(file, split)) != split:
+            if (other := seen.setdefault(os.path.realpath(file), split)) != split:
                 yield (split,), f"{file} is {other} too; give another, or leave it out"
 
 

@@ -72,6 +72,8 @@ class System(Compared):
     def problems(self) -> Iterator[Problem]:
         """Yield a problem where it is not one of the three kinds."""
         keys = [key for key in ("model", "teacher", "vocabulary", "student") if getattr(self, key)]
+        if self.model and "://" in self.model:
+            yield ("model",), "expected an id on the hub or a folder, and no address"
         if self.revision and not self.model:
             yield ("revision",), "this is of a hub's model; remove it, or give the model"
         if keys not in (["model"], ["teacher", "vocabulary"], ["student"]):

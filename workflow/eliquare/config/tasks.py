@@ -166,16 +166,24 @@ class Task(TaskData):
             yield ("url", needed), "missing; give the address of a file"
         if self.kind in UNTRAINED:
             yield from self._untrained_problems()
-        columns_of_hub = (
-            self.hub.columns if self.hub and self.kind in ("pair", *UNTRAINED) else None
-        )
-        if columns_of_hub and columns_of_hub.text == columns_of_hub.text_pair:
-            yield ("hub", "columns", "text_pair"), "this is the column of text too; give another"
+        yield from self._column_problems()
+        for split, file in files.items():
+            if file.startswith(("http://", "https://")) and not given:
+                yield (split,), f"this is an address; write it as url: {{{split}: …}}"
         if self.ud and self.kind != "upos":
             yield ("ud",), "a treebank is for kind upos"
         for key, own in HUB_COLUMNS.items() if self.hub else ():
             if getattr(self, key) not in (type(self).model_fields[key].default, own):
                 yield (key,), f"write it as hub.columns.{own}"
+
+    def _column_problems(self) -> Iterator[Problem]:
+        """Yield the columns of a data set on the hub that would be two of what a kind reads."""
+        seen: dict[str, str] = {}
+        for key, kinds in sources.COLUMN_KINDS.items() if self.hub else ():
+            column = getattr(self.hub and self.hub.columns, key)
+            if self.kind in kinds and column and (other := seen.setdefault(column, key)) != key:
+                message = f"this is the column of {other} too; give another"
+                yield ("hub", "columns", key), message
 
     def _untrained_problems(self) -> Iterator[Problem]:
         """Yield what is wrong with a task that has a test split alone."""

@@ -205,9 +205,11 @@ def data_files(
         configs = configurations(listing.card)
         names = [str(each.get("config_name", "default")) for each in configs]
         there = f"configurations: {', '.join(names)}" if names else f"files: {some(data)}"
+        absent = [key for key in ("validation", "test") if getattr(source, key) == split]
+        cut = "".join(f"; `{key}: null` in hub cuts a tenth of train" for key in absent)
         raise InputError(
             f"{source.dataset}: no data file of the split {split!r}{of}; check hub.configuration "
-            f"and the names of its splits ({there})"
+            f"and the names of its splits ({there}){cut}"
         )
     return found
 

@@ -58,6 +58,8 @@ class FetchOptions(Options):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is said of a sentence encoder where none is made."""
+        if self.revision and Path(self.model).is_dir():
+            yield ("revision",), "this is of a hub's model, and the model is a folder; remove it"
         if self.pooling and self.any_model:
             yield ("pooling",), "any model is taken as it is; leave one of the two out"
         if not self.pooling and not self.normalize:
@@ -151,6 +153,8 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
     """
     if Path(model).is_dir():
         return Path(model)
+    if Path(model).is_file():
+        raise InputError(f"{model}: is a file; give the folder of a model, or an id on the hub")
     if not HUB_ID.fullmatch(str(model)):
         raise InputError(f"{model}: there is no such folder; put the model's files into it")
     from huggingface_hub import snapshot_download
