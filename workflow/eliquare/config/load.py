@@ -49,7 +49,7 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
         # Snakemake reads `--config smoke=true` as text.
         written["smoke"] = written["smoke"] == "true"
     students, bases, problems = derive.extended_students(derive.mapping(written.get("students")))
-    for key in {"teacher", "date"} & written.keys():
+    for key in [key for key in ("teacher", "date") if key in written]:
         problems.append(((key,), "this is of a language alone; give language=CODE beside it"))
         del written[key]
     if students:
@@ -85,10 +85,11 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
 def one_language(code: Any, written: Mapping[str, Any], source: str) -> None:
     """Raise InputError where a language is given beside others that nothing says of."""
     given = derive.mapping(written.get("languages"))
-    others = [each for each in given if each.partition("-")[0] != str(code).partition("-")[0]]
+    own = "no" if code is False else str(code)
+    others = [each for each in given if each.partition("-")[0] != own.partition("-")[0]]
     if others and not derive.mapping(written.get("experiment")).get("languages"):
         raise InputError(
-            f"{source}: language: {code}, and languages has {', '.join(others)}; give one of the "
+            f"{source}: language: {own}, and languages has {', '.join(others)}; give one of the "
             "two, or say in experiment.languages which are compared"
         )
 

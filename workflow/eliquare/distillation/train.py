@@ -130,8 +130,7 @@ def load_teachers(options: DistillOptions, sentence: Sentence | None) -> list[Te
         if model.config.vocab_size != rows:
             raise InputError(
                 f"{folder}: {model.config.vocab_size:,} rows for its tokens, and {options.start} "
-                f"has {rows:,}; a student and all its teachers have the same, those for nothing "
-                "included"
+                f"has {rows:,}; pad or cut the embeddings of all of them alike"
             )
         teachers.append(Teacher(model, weight, predicts=not new))
     return teachers

@@ -41,8 +41,8 @@ def best_student(experiment: Experiment) -> tuple[str, str]:
         if experiment.paths.is_distilled(student)
         and experiment.teacher(student) in experiment.systems
     ]
-    scored = means.keys() & students if students else means
-    best = max(sorted(scored), key=lambda name: means[name], default="")
+    scored = [name for name in means if name in students or not students]
+    best = max(scored, key=lambda name: means[name], default="")
     return best, experiment.teacher(best) if students else ""
 
 

@@ -314,8 +314,8 @@ def take_sample(
             continue
         if new != [new_ids[index] for index in old]:
             both = [each.tokenize(sentence) for each in (pair.old, pair.new)]
-            pairs = enumerate(zip_longest(*both))
-            first = next(place for place, (one, other) in pairs if one != other)
+            differing = (place for place, pair in enumerate(zip_longest(*both)) if len({*pair}) > 1)
+            first = next(differing, 0)  # of equal tokens with other ids, or special ones, all
             old_tokens, new_tokens = (tokens[first:][:12] for tokens in both)
             raise InputError(
                 f"{reduced}: segments {sentence[:60]!r} otherwise than the old tokenizer, from "
