@@ -43,8 +43,9 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     written = with_bases(raw, source)
     if "language" in written:
         words = {key: written.pop(key, None) for key in ("language", "teacher", "date")}
-        one_language(words["language"], written, source)
-        written = derive.merged(catalogue.spelled_out(of_language(words, source)), written)
+        alone = of_language(words, source)
+        one_language(next(iter(alone["languages"])), written, source)
+        written = derive.merged(catalogue.spelled_out(alone), written)
     if written.get("smoke") in ("true", "false"):
         # Snakemake reads `--config smoke=true` as text.
         written["smoke"] = written["smoke"] == "true"
@@ -82,14 +83,13 @@ def complete(raw: Mapping[str, Any], source: str = "configuration") -> Configura
     return derive.completed(settings)
 
 
-def one_language(code: Any, written: Mapping[str, Any], source: str) -> None:
+def one_language(code: str, written: Mapping[str, Any], source: str) -> None:
     """Raise InputError where a language is given beside others that nothing says of."""
     given = derive.mapping(written.get("languages"))
-    own = "no" if code is False else str(code)
-    others = [each for each in given if each.partition("-")[0] != own.partition("-")[0]]
+    others = [each for each in given if each.partition("-")[0] != code.partition("-")[0]]
     if others and not derive.mapping(written.get("experiment")).get("languages"):
         raise InputError(
-            f"{source}: language: {own}, and languages has {', '.join(others)}; give one of the "
+            f"{source}: language: {code}, and languages has {', '.join(others)}; give one of the "
             "two, or say in experiment.languages which are compared"
         )
 

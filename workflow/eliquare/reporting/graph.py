@@ -118,11 +118,10 @@ def rules_that_ran(experiment: Experiment) -> dict[str, str]:
         ran["fetch_teacher"] = ""
     if any(settings.systems[name].model for name in experiment.systems if name in settings.systems):
         ran["fetch_system"] = ""
-    compared = [settings.tasks[name] for name in settings.experiment.tasks or ()]
+    compared = [settings.tasks[name].fetched for name in settings.experiment.tasks or ()]
     for task in paths.fetched_tasks().values():
-        if task.fetched not in [each.fetched for each in compared]:
-            continue
-        ran["fetch_optional_task" if task.optional else "fetch_task"] = ""
+        if task.fetched in compared:
+            ran["fetch_optional_task" if task.optional else "fetch_task"] = ""
     recorded = jobs(experiment)
     for rule, rows in recorded.groupby("rule") if len(recorded) else ():
         number = f"{len(rows):,} job" + "s" * (len(rows) > 1)

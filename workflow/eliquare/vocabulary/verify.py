@@ -314,8 +314,9 @@ def take_sample(
             continue
         if new != [new_ids[index] for index in old]:
             both = [each.tokenize(sentence) for each in (pair.old, pair.new)]
-            differing = (place for place, pair in enumerate(zip_longest(*both)) if len({*pair}) > 1)
-            first = next(differing, 0)  # of equal tokens with other ids, or special ones, all
+            beside = enumerate(zip_longest(*both))
+            # All, where only ids differ, or special tokens.
+            first = next((place for place, (ours, theirs) in beside if ours != theirs), 0)
             old_tokens, new_tokens = (tokens[first:][:12] for tokens in both)
             raise InputError(
                 f"{reduced}: segments {sentence[:60]!r} otherwise than the old tokenizer, from "
